@@ -1,0 +1,10 @@
+//! Words that every room speaks. No IO, no policy.
+
+pub mod cidr;
+pub mod drain;
+pub mod host;
+pub mod id;
+pub mod loopback;
+pub mod path;
+pub mod refusal;
+pub mod secret;

@@ -1,0 +1,213 @@
+//! The path of a request, for judgement only: what is forwarded are the bytes as they came.
+
+use std::borrow::Cow;
+
+/// A path as it is judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path<'a> {
+    /// Percent-decoded once; starts with `/`.
+    pub decoded: Cow<'a, [u8]>,
+    /// Why a decoder behind us might read this path as another one; `None` when there is one reading only.
+    pub doubt: Option<&'static str>,
+}
+
+/// Rounds of decoding that are followed; a path that still changes then is in doubt.
+const ROUNDS: usize = 4;
+
+impl<'a> Path<'a> {
+    /// Reads the path of a request target (without its query). `Err` when no reading is right:
+    /// control bytes, spaces, a fragment, bytes above ASCII, or no leading slash.
+    pub fn parse(raw: &'a str) -> Result<Self, &'static str> {
+        if !raw.starts_with('/') {
+            return Err("the path does not begin with a slash");
+        }
+        let mut plain = true;
+        let mut before = b' ';
+        for c in raw.bytes() {
+            match c {
+                0..=b' ' | 0x7f.. => {
+                    return Err("the path has a control byte, a space or a byte above ASCII");
+                }
+                b'#' => return Err("the path has a fragment"),
+                b'%' | b'\\' | b';' => plain = false,
+                b'/' | b'.' if before == b'/' => plain = false,
+                _ => {}
+            }
+            before = c;
+        }
+        if plain {
+            return Ok(Self {
+                decoded: Cow::Borrowed(raw.as_bytes()),
+                doubt: None,
+            });
+        }
+        let (decoded, mut doubt) = decode(raw.as_bytes());
+        doubt = doubt
+            .or_else(|| doubtful(raw.as_bytes()))
+            .or_else(|| encoded_delimiter(raw.as_bytes()))
+            .or_else(|| doubtful(&decoded));
+        if doubt.is_none() && std::str::from_utf8(&decoded).is_err() {
+            doubt = Some("the decoded path is not UTF-8");
+        }
+        let mut text = decoded.clone();
+        for _ in 0..ROUNDS {
+            if doubt.is_some() || !text.contains(&b'%') {
+                break;
+            }
+            doubt = encoded_delimiter(&text);
+            let again = decode(&text).0;
+            doubt = doubt.or_else(|| doubtful(&again));
+            if again == text {
+                break;
+            }
+            text = again;
+        }
+        if doubt.is_none() && text.contains(&b'%') && decode(&text).0 != text {
+            doubt = Some("the path is encoded too many times");
+        }
+        Ok(Self {
+            decoded: Cow::Owned(decoded),
+            doubt,
+        })
+    }
+
+    /// Whether `prefix` (no trailing slash, or `/`) covers this path by whole segments.
+    pub fn is_under(&self, prefix: &str) -> bool {
+        if prefix == "/" {
+            return true;
+        }
+        match self.decoded.strip_prefix(prefix.as_bytes()) {
+            Some(rest) => rest.is_empty() || rest[0] == b'/',
+            None => false,
+        }
+    }
+}
+
+fn hex(c: u8) -> Option<u8> {
+    char::from(c).to_digit(16).map(|d| d as u8)
+}
+
+/// Decodes every `%XX` once; says when a percent sign is not followed by two hex digits.
+fn decode(raw: &[u8]) -> (Vec<u8>, Option<&'static str>) {
+    let mut out = Vec::with_capacity(raw.len());
+    let mut doubt = None;
+    let mut i = 0;
+    while i < raw.len() {
+        let pair = (raw[i] == b'%').then(|| Some((hex(*raw.get(i + 1)?)?, hex(*raw.get(i + 2)?)?)));
+        match pair {
+            Some(Some((high, low))) => {
+                out.push(high << 4 | low);
+                i += 3;
+                continue;
+            }
+            Some(None) => doubt = Some("the path has a percent sign without two hex digits"),
+            None => {}
+        }
+        out.push(raw[i]);
+        i += 1;
+    }
+    (out, doubt)
+}
+
+/// An encoded delimiter: `%2f`, `%5c`, `%3b`, `%23`, `%3f`.
+fn encoded_delimiter(text: &[u8]) -> Option<&'static str> {
+    text.windows(3)
+        .find_map(|w| match (w[0], hex(w[1])?, hex(w[2])?) {
+            (b'%', 2, 15) => Some("the path has an encoded slash"),
+            (b'%', 5, 12) => Some("the path has an encoded backslash"),
+            (b'%', 3, 11) => Some("the path has an encoded semicolon"),
+            (b'%', 2, 3) => Some("the path has an encoded `#`"),
+            (b'%', 3, 15) => Some("the path has an encoded `?`"),
+            _ => None,
+        })
+}
+
+/// What two servers read in two ways once the path is decoded.
+fn doubtful(path: &[u8]) -> Option<&'static str> {
+    for c in path {
+        match c {
+            b'\\' => return Some("the path has a backslash"),
+            b';' => return Some("the path has a semicolon"),
+            0..0x20 | 0x7f => return Some("the path has a control byte"),
+            _ => {}
+        }
+    }
+    let segments = path.strip_prefix(b"/").unwrap_or(path);
+    let count = segments.split(|c| *c == b'/').count();
+    for (i, segment) in segments.split(|c| *c == b'/').enumerate() {
+        match segment {
+            b"." | b".." => return Some("the path has a dot segment"),
+            b"" if i + 1 < count => return Some("the path has an empty segment"),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_reading_passes_and_two_are_in_doubt() {
+        for (raw, decoded, clear) in [
+            ("/", "/", true),
+            ("/a/b", "/a/b", true),
+            ("/a/", "/a/", true),
+            ("/a.b/.well-known/x", "/a.b/.well-known/x", true),
+            ("/...", "/...", true),
+            ("/caf%C3%A9", "/café", true),
+            ("/100%25", "/100%", true),
+            ("/100%2520", "/100%20", true),
+            ("/%41dmin", "/Admin", true),
+            ("/a//b", "/a//b", false),
+            ("//", "//", false),
+            ("/a/../b", "/a/../b", false),
+            ("/a/.", "/a/.", false),
+            ("/%2e%2e/b", "/../b", false),
+            ("/.%2e/b", "/../b", false),
+            ("/%252e%252e/b", "/%2e%2e/b", false),
+            ("/%25252e%25252e/b", "/%252e%252e/b", false),
+            ("/a%2fb", "/a/b", false),
+            ("/a%252fb", "/a%2fb", false),
+            ("/a%5Cb", "/a\\b", false),
+            ("/a\\b", "/a\\b", false),
+            ("/a;b", "/a;b", false),
+            ("/a%3bb", "/a;b", false),
+            ("/a%23b", "/a#b", false),
+            ("/a%3fb", "/a?b", false),
+            ("/a%00", "/a\0", false),
+            ("/a%0d%0a", "/a\r\n", false),
+            ("/a%", "/a%", false),
+            ("/a%zz", "/a%zz", false),
+        ] {
+            let path = Path::parse(raw).unwrap();
+            assert_eq!(String::from_utf8_lossy(&path.decoded), decoded, "{raw}");
+            assert_eq!(path.doubt.is_none(), clear, "{raw}: {:?}", path.doubt);
+        }
+        for overlong in ["/%c0%af", "/%c0%ae%c0%ae/", "/%e0%80%af", "/%ff"] {
+            assert!(Path::parse(overlong).unwrap().doubt.is_some(), "{overlong}");
+        }
+        for wrong in ["", "a", "*", "/a b", "/a#b", "/\u{e9}", "/a\0", "/a\tb"] {
+            assert!(Path::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn prefixes_cover_whole_segments_only() {
+        for (path, prefix, want) in [
+            ("/admin", "/admin", true),
+            ("/admin/x", "/admin", true),
+            ("/administrator", "/admin", false),
+            ("/%61dmin", "/admin", true),
+            ("/Admin", "/admin", false),
+            ("/x", "/", true),
+        ] {
+            assert_eq!(
+                Path::parse(path).unwrap().is_under(prefix),
+                want,
+                "{path} {prefix}"
+            );
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The program: a few lines around the library.
+
+fn main() {}
