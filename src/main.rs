@@ -1,3 +1,7 @@
 //! The program: a few lines around the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loopgate::cli::main()
+}

@@ -1,0 +1,12 @@
+//! Start, reload, drain, stop.
+
+mod run;
+mod source;
+mod start;
+mod state_dir;
+mod worker;
+
+pub use run::{Ending, until_stopped};
+pub use source::Source;
+pub use start::{Running, StartError, start};
+pub use state_dir::state_dir;

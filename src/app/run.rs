@@ -1,0 +1,90 @@
+//! The control side of a running gate: signals, reloads, a network that changes, and the end.
+
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::source::Source;
+use super::start::Running;
+use crate::net::Machine;
+use crate::net::machine;
+use crate::observe::Event;
+use crate::plan::Kept;
+
+/// How a gate ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A signal asked for it; what ran has finished.
+    Drained,
+    /// What ran did not finish in time, or a second signal came.
+    Forced,
+    /// The time of `--for` was over.
+    Expired,
+}
+
+/// How often the machine's addresses are looked at.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// Runs until a signal, or for as long as `limit` says.
+pub async fn until_stopped(
+    running: Running,
+    source: &Source,
+    kept: &Kept,
+    mut machine: Machine,
+    limit: Option<Duration>,
+) -> std::io::Result<Ending> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut reopen = signal(SignalKind::user_defined1())?;
+    let mut look = tokio::time::interval(LOOK);
+    let over = async {
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => pending().await,
+        }
+    };
+    tokio::pin!(over);
+    let ending = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ending::Drained,
+            _ = interrupt.recv() => break Ending::Drained,
+            () = &mut over => break Ending::Expired,
+            _ = hangup.recv() => reload(&running, source, kept, &machine),
+            _ = reopen.recv() => running.shared.log.reopen(),
+            _ = look.tick() => {
+                if let Some(now) = machine::read().ok().filter(|now| *now != machine) {
+                    running.shared.log.event(Event::info("network_changed"));
+                    machine = now;
+                    reload(&running, source, kept, &machine);
+                }
+            }
+        }
+    };
+    let drain = running.shared.live.current().drain;
+    let finished = tokio::select! {
+        done = running.drain(drain) => done,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    };
+    running.stop();
+    Ok(if finished { ending } else { Ending::Forced })
+}
+
+/// All or nothing: with a mistake in the file the old plan stays.
+fn reload(running: &Running, source: &Source, kept: &Kept, machine: &Machine) {
+    let before = running.shared.live.current();
+    match source.plan(machine, kept, Some(&before)) {
+        Ok((plan, _)) => {
+            running.swap(plan);
+            running.shared.log.event(Event::info("config_reloaded"));
+        }
+        Err(report) => {
+            running
+                .shared
+                .log
+                .event(Event::error("config_rejected").with("problems", report.render(false, 100)));
+        }
+    }
+}

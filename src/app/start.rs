@@ -1,0 +1,143 @@
+//! Start: bind everything, then begin. A failure before the end leaves nothing half open.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::worker::{Job, Signal, spawn};
+use crate::auth::verify::{Settings, Verifier};
+use crate::base::drain::{Drain, Phase};
+use crate::flow::Shared;
+use crate::net::bind;
+use crate::observe::Log;
+use crate::plan::{Live, Plan};
+use crate::serve::Counts;
+
+/// Why nothing was started.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message says it")]
+pub enum StartError {
+    #[error(
+        "{address} is in use by another program; end that one, or listen elsewhere with `-l ADDR:PORT` or `address = \"…\"`"
+    )]
+    InUse { address: SocketAddr },
+    #[error(
+        "listening on {address} is not permitted; ports below 1024 need the capability CAP_NET_BIND_SERVICE, or choose a port above"
+    )]
+    NotPermitted { address: SocketAddr },
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot open the access log: {0}")]
+    Log(io::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// A gate that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// The addresses that are served; ports are real ones.
+    pub addresses: Vec<SocketAddr>,
+    drain: Drain,
+    signal: watch::Sender<Signal>,
+    threads: Vec<JoinHandle<()>>,
+    counts: Arc<Counts>,
+}
+
+/// Binds every listener of the plan and starts the data threads.
+pub fn start(plan: Plan) -> Result<Running, StartError> {
+    let (sink, format, query) = plan.log.clone();
+    let workers = plan.workers.max(1);
+    let mut sockets: Vec<Vec<(usize, std::net::TcpListener)>> =
+        (0..workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for (index, listener) in plan.listeners.iter().enumerate() {
+        for address in &listener.addresses {
+            let bound =
+                bind::listen(*address, workers).map_err(|source| bind_error(*address, source))?;
+            addresses.extend(bound.first().and_then(|l| l.local_addr().ok()));
+            for (thread, socket) in sockets.iter_mut().zip(bound) {
+                thread.push((index, socket));
+            }
+        }
+    }
+    let log = Log::start(sink, format, query).map_err(StartError::Log)?;
+    let verifier = Verifier::new(Settings::default()).map_err(StartError::Thread)?;
+    let (drain, counts) = (Drain::default(), Arc::new(Counts::default()));
+    let signal = watch::Sender::new(Signal {
+        phase: Phase::Run,
+        generation: plan.generation,
+    });
+    let shared = Arc::new(Shared {
+        live: Live::new(plan),
+        verifier,
+        log,
+    });
+    let mut threads = Vec::with_capacity(workers);
+    for (index, listeners) in sockets.into_iter().enumerate() {
+        let job = Job {
+            shared: shared.clone(),
+            listeners,
+            counts: counts.clone(),
+            drain: drain.watch(),
+            signal: signal.subscribe(),
+        };
+        threads.push(spawn(index, job).map_err(StartError::Thread)?);
+    }
+    Ok(Running {
+        shared,
+        addresses,
+        drain,
+        signal,
+        threads,
+        counts,
+    })
+}
+
+fn bind_error(address: SocketAddr, source: io::Error) -> StartError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::InUse { address },
+        io::ErrorKind::PermissionDenied => StartError::NotPermitted { address },
+        _ => StartError::Bind { address, source },
+    }
+}
+
+impl Running {
+    /// Puts another plan in force; every connection looks at it.
+    pub fn swap(&self, plan: Plan) {
+        self.shared.live.swap(plan);
+        let generation = self.shared.live.generation();
+        self.signal.send_modify(|s| s.generation = generation);
+    }
+
+    /// How many client connections there are.
+    pub fn connections(&self) -> usize {
+        self.counts.all()
+    }
+
+    /// Closes the listeners and lets what runs finish, at most `limit`. True when everything did.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.signal
+            .send_modify(|s| s.phase = s.phase.max(Phase::Drain));
+        self.drain.idle(limit).await
+    }
+
+    /// Ends everything that still runs, and the threads.
+    pub fn stop(mut self) {
+        self.signal.send_modify(|s| s.phase = Phase::Stop);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        self.shared.log.flush(Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,84 @@
+//! One data thread: a runtime, listeners and pools of its own.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+
+use crate::base::drain::{Phase, Watch};
+use crate::flow::{Shared, Worker};
+use crate::serve::{Counts, accept};
+
+/// What the control side tells a data thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Signal {
+    pub phase: Phase,
+    pub generation: u64,
+}
+
+/// What a data thread needs.
+pub(super) struct Job {
+    pub shared: Arc<Shared>,
+    pub listeners: Vec<(usize, TcpListener)>,
+    pub counts: Arc<Counts>,
+    pub drain: Watch,
+    pub signal: watch::Receiver<Signal>,
+}
+
+/// How often idle upstream connections are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Starts a data thread; it ends when the phase becomes `Stop`, with all its connections.
+pub(super) fn spawn(index: usize, job: Job) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name(format!("data-{index}"))
+        .spawn(move || {
+            let built = Builder::new_current_thread()
+                .enable_all()
+                .event_interval(256)
+                .build_local(LocalOptions::default());
+            match built {
+                Ok(runtime) => runtime.block_on(serve(job)),
+                Err(_) => job
+                    .shared
+                    .log
+                    .event(crate::observe::Event::error("runtime_failed")),
+            }
+        })
+}
+
+async fn serve(mut job: Job) {
+    let worker = Worker::new(Arc::clone(&job.shared));
+    for (index, listener) in job.listeners {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => drop(tokio::task::spawn_local(accept(
+                listener,
+                index,
+                worker.clone(),
+                job.counts.clone(),
+                job.drain.clone(),
+            ))),
+            Err(error) => job
+                .shared
+                .log
+                .event(crate::observe::Event::error("listen_failed").with("error", error)),
+        }
+    }
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            changed = job.signal.changed() => {
+                let signal = *job.signal.borrow_and_update();
+                worker.advance(if changed.is_err() { Phase::Stop } else { signal.phase });
+                if worker.phase() == Phase::Stop {
+                    return;
+                }
+            }
+            _ = sweep.tick() => worker.pool.sweep(),
+        }
+    }
+}

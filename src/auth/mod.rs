@@ -1,0 +1,21 @@
+//! Who is it: passwords, tokens and sessions, and how a client presents them. Whether they may is another room's word.
+
+pub mod cache;
+pub mod client_net;
+pub mod cookie;
+pub mod file;
+pub mod login;
+pub mod password;
+pub mod presented;
+pub mod queue;
+pub mod rewrite;
+pub mod session;
+pub mod stored;
+pub mod token;
+pub mod token_file;
+pub mod users;
+pub mod users_edit;
+pub mod verify;
+mod who;
+
+pub use who::{Method, Who};

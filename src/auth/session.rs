@@ -1,0 +1,541 @@
+//! Who has logged in: a bounded table on our side; the browser holds an opaque id, and the table only its hash, so a
+//! dump of the table opens nothing. A session ends with its time, with its user, and with the user's stored hash.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use data_encoding::BASE64URL_NOPAD;
+use tokio::sync::watch;
+
+use super::cache::{Key, Own};
+use super::password::Fingerprint;
+use super::users::{User, Users};
+use crate::base::id::random;
+use crate::base::secret::Secret;
+
+/// Characters of an id: 256 bits in base64url.
+pub const ID_LENGTH: usize = 43;
+
+const SHARDS: usize = 64;
+/// A use is written down when the last one is older: most requests only read.
+const TOUCH: u64 = 1_000;
+
+/// How long sessions live and how many there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// From the login on, whatever happens.
+    pub lifetime: Duration,
+    /// Without a request.
+    pub idle: Duration,
+    /// Of one user and one origin; the one idle for longest ends when another begins.
+    pub per_user: usize,
+    /// In all; when full, the 64th part that is idle for longest ends.
+    pub most: usize,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            lifetime: Duration::from_secs(12 * 3600),
+            idle: Duration::from_secs(2 * 3600),
+            per_user: 32,
+            most: 65_536,
+        }
+    }
+}
+
+/// What a session began with. Those of clients that send Basic and drop cookies never push out those of people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The login page.
+    Login,
+    /// Basic credentials.
+    Basic,
+}
+
+/// All sessions of the process; they outlive reloads.
+pub struct Sessions {
+    settings: SessionSettings,
+    shards: Vec<RwLock<Shard>>,
+    /// Who has which; taken by those who open and close, never by those who look up.
+    index: Mutex<HashMap<Arc<str>, Vec<Key>>>,
+    count: AtomicUsize,
+    began: Instant,
+    ended: watch::Sender<u64>,
+}
+
+type Shard = HashMap<Key, Arc<Session>, BuildHasherDefault<Own>>;
+
+struct Session {
+    user: Arc<str>,
+    stored: Fingerprint,
+    origin: Origin,
+    /// Milliseconds since the table began.
+    opened: u64,
+    used: AtomicU64,
+}
+
+/// A session that is alive.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'u> {
+    /// Whose it is.
+    pub user: &'u User,
+    /// What it began with.
+    pub origin: Origin,
+    /// For [`Sessions::is_alive`], without the id being kept.
+    pub key: Key,
+}
+
+/// A session that has just begun.
+#[derive(Debug)]
+pub struct Opened {
+    /// For the cookie; nobody can make it again.
+    pub id: Secret<String>,
+    /// For [`Sessions::is_alive`].
+    pub key: Key,
+}
+
+/// One line of a list of sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Names the session in [`Sessions::close_key`].
+    pub key: Key,
+    /// Whose it is.
+    pub user: Arc<str>,
+    /// What it began with.
+    pub origin: Origin,
+    /// Since the login.
+    pub age: Duration,
+    /// Since the last request, to the second.
+    pub idle: Duration,
+}
+
+impl Sessions {
+    /// An empty table.
+    pub fn new(settings: SessionSettings, now: Instant) -> Self {
+        Self {
+            settings: SessionSettings {
+                per_user: settings.per_user.max(1),
+                most: settings.most.max(64),
+                ..settings
+            },
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            index: Mutex::default(),
+            count: AtomicUsize::new(0),
+            began: now,
+            ended: watch::Sender::new(0),
+        }
+    }
+
+    /// Begins a session for a user who has just proven who he is. Always a new id, whatever the browser sent.
+    pub fn open(&self, user: &User, origin: Origin, now: Instant) -> Opened {
+        let bytes: [u8; 32] = random();
+        let id = Secret::new(BASE64URL_NOPAD.encode(&bytes));
+        let key = hashed(&bytes);
+        let at = self.millis(now);
+        let mut index = lock(&self.index);
+        self.make_room(&mut index, user.name(), origin, at);
+        let name = index
+            .get_key_value(user.name())
+            .map_or_else(|| Arc::from(user.name()), |(name, _)| Arc::clone(name));
+        index.entry(Arc::clone(&name)).or_default().push(key);
+        let session = Session {
+            user: name,
+            stored: user.fingerprint(),
+            origin,
+            opened: at,
+            used: AtomicU64::new(at),
+        };
+        self.write(&key).insert(key, Arc::new(session));
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Opened { id, key }
+    }
+
+    /// The live session of an id as it came in a cookie, and counts as its use. The path of almost every request.
+    pub fn lookup<'u>(&self, users: &'u Users, id: &str, now: Instant) -> Option<Found<'u>> {
+        self.find(users, &key_of(id)?, now)
+    }
+
+    /// Whether a session is still alive, for a stream that goes on; counts as its use.
+    pub fn is_alive(&self, users: &Users, key: &Key, now: Instant) -> bool {
+        self.find(users, key, now).is_some()
+    }
+
+    /// Ends the session of an id. Says whether there was one.
+    pub fn close(&self, id: &str) -> bool {
+        key_of(id).is_some_and(|key| self.close_key(&key))
+    }
+
+    /// Ends one session by its key.
+    pub fn close_key(&self, key: &Key) -> bool {
+        let mut index = lock(&self.index);
+        let closed = self.remove(&mut index, key);
+        drop(index);
+        self.tell(usize::from(closed));
+        closed
+    }
+
+    /// Ends all sessions of a user; returns how many.
+    pub fn close_user(&self, user: &str) -> usize {
+        let mut index = lock(&self.index);
+        let keys = index.get(user).cloned().unwrap_or_default();
+        let closed = keys
+            .iter()
+            .filter(|key| self.remove(&mut index, key))
+            .count();
+        drop(index);
+        self.tell(closed);
+        closed
+    }
+
+    /// Drops what has ended by itself: time, a removed user, a changed password. For a chore and for reloads.
+    pub fn sweep(&self, users: &Users, now: Instant) -> usize {
+        let at = self.millis(now);
+        let mut index = lock(&self.index);
+        let keys = self.keys(|session| !self.is_good(session, users, at));
+        let swept = keys
+            .iter()
+            .filter(|key| self.remove(&mut index, key))
+            .count();
+        drop(index);
+        self.tell(swept);
+        swept
+    }
+
+    /// The sessions of one user, or of all; live ones only as far as time goes.
+    pub fn list(&self, user: Option<&str>, now: Instant) -> Vec<Listed> {
+        let at = self.millis(now);
+        let span = |since: u64| Duration::from_millis(at.saturating_sub(since));
+        let mut list = Vec::new();
+        for shard in &self.shards {
+            for (key, session) in read(shard).iter() {
+                if user.is_some_and(|user| *user != *session.user) || !self.is_timely(session, at) {
+                    continue;
+                }
+                list.push(Listed {
+                    key: *key,
+                    user: Arc::clone(&session.user),
+                    origin: session.origin,
+                    age: span(session.opened),
+                    idle: span(session.used.load(Ordering::Relaxed)),
+                });
+            }
+        }
+        list.sort_by_key(|listed| listed.age);
+        list
+    }
+
+    /// How many there are, ended ones that were not swept yet included.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Changes whenever sessions are ended before their time: streams ask [`Sessions::is_alive`] then.
+    pub fn ended(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
+    }
+
+    fn find<'u>(&self, users: &'u Users, key: &Key, now: Instant) -> Option<Found<'u>> {
+        let at = self.millis(now);
+        let shard = read(self.shard(key));
+        let session = shard.get(key)?;
+        if !self.is_timely(session, at) {
+            return None;
+        }
+        let user = users.find(&session.user)?;
+        if user.fingerprint() != session.stored {
+            return None;
+        }
+        if at.saturating_sub(session.used.load(Ordering::Relaxed)) >= TOUCH {
+            session.used.store(at, Ordering::Relaxed);
+        }
+        Some(Found {
+            user,
+            origin: session.origin,
+            key: *key,
+        })
+    }
+
+    fn is_timely(&self, session: &Session, at: u64) -> bool {
+        let within =
+            |since: u64, limit: Duration| u128::from(at.saturating_sub(since)) < limit.as_millis();
+        within(session.opened, self.settings.lifetime)
+            && within(session.used.load(Ordering::Relaxed), self.settings.idle)
+    }
+
+    fn is_good(&self, session: &Session, users: &Users, at: u64) -> bool {
+        let user = users.find(&session.user);
+        self.is_timely(session, at) && user.is_some_and(|user| user.fingerprint() == session.stored)
+    }
+
+    /// Ends what a new session of the user has to end for the bounds to hold.
+    fn make_room(&self, index: &mut Index, user: &str, origin: Origin, at: u64) {
+        let own = index.get(user).cloned().unwrap_or_default();
+        let mut live = Vec::new();
+        for key in own {
+            match self.session(&key).filter(|s| self.is_timely(s, at)) {
+                None => _ = self.remove(index, &key),
+                Some(s) if s.origin == origin => live.push((s.used.load(Ordering::Relaxed), key)),
+                Some(_) => {}
+            }
+        }
+        if live.len() >= self.settings.per_user
+            && let Some((_, key)) = live.iter().min_by_key(|(used, _)| *used)
+        {
+            self.remove(index, key);
+            self.tell(1);
+        }
+        if self.len() < self.settings.most {
+            return;
+        }
+        for key in self.keys(|session| !self.is_timely(session, at)) {
+            self.remove(index, &key);
+        }
+        if self.len() >= self.settings.most {
+            self.end_idlest(index, self.settings.most / 64);
+        }
+    }
+
+    /// A part at once, so that a full table is not searched at every login.
+    fn end_idlest(&self, index: &mut Index, count: usize) {
+        let mut all = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            let shard = read(shard);
+            all.extend(
+                shard
+                    .iter()
+                    .map(|(key, s)| (s.used.load(Ordering::Relaxed), *key)),
+            );
+        }
+        let count = count.clamp(1, all.len().max(1));
+        if count < all.len() {
+            all.select_nth_unstable_by_key(count, |(used, _)| *used);
+        }
+        for (_, key) in all.iter().take(count) {
+            self.remove(index, key);
+        }
+        self.tell(count);
+    }
+
+    fn keys(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for shard in &self.shards {
+            let shard = read(shard);
+            keys.extend(shard.iter().filter(|(_, s)| wanted(s)).map(|(key, _)| *key));
+        }
+        keys
+    }
+
+    fn remove(&self, index: &mut Index, key: &Key) -> bool {
+        let Some(session) = self.write(key).remove(key) else {
+            return false;
+        };
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        if let Some(keys) = index.get_mut(&session.user) {
+            keys.retain(|k| k != key);
+            if keys.is_empty() {
+                index.remove(&session.user);
+            }
+        }
+        true
+    }
+
+    fn tell(&self, ended: usize) {
+        if ended > 0 {
+            self.ended.send_modify(|n| *n = n.wrapping_add(1));
+        }
+    }
+
+    fn session(&self, key: &Key) -> Option<Arc<Session>> {
+        read(self.shard(key)).get(key).cloned()
+    }
+
+    fn shard(&self, key: &Key) -> &RwLock<Shard> {
+        &self.shards[usize::from(key.0[31]) % SHARDS]
+    }
+
+    fn write(&self, key: &Key) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(key)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_millis() as u64
+    }
+}
+
+type Index = HashMap<Arc<str>, Vec<Key>>;
+
+fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
+    shard.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn key_of(id: &str) -> Option<Key> {
+    let mut bytes = [0; 32];
+    if id.len() != ID_LENGTH {
+        return None;
+    }
+    BASE64URL_NOPAD.decode_mut(id.as_bytes(), &mut bytes).ok()?;
+    Some(hashed(&bytes))
+}
+
+/// A plain fast hash: there is nothing to guess in 256 random bits.
+fn hashed(bytes: &[u8; 32]) -> Key {
+    let mut key = Key([0; 32]);
+    key.0
+        .copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "$2y$10$WvxEgpQ8RNJKDyxOCCnlG.DT9q4OaALOaq3VmRpZ5QQOXtV4I1MGC";
+    const B: &str = "$5$abcd$BgCbKzckrgGdFcL/gWllSOkKJCXQV5rwJeTh9xnsJ1D";
+
+    fn users(text: &str) -> Users {
+        Users::parse(text.as_bytes()).unwrap().users
+    }
+
+    fn table(per_user: usize, most: usize) -> (Sessions, Users, Instant) {
+        let now = Instant::now();
+        let settings = SessionSettings {
+            per_user,
+            most,
+            ..SessionSettings::default()
+        };
+        (
+            Sessions::new(settings, now),
+            users(&format!("alice:{A}\nbob:{B}")),
+            now,
+        )
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn lives_until_it_is_idle_too_long_or_too_old() {
+        let (sessions, users, now) = table(8, 64);
+        let opened = sessions.open(users.find("alice").unwrap(), Origin::Login, now);
+        let id = opened.id.expose();
+        let alive = |at: Instant| {
+            sessions
+                .lookup(&users, id, at)
+                .map(|found| found.user.name())
+        };
+        assert_eq!(alive(now), Some("alice"));
+        for hours in 1..12 {
+            assert_eq!(alive(now + HOUR * hours), Some("alice"), "{hours}");
+        }
+        assert_eq!(
+            alive(now + HOUR * 12),
+            None,
+            "used all the time, but too old"
+        );
+        let idle = sessions.open(users.find("alice").unwrap(), Origin::Login, now);
+        assert!(
+            sessions
+                .lookup(&users, idle.id.expose(), now + HOUR * 2)
+                .is_none()
+        );
+        assert_eq!(
+            (sessions.sweep(&users, now + HOUR * 12), sessions.len()),
+            (2, 0)
+        );
+    }
+
+    #[test]
+    fn refuses_ids_that_are_not_ours() {
+        let (sessions, users, now) = table(8, 64);
+        let opened = sessions.open(users.find("alice").unwrap(), Origin::Login, now);
+        let id = opened.id.expose();
+        assert_eq!(id.len(), ID_LENGTH);
+        let other = if id.starts_with('A') { "B" } else { "A" };
+        for wrong in [
+            "",
+            "x",
+            &id[1..],
+            &format!("{id}A"),
+            &format!("{other}{}", &id[1..]),
+            &"=".repeat(43),
+        ] {
+            assert!(sessions.lookup(&users, wrong, now).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ends_with_the_password_and_with_the_user() {
+        let (sessions, before, now) = table(8, 64);
+        let opened = sessions.open(before.find("alice").unwrap(), Origin::Basic, now);
+        let alive = |users: &Users| sessions.is_alive(users, &opened.key, now);
+        assert!(alive(&before));
+        assert!(!alive(&users(&format!("alice:{B}"))), "another hash");
+        assert!(
+            !alive(&users(&format!("bob:{A}"))),
+            "gone, though another has the hash"
+        );
+        assert_eq!(sessions.sweep(&users(&format!("bob:{B}")), now), 1);
+    }
+
+    #[test]
+    fn one_or_all_are_closed_and_those_who_wait_are_told() {
+        let (sessions, users, now) = table(8, 64);
+        let open = |name| sessions.open(users.find(name).unwrap(), Origin::Login, now);
+        let (a, b, c) = (open("alice"), open("alice"), open("bob"));
+        let ended = sessions.ended();
+        assert!(sessions.close(a.id.expose()) && !sessions.close(a.id.expose()));
+        assert!(ended.has_changed().unwrap());
+        let live = |opened: &Opened| sessions.is_alive(&users, &opened.key, now);
+        assert!(!live(&a) && live(&b) && live(&c));
+        assert_eq!(
+            (sessions.close_user("alice"), sessions.close_user("alice")),
+            (1, 0)
+        );
+        assert!(!live(&b) && live(&c));
+        assert_eq!(sessions.list(None, now).len(), 1);
+        assert!(sessions.list(Some("alice"), now).is_empty());
+    }
+
+    #[test]
+    fn a_user_with_too_many_loses_the_one_idle_for_longest_of_the_same_origin() {
+        let (sessions, users, now) = table(2, 64);
+        let at = |s| now + Duration::from_secs(s);
+        let open = |origin, s| sessions.open(users.find("alice").unwrap(), origin, at(s));
+        let (person, first, second) = (
+            open(Origin::Login, 0),
+            open(Origin::Basic, 1),
+            open(Origin::Basic, 2),
+        );
+        assert!(sessions.is_alive(&users, &first.key, at(10)));
+        let third = open(Origin::Basic, 11);
+        let live = |opened: &Opened| sessions.is_alive(&users, &opened.key, at(12));
+        assert!(live(&person) && live(&first) && !live(&second) && live(&third));
+    }
+
+    #[test]
+    fn a_full_table_ends_what_is_idle_for_longest() {
+        let (sessions, users, now) = table(1000, 64);
+        let at = |s| now + Duration::from_secs(s);
+        let opened: Vec<_> = (0..65)
+            .map(|n| sessions.open(users.find("alice").unwrap(), Origin::Login, at(n)))
+            .collect();
+        assert_eq!(sessions.len(), 64);
+        assert!(!sessions.is_alive(&users, &opened[0].key, at(70)));
+        assert!(sessions.is_alive(&users, &opened[1].key, at(70)));
+    }
+}

@@ -1,0 +1,199 @@
+//! The command line (contract 3). What is dangerous says so and has no short form.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::unit::parse_duration;
+
+/// Puts a service that is bound to 127.0.0.1 on the network: encrypted, behind networks and passwords.
+#[derive(Debug, Parser)]
+#[command(
+    name = "loopgate",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print results only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print more
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// No colours (the environment variable NO_COLOR does the same)
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put a sample service on the network: the first thing to try
+    Demo(Expose),
+    /// Put one service on the network, without a file
+    Expose {
+        /// The service: `3000`, `localhost:3000`, `127.0.0.1:3000`, `https://127.0.0.1:8006`, `unix:/run/app.sock`
+        target: String,
+        #[command(flatten)]
+        options: Expose,
+    },
+    /// Run a configuration file
+    Serve {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Show every mistake in a configuration file
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add, remove or list those who may log in
+    User {
+        #[command(subcommand)]
+        act: User,
+    },
+    /// Hash a password, read from a prompt or standard input
+    HashPassword,
+    /// Show or export the local authority, which devices have to trust
+    Ca {
+        #[command(subcommand)]
+        act: Ca,
+    },
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each command into a directory
+    Man {
+        /// Where to write them
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Which configuration file.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration file; else $LOOPGATE_CONFIG, ./loopgate.toml, $XDG_CONFIG_HOME/loopgate/loopgate.toml, /etc/loopgate/loopgate.toml
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// The options of `expose` and `demo`.
+#[derive(Debug, Args)]
+pub struct Expose {
+    /// Where to listen; repeatable [default: 0.0.0.0:8443 and [::]:8443]
+    #[arg(short, long, value_name = "ADDR:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// A network that may come in, or `this-lan`, `loopback`, `private`; repeatable [default: this-lan and loopback]
+    #[arg(long, alias = "cidr-allow", value_name = "NET")]
+    pub allow: Vec<String>,
+    /// The name to log in with
+    #[arg(long, default_value = "me", value_name = "NAME")]
+    pub user: String,
+    /// Close after this time, for example 30m or 2h
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// A further host name to answer to; repeatable
+    #[arg(long, value_name = "HOST")]
+    pub name: Vec<String>,
+    /// The Host that the service sees: the one that the visitor typed, or its own
+    #[arg(long, value_enum, default_value_t = HostHeader::Keep)]
+    pub host_header: HostHeader,
+    /// A certificate of your own (PEM, the server's own first)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Let everybody from the allowed networks in, without a password
+    #[arg(long)]
+    pub unsafe_no_auth: bool,
+}
+
+/// `--host-header`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HostHeader {
+    /// What the visitor typed
+    Keep,
+    /// localhost and the port of the service, with Origin, Location and cookies mapped
+    Upstream,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// `loopgate user`.
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add a user, or give one a new password (from a prompt or standard input)
+    Add {
+        /// The name
+        name: String,
+        #[command(flatten)]
+        file: UsersFile,
+    },
+    /// Remove a user
+    Remove {
+        /// The name
+        name: String,
+        #[command(flatten)]
+        file: UsersFile,
+    },
+    /// List the users
+    List {
+        #[command(flatten)]
+        file: UsersFile,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which users file.
+#[derive(Debug, Args)]
+pub struct UsersFile {
+    /// The users file; else the one of the configuration file
+    #[arg(long, value_name = "FILE")]
+    pub users_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+/// `loopgate ca`.
+#[derive(Debug, Subcommand)]
+pub enum Ca {
+    /// Show its fingerprint and what it may sign
+    Show {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write its certificate (PEM) to standard output or a file
+    Export {
+        /// The file
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,38 @@
+//! `loopgate check`: every mistake of a configuration, and what is unwise in it.
+
+use super::args::ConfigFile;
+use super::output::Output;
+use super::serve::{env, ground};
+use super::{Code, Failure};
+use crate::app::Source;
+use crate::config;
+
+pub(super) fn check(output: &Output, file: &ConfigFile, json: bool) -> Result<(), Failure> {
+    let path = match config::find(file.config.as_deref(), &env) {
+        Ok(path) => path,
+        Err(problem) => {
+            let report = config::Report::new(vec![problem], config::Origins::default());
+            return tell(output, &report, json, "").and(Err(Failure::new(Code::Config, "")));
+        }
+    };
+    let ground = ground()?;
+    match Source::File(path.clone()).plan(&ground.machine, &ground.kept, None) {
+        Ok((_, warnings)) => tell(
+            output,
+            &warnings,
+            json,
+            &format!("{}: no mistakes", path.display()),
+        ),
+        Err(report) => tell(output, &report, json, "").and(Err(Failure::new(Code::Config, ""))),
+    }
+}
+
+fn tell(output: &Output, report: &config::Report, json: bool, good: &str) -> Result<(), Failure> {
+    let text = match (json, report.problems.is_empty()) {
+        (true, _) => report.to_json().to_string(),
+        (false, true) => good.to_owned(),
+        (false, false) if good.is_empty() => report.render(output.color, output.width),
+        (false, false) => format!("{}\n{good}", report.render(output.color, output.width)),
+    };
+    output.print(&text).map_err(Failure::failed)
+}

@@ -1,0 +1,244 @@
+//! `loopgate expose` and `demo`: a gate for one service, from options alone.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use super::args::{Expose, HostHeader, LogFormat};
+use super::banner::{Banner, UpstreamState, Url};
+use super::output::Output;
+use super::password::fresh_password;
+use super::serve::{Ground, compiled, ground, run, started};
+use super::{Code, Failure};
+use crate::app::Source;
+use crate::auth::password;
+use crate::auth::users::Users;
+use crate::base::drain::Drain;
+use crate::base::loopback::Target;
+use crate::base::secret::Secret;
+use crate::config::raw::{self, Access, AccessWord, Listener, Networks, Route, Tls};
+use crate::config::unit::write_duration;
+use crate::demo;
+
+/// How long a look at the service may take before the banner says that it is not there.
+const LOOK: Duration = Duration::from_millis(300);
+
+pub(super) fn demo(output: &Output, options: &Expose) -> Result<(), Failure> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::failed)?;
+    listener.set_nonblocking(true).map_err(Failure::failed)?;
+    let address = listener.local_addr().map_err(Failure::failed)?;
+    let service = async move {
+        let drain = Drain::default();
+        if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
+            let _ = demo::serve(listener, drain.watch()).await;
+        }
+    };
+    gate(
+        output,
+        &address.to_string(),
+        "the sample service",
+        options,
+        service,
+    )
+}
+
+pub(super) fn expose(output: &Output, target: &str, options: &Expose) -> Result<(), Failure> {
+    gate(output, target, target, options, std::future::pending())
+}
+
+fn gate(
+    output: &Output,
+    target: &str,
+    shown: &str,
+    options: &Expose,
+    beside: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let parsed: Target = target.parse().map_err(|e: crate::base::loopback::TargetError| {
+        let looks_own = matches!(e, crate::base::loopback::TargetError::NotLoopback { .. });
+        let why = if looks_own { "\n  A service that other machines can reach needs no gate to be reached: it is reachable around it." } else { "" };
+        Failure::new(Code::Usage, format!("{e}\n  {}{why}", e.repair()))
+    })?;
+    let (users, password) = person(options)?;
+    let config = config(target, options);
+    let ground = ground()?;
+    let source = Source::Given(Box::new(config), users);
+    let plan = compiled(output, &source, &ground)?;
+    let running = started(plan, &ground.machine)?;
+    let urls = urls(&running.addresses, options, &ground);
+    let networks = networks(options);
+    let until = options
+        .duration
+        .map(|d| format!("closes after {}", write_duration(d)));
+    let own = options.tls_cert.is_some();
+    let fingerprint = if own {
+        None
+    } else {
+        ground
+            .kept
+            .authority(&ground.machine)
+            .ok()
+            .map(|a| a.fingerprint())
+    };
+    let banner = Banner {
+        target: shown,
+        upstream_state: state(&parsed),
+        urls: &urls,
+        user: (!options.unsafe_no_auth).then_some(options.user.as_str()),
+        password: password.as_ref(),
+        networks: &networks,
+        until: until.as_deref(),
+        fingerprint: fingerprint.as_deref(),
+        ca_hint: (!own).then_some(
+            "`loopgate ca export` writes the certificate that your devices have to trust",
+        ),
+    };
+    output
+        .print(&banner.render(output.width, output.is_terminal, output.paint()))
+        .map_err(Failure::failed)?;
+    run(running, &source, ground, options.duration, beside)
+}
+
+/// The one who may log in, with a password that was made for this run.
+fn person(options: &Expose) -> Result<(Users, Option<Secret<String>>), Failure> {
+    if options.unsafe_no_auth {
+        return Ok((Users::default(), None));
+    }
+    let password = fresh_password();
+    let hash = password::hash(password.expose().as_bytes()).map_err(Failure::failed)?;
+    let line = format!("{}:{hash}\n", options.user);
+    let loaded = Users::parse(line.as_bytes()).map_err(|e| {
+        let what = e
+            .problems
+            .first()
+            .map_or("it is no user name", |p| p.message.as_str())
+            .to_owned();
+        Failure::new(Code::Usage, format!("`--user {}`: {what}", options.user))
+    })?;
+    Ok((loaded.users, Some(password)))
+}
+
+fn networks(options: &Expose) -> Vec<String> {
+    if options.allow.is_empty() {
+        vec!["this-lan".into(), "loopback".into()]
+    } else {
+        options.allow.clone()
+    }
+}
+
+fn config(target: &str, options: &Expose) -> raw::Config {
+    let listen: Vec<String> = match options.listen.is_empty() {
+        true => vec!["0.0.0.0:8443".into(), "[::]:8443".into()],
+        false => options.listen.iter().map(ToString::to_string).collect(),
+    };
+    let mut listener = Listener::new("");
+    listener.address = listen;
+    listener.networks = Some(Networks {
+        allow: networks(options),
+        deny: Vec::new(),
+    });
+    let here = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if let (Some(chain), Some(key)) = (&options.tls_cert, &options.tls_key) {
+        listener.tls = Tls::Files {
+            chain: here(chain),
+            key: here(key),
+        };
+    }
+    let route = |hosts: Vec<String>| {
+        let mut route = Route::new(target);
+        route.hosts = hosts;
+        route.access = Access::Word(if options.unsafe_no_auth {
+            AccessWord::Anyone
+        } else {
+            AccessWord::Users
+        });
+        if options.host_header == HostHeader::Upstream {
+            route.host_header = raw::HostHeader::Upstream;
+        }
+        route
+    };
+    let mut routes = vec![route(Vec::new())];
+    if !options.name.is_empty() {
+        routes.push(route(options.name.clone()));
+    }
+    let mut config = raw::Config {
+        listener: vec![listener],
+        route: routes,
+        ..raw::Config::default()
+    };
+    config.log.format = match options.log_format {
+        LogFormat::Text => raw::LogFormat::Text,
+        LogFormat::Json => raw::LogFormat::Json,
+    };
+    config
+}
+
+/// Every address that works, best first: names that were given, this network, this machine.
+fn urls(bound: &[SocketAddr], options: &Expose, ground: &Ground) -> Vec<Url> {
+    let Some(port) = bound.first().map(SocketAddr::port) else {
+        return Vec::new();
+    };
+    let mut urls: Vec<Url> = options
+        .name
+        .iter()
+        .map(|n| Url {
+            url: format!("https://{n}:{port}/"),
+            note: "the name you gave".into(),
+        })
+        .collect();
+    let listens = |ip: IpAddr| {
+        bound
+            .iter()
+            .any(|a| a.ip() == ip || (a.ip().is_unspecified() && a.is_ipv4() == ip.is_ipv4()))
+    };
+    let lan = |ip: &IpAddr| ground.machine.this_lan.iter().any(|net| net.contains(ip));
+    let link = |ip: &IpAddr| matches!(ip, IpAddr::V6(six) if six.is_unicast_link_local());
+    for ip in ground
+        .machine
+        .addresses
+        .iter()
+        .filter(|ip| lan(ip) && listens(**ip) && !link(ip))
+    {
+        urls.push(Url {
+            url: format!("https://{}/", SocketAddr::new(*ip, port)),
+            note: "this network".into(),
+        });
+    }
+    if let Some(name) = ground
+        .machine
+        .names
+        .iter()
+        .find(|n| n.ends_with(".local"))
+        .filter(|_| !ground.machine.this_lan.is_empty())
+    {
+        urls.push(Url {
+            url: format!("https://{name}:{port}/"),
+            note: "this network, where names ending in .local are known".into(),
+        });
+    }
+    let loopback = bound
+        .iter()
+        .any(|a| a.ip().is_unspecified() || a.ip().is_loopback());
+    if loopback && networks(options).iter().any(|n| n == "loopback") {
+        urls.push(Url {
+            url: format!("https://localhost:{port}/"),
+            note: "this machine".into(),
+        });
+    }
+    urls
+}
+
+/// Whether something listens there now. Not to be there yet is no mistake.
+fn state(target: &Target) -> UpstreamState {
+    let there = match target.address.unix() {
+        Some(path) => std::os::unix::net::UnixStream::connect(path).is_ok(),
+        None => target
+            .address
+            .sockets()
+            .any(|a| std::net::TcpStream::connect_timeout(&a, LOOK).is_ok()),
+    };
+    if there {
+        UpstreamState::Up
+    } else {
+        UpstreamState::Waiting
+    }
+}

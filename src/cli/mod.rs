@@ -1,0 +1,90 @@
+//! The commands. Only `output` prints; everything else returns text.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub mod args;
+pub mod banner;
+mod ca;
+mod check;
+mod expose;
+mod manual;
+pub mod output;
+pub mod password;
+pub mod qr;
+mod serve;
+pub mod table;
+mod user;
+
+use args::{Cli, Command};
+use output::Output;
+
+/// The exit codes of contract 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// Done.
+    Done = 0,
+    /// Failed at run time.
+    Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// The configuration, or one of its tests, is wrong.
+    Config = 3,
+    /// An exposure was found.
+    Exposed = 4,
+    /// The address is in use or not permitted.
+    Address = 5,
+}
+
+/// A command that did not do what was asked: the code, and what to say about it.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// For the person who reads it at night.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its message.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// A failure at run time.
+    pub fn failed(error: impl std::fmt::Display) -> Self {
+        Self::new(Code::Failed, error.to_string())
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::detect(cli.no_color, cli.quiet);
+    let done = match cli.command {
+        Command::Demo(options) => expose::demo(&output, &options),
+        Command::Expose { target, options } => expose::expose(&output, &target, &options),
+        Command::Serve { file } => serve::serve(&output, &file),
+        Command::Check { file, json } => check::check(&output, &file, json),
+        Command::User { act } => user::user(&output, act),
+        Command::HashPassword => user::hash_password(&output),
+        Command::Ca { act } => ca::ca(&output, act),
+        Command::Schema => manual::schema(&output),
+        Command::Completions { shell } => manual::completions(&output, shell),
+        Command::Man { dir } => manual::man(&output, dir.as_deref()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                output.warn(&failure.message);
+            }
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `loopgate serve`, and what it shares with `expose`: from a source of plans to a gate that runs to its end.
+
+use std::ffi::OsString;
+use std::time::{Duration, SystemTime};
+
+use super::args::ConfigFile;
+use super::output::Output;
+use super::{Code, Failure};
+use crate::app::{self, Running, Source, StartError};
+use crate::config::{self, Report};
+use crate::net::Machine;
+use crate::net::machine;
+use crate::observe::Event;
+use crate::plan::{Kept, Plan};
+
+pub(super) fn env(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// What a command starts from.
+pub(super) struct Ground {
+    pub machine: Machine,
+    pub kept: Kept,
+}
+
+/// Looks at the machine and finds the state directory.
+pub(super) fn ground() -> Result<Ground, Failure> {
+    let machine = machine::read()
+        .map_err(|e| Failure::failed(format!("cannot read the network interfaces: {e}")))?;
+    let state = app::state_dir(&env).ok_or_else(|| {
+        Failure::failed("no place for the state is known; set STATE_DIRECTORY to a directory")
+    })?;
+    Ok(Ground {
+        machine,
+        kept: Kept::new(state),
+    })
+}
+
+/// Compiles, or shows what is wrong.
+pub(super) fn compiled(output: &Output, source: &Source, ground: &Ground) -> Result<Plan, Failure> {
+    match source.plan(&ground.machine, &ground.kept, None) {
+        Ok((plan, warnings)) => {
+            if !warnings.problems.is_empty() {
+                output.warn(&warnings.render(output.color, output.width));
+            }
+            Ok(plan)
+        }
+        Err(report) => Err(wrong(output, &report)),
+    }
+}
+
+/// A report as a failure.
+pub(super) fn wrong(output: &Output, report: &Report) -> Failure {
+    Failure::new(Code::Config, report.render(output.color, output.width))
+}
+
+/// Binds and begins.
+pub(super) fn started(plan: Plan, machine: &Machine) -> Result<Running, Failure> {
+    for tls in plan.listeners.iter().filter_map(|l| l.tls.as_ref()) {
+        tls.warm(&machine.addresses, SystemTime::now())
+            .map_err(Failure::failed)?;
+    }
+    app::start(plan).map_err(|error| {
+        let code = match error {
+            StartError::InUse { .. } | StartError::NotPermitted { .. } => Code::Address,
+            StartError::Bind { .. } | StartError::Log(_) | StartError::Thread(_) => Code::Failed,
+        };
+        Failure::new(code, error.to_string())
+    })
+}
+
+/// Runs to the end.
+pub(super) fn run(
+    running: Running,
+    source: &Source,
+    ground: Ground,
+    limit: Option<Duration>,
+    beside: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    let Ground { machine, kept } = ground;
+    runtime
+        .block_on(async {
+            let main = app::until_stopped(running, source, &kept, machine, limit);
+            tokio::pin!(main, beside);
+            tokio::select! {
+                ended = &mut main => ended,
+                () = &mut beside => main.await,
+            }
+        })
+        .map(drop)
+        .map_err(Failure::failed)
+}
+
+pub(super) fn serve(output: &Output, file: &ConfigFile) -> Result<(), Failure> {
+    let path = config::find(file.config.as_deref(), &env).map_err(|problem| {
+        let hint = problem
+            .hint
+            .as_deref()
+            .map(|h| format!("\n  {h}"))
+            .unwrap_or_default();
+        Failure::new(Code::Config, format!("{}{hint}", problem.message))
+    })?;
+    let source = Source::File(path);
+    let ground = ground()?;
+    let plan = compiled(output, &source, &ground)?;
+    let running = started(plan, &ground.machine)?;
+    let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
+    running
+        .shared
+        .log
+        .event(Event::info("serving").with("addresses", addresses.join(" ")));
+    run(running, &source, ground, None, std::future::pending())
+}

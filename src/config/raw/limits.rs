@@ -1,0 +1,72 @@
+//! How long and how much.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::unit::{self, ByteSize};
+
+/// What a peer may take before the connection ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The TLS handshake, from accept to its end. A phone on a bad network needs two seconds; silence needs none.
+    #[serde(with = "unit::duration")]
+    #[schemars(with = "unit::DurationText")]
+    pub handshake: Duration,
+    /// From the first to the last byte of a request head. Ends clients that send one byte at a time.
+    #[serde(with = "unit::duration")]
+    #[schemars(with = "unit::DurationText")]
+    pub head: Duration,
+    /// Between two reads or writes of a body. A slow transfer may last for days; a stalled one may not.
+    #[serde(with = "unit::duration")]
+    #[schemars(with = "unit::DurationText")]
+    pub body_idle: Duration,
+    /// A kept-alive connection with nothing to do. Longer than what browsers wait, so that they close first.
+    #[serde(with = "unit::duration")]
+    #[schemars(with = "unit::DurationText")]
+    pub idle: Duration,
+    /// Connecting to the upstream. It is on this machine; more than this means that it hangs.
+    #[serde(with = "unit::duration")]
+    #[schemars(with = "unit::DurationText")]
+    pub connect: Duration,
+    /// Until the first byte of the upstream's answer. Long, because model servers and reports think for minutes;
+    /// `none` waits for ever.
+    #[serde(with = "unit::duration_or_none")]
+    #[schemars(with = "unit::DurationOrNone")]
+    pub answer: Option<Duration>,
+    /// The whole request head, in bytes. Room for large cookies; more is answered with 431.
+    pub head_size: ByteSize,
+    /// Header fields in a request. Browsers send about thirty; more is answered with 431.
+    #[schemars(range(min = 1, max = 10000))]
+    pub fields: u16,
+    /// A request body. More is answered with 413. `none` leaves it to the application, so that uploads simply work.
+    #[serde(with = "unit::size_or_none")]
+    #[schemars(with = "unit::SizeOrNone")]
+    pub body_size: Option<ByteSize>,
+    /// Open client connections in all. Bounds memory; the ones above it wait in the kernel's queue.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections: u32,
+    /// Open connections of one client (IPv6: of one /64). So that one device cannot take all of them.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_per_client: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            body_idle: Duration::from_secs(60),
+            idle: Duration::from_secs(75),
+            connect: Duration::from_secs(5),
+            answer: Some(Duration::from_secs(600)),
+            head_size: ByteSize(64 << 10),
+            fields: 128,
+            body_size: None,
+            connections: 10_000,
+            connections_per_client: 512,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Listeners: addresses, the networks let in, and where the certificate comes from.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::unit;
+
+/// An address that loopgate listens on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Address and port, or a list of them. `0.0.0.0:8443` is every IPv4 address of this machine; `[::]:8443` is IPv6 only.
+    #[serde(deserialize_with = "unit::one_or_many::deserialize")]
+    #[schemars(with = "unit::OneOrMany")]
+    #[schemars(extend("examples" = ["0.0.0.0:8443"]))]
+    pub address: Vec<String>,
+    /// Who may connect. There is no default: a listener that names no networks is an error, because "everybody" should
+    /// be a decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Networks", extend("examples" = [{ "allow": ["this-lan", "loopback"] }]))]
+    pub networks: Option<Networks>,
+    /// Where the certificate comes from: `{ from = "local-ca" }` (our own authority; the default), or your own files
+    /// `{ chain = "certs/site.pem", key = "certs/site.key" }`, or `{ from = "none" }` for plain HTTP without encryption.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Networks whose `X-Forwarded-For` or PROXY header is believed. Everybody else's is thrown away.
+    #[serde(default)]
+    #[schemars(with = "Vec<unit::NetworkText>")]
+    pub trusted_proxies: Vec<String>,
+    /// Whether a peer that is our own default gateway may match `networks.allow`. Off, because behind address
+    /// translation the gateway's address stands for everybody outside.
+    #[serde(default)]
+    pub allow_gateway: bool,
+    /// Listen only while this machine has an address in one of these networks (a laptop at home, not in the café).
+    /// Empty: always.
+    #[serde(default)]
+    #[schemars(with = "Vec<unit::NetworkText>")]
+    pub only_on: Vec<String>,
+}
+
+impl Listener {
+    /// A listener with the defaults, which lets nobody in until its networks are named.
+    pub fn new(address: impl Into<String>) -> Self {
+        Self {
+            address: vec![address.into()],
+            networks: None,
+            tls: Tls::default(),
+            trusted_proxies: Vec::new(),
+            allow_gateway: false,
+            only_on: Vec::new(),
+        }
+    }
+}
+
+/// Who may connect, judged on the peer's address before a byte is read.
+///
+/// A network is a CIDR (`192.168.1.0/24`, `fd00::/8`), a bare address, or a named set: `loopback` (this machine),
+/// `private` (private, shared and link-local addresses), `this-lan` (the subnets of the interfaces that carry a default
+/// route, followed when they change).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Networks {
+    /// The networks let in. Everybody else is closed without a word.
+    #[schemars(with = "Vec<unit::NetworkText>", length(min = 1))]
+    #[schemars(extend("examples" = [["this-lan", "loopback"]]))]
+    pub allow: Vec<String>,
+    /// Networks kept out, whatever `allow` says.
+    #[serde(default)]
+    #[schemars(with = "Vec<unit::NetworkText>")]
+    pub deny: Vec<String>,
+}
+
+/// Where the certificate of a listener comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Tls {
+    /// Made by loopgate, or none at all.
+    From {
+        /// `local-ca`: certificates of our own authority, renewed by themselves. `none`: plain HTTP, unencrypted.
+        #[schemars(extend("examples" = ["local-ca"]))]
+        from: CertificateSource,
+    },
+    /// Files of your own.
+    Files {
+        /// The certificate and its intermediates, PEM.
+        #[schemars(with = "unit::PathText", extend("examples" = ["certs/site.pem"]))]
+        chain: PathBuf,
+        /// The private key, PEM. Must not be readable by others.
+        #[schemars(with = "unit::PathText", extend("examples" = ["certs/site.key"]))]
+        key: PathBuf,
+    },
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self::From {
+            from: CertificateSource::LocalCa,
+        }
+    }
+}
+
+/// A source of certificates that needs no files of yours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+#[allow(missing_docs, reason = "the field says what each one means")]
+pub enum CertificateSource {
+    LocalCa,
+    None,
+}

@@ -1,0 +1,40 @@
+//! Tests that stand in the file itself.
+
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base::refusal::Reason;
+
+/// A request and the decision that you expect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    /// The client's address.
+    #[schemars(extend("examples" = ["203.0.113.9"]))]
+    pub from: IpAddr,
+    /// The user who is logged in. Without this key: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("examples" = ["bob"]))]
+    pub user: Option<String>,
+    /// Method and address, or a path on the first host of the file: `GET https://app.lan/admin`, `POST /upload`.
+    #[serde(default = "front_page")]
+    pub request: String,
+    /// `allowed`, or the word of the refusal that is expected.
+    #[schemars(extend("examples" = ["network-denied"]))]
+    pub expect: Expect,
+}
+
+fn front_page() -> String {
+    "GET /".into()
+}
+
+/// What a test expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The request is forwarded.
+    Allowed,
+    /// The request is refused for this reason.
+    Refused(Reason),
+}

@@ -1,0 +1,273 @@
+//! Bodies as they arrive, from either side, and the one body type that HTTP/2 carries.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+
+use crate::http1::chunked::{Decoder, Step};
+use crate::http1::framing;
+use crate::net::Wire;
+
+/// Input kept while a body is read: framing and trailers must fit.
+pub const WINDOW: usize = 64 << 10;
+
+/// Why a body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The connection ended or failed.
+    Gone,
+    /// Nothing came in time.
+    Stalled,
+    /// Its framing is broken; constant text.
+    Broken(&'static str),
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// So many bytes of data stand at the front of the wire's input.
+    Data(usize),
+    /// The body has ended; so many bytes of trailer section stand at the front of the input (0: none).
+    End(usize),
+}
+
+/// Reads one body from a wire.
+#[derive(Debug)]
+pub struct Reader {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Length(u64),
+    Chunked(Decoder),
+    Close,
+    Done,
+}
+
+impl Reader {
+    /// A reader for the body that a head announced.
+    pub fn new(body: framing::Body) -> Self {
+        let kind = match body {
+            framing::Body::None | framing::Body::Length(0) => Kind::Done,
+            framing::Body::Length(n) => Kind::Length(n),
+            framing::Body::Chunked => Kind::Chunked(Decoder::default()),
+            framing::Body::Close => Kind::Close,
+        };
+        Self { kind }
+    }
+
+    /// Whether the body has been read to its end.
+    pub fn is_done(&self) -> bool {
+        matches!(self.kind, Kind::Done)
+    }
+
+    /// The next piece; waits for it at most `wait`.
+    pub async fn next(&mut self, wire: &Wire, wait: Duration) -> Result<Piece, Cut> {
+        std::future::poll_fn(|cx| self.poll(wire, cx, wait)).await
+    }
+
+    /// The next piece from what is there already; `None` when that needs more input.
+    pub fn at_hand(&mut self, wire: &Wire) -> Result<Option<Piece>, Cut> {
+        let mut input = wire.input.borrow_mut();
+        loop {
+            let piece = match &mut self.kind {
+                Kind::Done => Piece::End(0),
+                _ if input.is_empty() => return Ok(None),
+                Kind::Length(left) => Piece::Data(
+                    usize::try_from(*left)
+                        .unwrap_or(usize::MAX)
+                        .min(input.len()),
+                ),
+                Kind::Close => Piece::Data(input.len()),
+                Kind::Chunked(decoder) => match decoder.step(input.data()).map_err(Cut::Broken)? {
+                    Step::More => return Ok(None),
+                    Step::Skip(n) => {
+                        input.consume(n);
+                        continue;
+                    }
+                    Step::Data(n) => Piece::Data(n),
+                    Step::End(n) => {
+                        self.kind = Kind::Done;
+                        // Two bytes are the empty trailer section.
+                        if n <= 2 {
+                            input.consume(n);
+                            Piece::End(0)
+                        } else {
+                            Piece::End(n)
+                        }
+                    }
+                },
+            };
+            return Ok(Some(piece));
+        }
+    }
+
+    /// As [`Reader::next`], polled.
+    pub fn poll(
+        &mut self,
+        wire: &Wire,
+        cx: &mut Context<'_>,
+        wait: Duration,
+    ) -> Poll<Result<Piece, Cut>> {
+        loop {
+            if let Some(piece) = self.at_hand(wire)? {
+                return Poll::Ready(Ok(piece));
+            }
+            match ready!(wire.poll_fill(cx, WINDOW, wait)) {
+                Ok(0) if matches!(self.kind, Kind::Close) => self.kind = Kind::Done,
+                Ok(0) => return Poll::Ready(Err(Cut::Gone)),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    return Poll::Ready(Err(Cut::Stalled));
+                }
+                Err(e) if e.kind() == io::ErrorKind::OutOfMemory => {
+                    return Poll::Ready(Err(Cut::Broken("framing that never ends")));
+                }
+                Err(_) => return Poll::Ready(Err(Cut::Gone)),
+            }
+        }
+    }
+
+    /// Takes `n` bytes of data from the wire's input.
+    pub fn took(&mut self, wire: &Wire, n: usize) {
+        wire.input.borrow_mut().consume(n);
+        match &mut self.kind {
+            Kind::Length(left) => {
+                *left -= (n as u64).min(*left);
+                if *left == 0 {
+                    self.kind = Kind::Done;
+                }
+            }
+            Kind::Chunked(decoder) => decoder.took(n),
+            Kind::Close | Kind::Done => {}
+        }
+    }
+}
+
+/// What an HTTP/2 stream carries towards its receiver, in either direction.
+#[derive(Debug)]
+pub enum Carried {
+    /// Nothing.
+    Empty,
+    /// A page of ours.
+    Full(Option<Bytes>),
+    /// An HTTP/2 body passed on as it is.
+    Incoming(Incoming),
+    /// The answer of an HTTP/1.1 upstream.
+    Answer(Box<super::answer::Answer>),
+    /// Pieces from an HTTP/1.1 client on their way to an HTTP/2 upstream.
+    Pieces(mpsc::Receiver<Result<Frame<Bytes>, CutError>>),
+    /// A body whose end is counted: bytes and trailers pass, and the last owner is told when it is dropped.
+    Counted(Box<Carried>, Rc<dyn Count>),
+}
+
+/// Is told what passed.
+pub trait Count: std::fmt::Debug {
+    /// So many bytes of data passed.
+    fn add(&self, n: u64);
+    /// The body ended well.
+    fn done(&self);
+}
+
+/// A body that was cut; hyper resets the stream.
+#[derive(Debug, thiserror::Error)]
+#[error("the body was cut")]
+pub struct CutError;
+
+impl Body for Carried {
+    type Data = Bytes;
+    type Error = CutError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(|_| CutError),
+            Self::Answer(answer) => answer.poll_frame(cx),
+            Self::Pieces(receiver) => receiver.poll_recv(cx),
+            Self::Counted(inner, count) => {
+                let polled = Pin::new(&mut **inner).poll_frame(cx);
+                match &polled {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let Some(data) = frame.data_ref() {
+                            count.add(data.len() as u64);
+                        }
+                        if inner.is_end_stream() {
+                            count.done();
+                        }
+                    }
+                    Poll::Ready(None) => count.done(),
+                    Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty | Self::Full(None) => true,
+            Self::Full(Some(_)) | Self::Pieces(_) => false,
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Answer(answer) => answer.is_done(),
+            Self::Counted(inner, _) => inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty | Self::Full(None) => SizeHint::with_exact(0),
+            Self::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(body) => body.size_hint(),
+            Self::Answer(answer) => answer.size_hint(),
+            Self::Pieces(_) => SizeHint::default(),
+            Self::Counted(inner, _) => inner.size_hint(),
+        }
+    }
+}
+
+/// Trailers of a chunked body as a map; `Err` when one of them frames, routes or authenticates (RFC 9110, 6.5.1).
+pub fn trailers(raw: &[u8]) -> Result<HeaderMap, &'static str> {
+    use crate::http1::field::{Name, classify};
+    let mut space = [httparse::EMPTY_HEADER; 64];
+    let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(raw, &mut space)
+    else {
+        return Err("a trailer section that cannot be read");
+    };
+    let mut map = HeaderMap::with_capacity(parsed.len());
+    for header in parsed {
+        if classify(header.name.as_bytes()).0 != Name::Other {
+            return Err("a trailer that no trailer section may have");
+        }
+        let name = http::HeaderName::from_bytes(header.name.as_bytes());
+        let value = http::HeaderValue::from_bytes(header.value.trim_ascii());
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err("a trailer that cannot be read");
+        };
+        map.append(name, value);
+    }
+    Ok(map)
+}
+
+/// Writes trailers and the empty line that ends a chunked body.
+pub fn write_trailers(map: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in map {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,194 @@
+//! An HTTP/1.1 client in front of an HTTP/2 upstream: the uncommon crossing, in one place.
+
+use bytes::Bytes;
+use http::Version;
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt as _;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::answer::broken;
+use super::body::{Carried, CutError, Piece, Reader, trailers, write_trailers};
+use super::h1::{Done, Stop, Visit};
+use super::h2::{h2_request, strip};
+use super::intake::Line;
+use super::outbound::Outbound;
+use super::response;
+use crate::base::drain::Phase;
+use crate::base::refusal::{Reason, Refusal};
+use crate::http1::chunked;
+use crate::http1::framing::Body;
+use crate::http1::head;
+use crate::plan::Limits;
+
+/// Pieces of a body that wait for the upstream.
+const AHEAD: usize = 4;
+
+/// Forwards the request and writes the answer.
+pub(super) async fn forward<'l>(
+    visit: &Visit<'_>,
+    head: &Outbound<'_>,
+    lines: impl Iterator<Item = Line<'l>> + Clone,
+    out: &mut Vec<u8>,
+) -> Result<Done, Stop> {
+    let limits = &visit.plan.limits;
+    let (pieces, body) = mpsc::channel(AHEAD);
+    let body = if visit.body.is_empty() {
+        Carried::Empty
+    } else {
+        Carried::Pieces(body)
+    };
+    let mut request = h2_request(head, lines, body)?;
+    *request.version_mut() = Version::HTTP_2;
+    let wait = if visit.body.is_empty() {
+        limits.answer
+    } else {
+        Limits::FOREVER
+    };
+    let send = visit.worker.h2c.send(
+        head.permit,
+        &head.route.upstream,
+        request,
+        limits.connect,
+        wait,
+    );
+    let answer = async {
+        let answer = send.await?;
+        relay(visit, head, answer, out).await
+    };
+    let feed = async {
+        match pump(visit, &pieces).await {
+            Ok(()) => {
+                drop(pieces);
+                visit.client.gone(8 << 10).await;
+                Stop::Cut
+            }
+            Err(stop) => {
+                let _ = pieces.send(Err(CutError)).await;
+                stop
+            }
+        }
+    };
+    tokio::select! { biased; stop = feed => Err(stop), done = answer => done }
+}
+
+async fn pump(
+    visit: &Visit<'_>,
+    pieces: &mpsc::Sender<Result<Frame<Bytes>, CutError>>,
+) -> Result<(), Stop> {
+    let mut reader = Reader::new(visit.body);
+    while !visit.body.is_empty() {
+        match reader
+            .next(visit.client, visit.plan.limits.body_idle)
+            .await
+            .map_err(|_| Stop::Cut)?
+        {
+            Piece::Data(n) => {
+                visit.bytes_in.set(visit.bytes_in.get() + n as u64);
+                if visit
+                    .plan
+                    .limits
+                    .body_size
+                    .is_some_and(|most| visit.bytes_in.get() > most)
+                {
+                    return Err(Refusal::new(
+                        Reason::TooLarge,
+                        "the body is larger than `body_size`",
+                    )
+                    .into());
+                }
+                let data = Bytes::copy_from_slice(&visit.client.input.borrow().data()[..n]);
+                reader.took(visit.client, n);
+                if pieces.send(Ok(Frame::data(data))).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            Piece::End(0) => return Ok(()),
+            Piece::End(n) => {
+                let map = trailers(&visit.client.input.borrow().data()[..n]);
+                visit.client.input.borrow_mut().consume(n);
+                let _ = pieces
+                    .send(Ok(Frame::trailers(map.map_err(Refusal::bad)?)))
+                    .await;
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn relay(
+    visit: &Visit<'_>,
+    head: &Outbound<'_>,
+    answer: http::Response<hyper::body::Incoming>,
+    out: &mut Vec<u8>,
+) -> Result<Done, Stop> {
+    let (mut parts, mut body) = answer.into_parts();
+    let length = parts
+        .headers
+        .remove(http::header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
+    strip(&mut parts.headers, head.route, visit.conn, head.intake.host);
+    let status = parts.status.as_u16();
+    let framing = match length {
+        _ if head.intake.method == "HEAD" || matches!(status, 204 | 304) => Body::None,
+        Some(n) => Body::Length(n),
+        None if body.is_end_stream() => Body::Length(0),
+        None if visit.version == head::Version::Http10 => Body::Close,
+        None => Body::Chunked,
+    };
+    let close = !visit.keep || visit.worker.phase() > Phase::Run;
+    response::begin(
+        out,
+        status,
+        parts.status.canonical_reason().unwrap_or("").as_bytes(),
+    );
+    for (name, value) in &parts.headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    response::end(out, framing, length.filter(|_| status != 204), close);
+    visit.status.set(status);
+    visit.begun.set(true);
+    let idle = visit.plan.limits.body_idle;
+    visit.client.write(out, idle).await.map_err(|_| Stop::Cut)?;
+    out.clear();
+    let mut ended = false;
+    while let Some(frame) = timeout(Limits::FOREVER, body.frame())
+        .await
+        .map_err(|_| Stop::Cut)?
+    {
+        match frame
+            .map_err(|_| Stop::Refused(broken("the upstream cut its answer")))?
+            .into_data()
+        {
+            Ok(data) if framing == Body::Chunked => chunked::write(&data, out),
+            Ok(data) => out.extend_from_slice(&data),
+            Err(frame) => {
+                if let (Ok(map), Body::Chunked) = (frame.into_trailers(), framing) {
+                    out.extend_from_slice(b"0\r\n");
+                    write_trailers(&map, out);
+                    ended = true;
+                }
+            }
+        }
+        visit
+            .bytes_out
+            .set(visit.bytes_out.get() + out.len() as u64);
+        visit.client.write(out, idle).await.map_err(|_| Stop::Cut)?;
+        out.clear();
+    }
+    if framing == Body::Chunked && !ended {
+        visit
+            .client
+            .write(b"0\r\n\r\n", idle)
+            .await
+            .map_err(|_| Stop::Cut)?;
+    }
+    Ok(if close || framing == Body::Close {
+        Done::Linger
+    } else {
+        Done::Again
+    })
+}

@@ -1,0 +1,66 @@
+//! One request from first to last step. `h1` and `h2` carry it, `judge` decides, `outbound` and `response` write it anew,
+//! `refuse` says no. Transport and judgement know nothing of each other.
+
+mod answer;
+mod body;
+mod h1;
+mod h1_to_h2;
+mod h2;
+mod h2_websocket;
+mod intake;
+mod judge;
+mod outbound;
+mod refuse;
+mod relay;
+mod response;
+mod state;
+mod tunnel;
+
+pub use h1::{Done, exchange};
+pub use h2::serve_stream;
+pub use state::{Bell, Conn, Scratch, Shared, Worker};
+
+use intake::Intake;
+
+use crate::base::refusal::{Reason, Refusal};
+use crate::net::Wire;
+use crate::observe::{Log, Record};
+
+/// Keeps the texts of a request, where somebody will read them.
+fn note(record: &mut Record, intake: &Intake<'_>, log: &Log) {
+    let Some(texts) = record.texts.as_deref_mut() else {
+        return;
+    };
+    texts.method = intake.method.to_owned();
+    texts.host = intake.host.to_owned();
+    texts.path = intake
+        .target
+        .split_once('?')
+        .map_or(intake.target, |(path, _)| path)
+        .to_owned();
+    texts.query = intake
+        .query()
+        .filter(|_| log.wants_query())
+        .map(str::to_owned);
+    texts.user_agent = intake
+        .facts
+        .user_agent
+        .map(|v| String::from_utf8_lossy(v).into_owned())
+        .unwrap_or_default();
+}
+
+/// Answers a head that could not be read; the connection ends afterwards.
+pub async fn refuse_unread(worker: &Worker, conn: &Conn, client: &Wire, refusal: Refusal) -> Done {
+    let plan = worker.plan();
+    let mut record = conn.record(worker, "HTTP/1.1");
+    record.refusal = Some(refusal);
+    let reply = refuse::reply(refusal, None, conn, &plan, record.id);
+    record.status = reply.status;
+    let mut out = Vec::new();
+    reply.write_h1(true, true, &mut out);
+    worker.shared.log.access(record);
+    match client.write(&out, plan.limits.body_idle).await {
+        Ok(()) if refusal.reason != Reason::NetworkDenied => Done::Linger,
+        Ok(()) | Err(_) => Done::Cut,
+    }
+}

@@ -1,0 +1,222 @@
+//! The request as the upstream sees it, written anew: nothing of the client's framing, no claim that only a proxy may make,
+//! and no credential that was ours.
+
+use std::io::Write as _;
+
+use super::intake::{Intake, Line};
+use super::state::Conn;
+use crate::access::Permit;
+use crate::auth::cookie::{CookieName, Stripped};
+use crate::base::id::RequestId;
+use crate::http1::field::{Name, has_token, tokens};
+use crate::http1::framing::Body;
+use crate::plan::Route;
+
+/// What the head is made from, besides the client's fields.
+#[derive(Debug)]
+pub struct Outbound<'a> {
+    /// The request as it was judged.
+    pub intake: &'a Intake<'a>,
+    /// Its connection.
+    pub conn: &'a Conn,
+    /// Why it may pass.
+    pub permit: &'a Permit,
+    /// Where it goes.
+    pub route: &'a Route,
+    /// Its id.
+    pub id: RequestId,
+    /// The body that follows.
+    pub body: Body,
+    /// The protocol of the tunnel that is asked for.
+    pub upgrade: Option<&'a [u8]>,
+    /// `Authorization` carried a credential of ours, so it is taken out.
+    pub spent: bool,
+    /// The name of our session cookie, which is taken out.
+    pub cookie: &'a CookieName,
+}
+
+impl Outbound<'_> {
+    /// The `Host` that the upstream gets.
+    pub fn host(&self) -> &str {
+        if self.route.local_mode {
+            self.route.upstream.host()
+        } else {
+            self.intake.host
+        }
+    }
+
+    /// Writes the head as HTTP/1.1 into `out`, which is cleared first.
+    pub fn write<'a>(&self, lines: impl Iterator<Item = Line<'a>> + Clone, out: &mut Vec<u8>) {
+        out.clear();
+        for part in [
+            self.intake.method,
+            " ",
+            self.intake.target,
+            " HTTP/1.1\r\nHost: ",
+            self.host(),
+            "\r\n",
+        ] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        self.fields(lines, |name, value| field(out, name, value));
+        match self.body {
+            Body::None => {}
+            Body::Length(n) => drop(write!(out, "Content-Length: {n}\r\n")),
+            Body::Chunked | Body::Close => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        }
+        if let Some(protocol) = self.upgrade {
+            field(out, b"Connection", b"Upgrade");
+            field(out, b"Upgrade", protocol);
+        } else if self.intake.facts.trailers {
+            field(out, b"Connection", b"TE");
+            field(out, b"TE", b"trailers");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Every field that passes and every one of ours, except host and framing.
+    pub fn fields<'a>(
+        &self,
+        lines: impl Iterator<Item = Line<'a>> + Clone,
+        mut put: impl FnMut(&[u8], &[u8]),
+    ) {
+        let named = lines
+            .clone()
+            .filter(|l| l.known == Name::Connection)
+            .map(|l| l.value);
+        let has_named = named
+            .clone()
+            .any(|v| tokens(v).any(|t| !is_plain_option(t)));
+        for line in lines {
+            if has_named && named.clone().any(|v| names(v, line.name)) && is_nameable(line.known) {
+                continue;
+            }
+            self.field(line, &mut put);
+        }
+        self.ours(&mut put);
+    }
+
+    fn field(&self, line: Line<'_>, put: &mut impl FnMut(&[u8], &[u8])) {
+        match line.known {
+            Name::Host
+            | Name::Connection
+            | Name::ContentLength
+            | Name::TransferEncoding
+            | Name::Upgrade
+            | Name::Te => {}
+            Name::Hop
+            | Name::Claim
+            | Name::PathOverride
+            | Name::LoopgateToken
+            | Name::XRequestId => {}
+            Name::MethodOverride if self.route.by_method => {}
+            Name::Authorization if self.spent => {}
+            Name::Cookie => match self.cookie.strip(line.value) {
+                Stripped::Untouched => put(line.name, line.value),
+                Stripped::Gone => {}
+                Stripped::Rest(rest) => put(line.name, &rest),
+            },
+            Name::Origin | Name::Referer if self.route.local_mode => {
+                match self.mapped(line.value) {
+                    Some(value) => put(line.name, value.as_bytes()),
+                    None => put(line.name, line.value),
+                }
+            }
+            Name::Destination => match self.destination(line.value) {
+                Some(value) => put(line.name, value.as_bytes()),
+                None => put(line.name, line.value),
+            },
+            // A spelling that some servers take for the other one does not pass beside it.
+            _ if line.underscore && line.known != Name::Other => {}
+            _ => put(line.name, line.value),
+        }
+    }
+
+    fn ours(&self, put: &mut impl FnMut(&[u8], &[u8])) {
+        let mut text = [0u8; 64];
+        let client = {
+            let mut rest = &mut text[..];
+            let _ = write!(rest, "{}", self.conn.client);
+            let left = rest.len();
+            64 - left
+        };
+        put(b"X-Forwarded-For", &text[..client]);
+        put(b"X-Forwarded-Proto", self.conn.scheme().as_bytes());
+        put(b"X-Forwarded-Host", self.intake.host.as_bytes());
+        put(b"X-Request-Id", self.id.as_str().as_bytes());
+        if let Some(who) = self.permit.who() {
+            put(b"X-Loopgate-User", who.user.as_bytes());
+            if !who.groups.is_empty() {
+                put(b"X-Loopgate-Groups", who.groups.as_bytes());
+            }
+        }
+        if let Some(secret) = &self.route.secret {
+            put(b"X-Loopgate-Secret", secret.expose().as_bytes());
+        }
+    }
+
+    /// A URL of ours as the upstream knows it; `None` for a foreign one, which stays foreign.
+    fn mapped(&self, value: &[u8]) -> Option<String> {
+        let rest = own_rest(value, self.conn.scheme(), self.intake.host)?;
+        Some(format!("{}{rest}", self.route.upstream.origin()))
+    }
+
+    /// The URL of a WebDAV MOVE or COPY: the application compares it with its own host and scheme.
+    fn destination(&self, value: &[u8]) -> Option<String> {
+        let rest = own_rest(value, self.conn.scheme(), self.intake.host)?;
+        if self.route.local_mode {
+            return Some(format!("{}{rest}", self.route.upstream.origin()));
+        }
+        let scheme = self.route.upstream.origin();
+        let scheme = scheme.split_once("://").map_or("http", |(s, _)| s);
+        Some(format!("{scheme}://{}{rest}", self.intake.host))
+    }
+}
+
+/// What follows our own origin in a URL, when it is ours.
+pub fn own_rest<'v>(value: &'v [u8], scheme: &str, host: &str) -> Option<&'v str> {
+    let value = std::str::from_utf8(value).ok()?;
+    let rest = value.strip_prefix(scheme)?.strip_prefix("://")?;
+    let named = rest.get(..host.len())?;
+    let rest = &rest[host.len()..];
+    (named.eq_ignore_ascii_case(host) && (rest.is_empty() || rest.starts_with(['/', '?', '#'])))
+        .then_some(rest)
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The options of `Connection` that name no field which would otherwise pass.
+fn is_plain_option(token: &[u8]) -> bool {
+    [
+        &b"close"[..],
+        b"keep-alive",
+        b"upgrade",
+        b"te",
+        b"http2-settings",
+    ]
+    .iter()
+    .any(|o| token.eq_ignore_ascii_case(o))
+}
+
+fn names(value: &[u8], name: &[u8]) -> bool {
+    std::str::from_utf8(name).is_ok_and(|name| has_token(value, name))
+}
+
+/// What `Connection` can take away: fields that are the client's own, never one by which we or the upstream decide.
+fn is_nameable(known: Name) -> bool {
+    !matches!(
+        known,
+        Name::Host
+            | Name::Authorization
+            | Name::Cookie
+            | Name::Origin
+            | Name::Referer
+            | Name::ContentLength
+            | Name::SecFetchSite
+    )
+}

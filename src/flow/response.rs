@@ -1,0 +1,150 @@
+//! The answer's head as the client sees it, written anew.
+
+use std::io::Write as _;
+
+use super::intake::Line;
+use super::outbound::own_rest;
+use crate::http1::field::{Name, has_token, tokens};
+use crate::http1::framing::Body;
+use crate::plan::Route;
+
+/// How an answer's fields are passed on.
+#[derive(Debug)]
+pub struct Inbound<'a> {
+    /// The route, for `host_header = "upstream"`.
+    pub route: &'a Route,
+    /// Our scheme and host as the client knows them.
+    pub scheme: &'static str,
+    /// Host with port, as the client wrote it.
+    pub host: &'a str,
+    /// A session cookie to set.
+    pub set_cookie: Option<&'a str>,
+}
+
+impl Inbound<'_> {
+    /// Every field that passes, hop-by-hop ones and framing left out.
+    pub fn fields<'a>(
+        &self,
+        lines: impl Iterator<Item = Line<'a>> + Clone,
+        mut put: impl FnMut(&[u8], &[u8]),
+    ) {
+        let named = lines
+            .clone()
+            .filter(|l| l.known == Name::Connection)
+            .map(|l| l.value);
+        let has_named = named.clone().any(|v| {
+            tokens(v).any(|t| {
+                !t.eq_ignore_ascii_case(b"close") && !t.eq_ignore_ascii_case(b"keep-alive")
+            })
+        });
+        for line in lines {
+            if has_named
+                && line.known == Name::Other
+                && named
+                    .clone()
+                    .any(|v| std::str::from_utf8(line.name).is_ok_and(|n| has_token(v, n)))
+            {
+                continue;
+            }
+            match line.known {
+                Name::Connection
+                | Name::ContentLength
+                | Name::TransferEncoding
+                | Name::Upgrade
+                | Name::Te
+                | Name::Hop => {}
+                Name::Location | Name::ContentLocation | Name::Refresh if self.route.local_mode => {
+                    match self.mapped(line.value) {
+                        Some(value) => put(line.name, value.as_bytes()),
+                        None => put(line.name, line.value),
+                    }
+                }
+                Name::SetCookie if self.route.local_mode => {
+                    match without_domain(line.value, self.route.upstream.host()) {
+                        Some(value) => put(line.name, &value),
+                        None => put(line.name, line.value),
+                    }
+                }
+                _ => put(line.name, line.value),
+            }
+        }
+        if let Some(cookie) = self.set_cookie {
+            put(b"set-cookie", cookie.as_bytes());
+        }
+    }
+
+    /// A URL on the upstream's own host becomes one on ours. `Refresh` has it behind `url=`.
+    fn mapped(&self, value: &[u8]) -> Option<String> {
+        let text = std::str::from_utf8(value).ok()?;
+        let at = text.to_ascii_lowercase().find("url=").map_or(0, |i| i + 4);
+        let (before, url) = text.split_at(at);
+        let upstream = &self.route.upstream;
+        let port = upstream
+            .host()
+            .rsplit_once(':')
+            .map_or("", |(_, port)| port);
+        let known = ["127.0.0.1", "localhost", "[::1]"];
+        let rest = ["http", "https"].iter().find_map(|scheme| {
+            known.iter().find_map(|host| {
+                let host = if port.is_empty() {
+                    (*host).to_owned()
+                } else {
+                    format!("{host}:{port}")
+                };
+                own_rest(url.as_bytes(), scheme, &host)
+            })
+        })?;
+        Some(format!("{before}{}://{}{rest}", self.scheme, self.host))
+    }
+}
+
+/// A cookie whose `Domain` is the upstream's own host becomes a host-only cookie.
+fn without_domain(value: &[u8], host: &str) -> Option<Vec<u8>> {
+    let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let ours = |part: &[u8]| {
+        let Some((name, domain)) = std::str::from_utf8(part)
+            .ok()
+            .and_then(|p| p.split_once('='))
+        else {
+            return false;
+        };
+        let domain = domain.trim().trim_start_matches('.');
+        name.trim().eq_ignore_ascii_case("domain")
+            && (domain.eq_ignore_ascii_case(host)
+                || domain.eq_ignore_ascii_case("localhost")
+                || domain == "127.0.0.1")
+    };
+    if !value.split(|c| *c == b';').any(ours) {
+        return None;
+    }
+    Some(
+        value
+            .split(|c| *c == b';')
+            .filter(|part| !ours(part))
+            .collect::<Vec<_>>()
+            .join(&b';'),
+    )
+}
+
+/// Writes a head for an HTTP/1.x client. `body` is the framing towards the client; `Body::Close` also says `Connection: close`.
+pub fn begin(out: &mut Vec<u8>, status: u16, phrase: &[u8]) {
+    out.clear();
+    let _ = write!(out, "HTTP/1.1 {status} ");
+    out.extend_from_slice(phrase);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the framing and the empty line.
+pub fn end(out: &mut Vec<u8>, body: Body, announced: Option<u64>, close: bool) {
+    match (body, announced) {
+        (Body::Length(n), _) | (Body::None, Some(n)) => {
+            drop(write!(out, "Content-Length: {n}\r\n"))
+        }
+        (Body::Chunked, _) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        (Body::None, None) | (Body::Close, _) => {}
+    }
+    if close || body == Body::Close {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}

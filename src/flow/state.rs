@@ -1,0 +1,221 @@
+//! What lives how long: [`Shared`] for ever, the plan until reload, [`Worker`] per core, [`Conn`] per connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Instant, SystemTime};
+
+use crate::auth::verify::Verifier;
+use crate::base::drain::Phase;
+use crate::base::id::RequestId;
+use crate::http1::head::Field;
+use crate::observe::{Log, Record, Texts};
+use crate::plan::{Live, Plan};
+use crate::upstream::{H2cPool, Pool};
+
+use super::body::Carried;
+
+/// What all data threads share for as long as the process lives.
+pub struct Shared {
+    /// The plan in force.
+    pub live: Live,
+    /// Passwords, off the data threads.
+    pub verifier: Verifier,
+    /// Where facts are written.
+    pub log: Log,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+/// One data thread.
+#[derive(Debug)]
+pub struct Worker {
+    /// What is common to all threads.
+    pub shared: Arc<Shared>,
+    plan: RefCell<Rc<Arc<Plan>>>,
+    /// Idle upstream connections of this thread.
+    pub pool: Pool,
+    /// HTTP/2 upstream connections of this thread.
+    pub h2c: H2cPool<Carried>,
+    phase: Cell<Phase>,
+    bells: RefCell<HashMap<u64, Waker>>,
+    next_bell: Cell<u64>,
+}
+
+impl Worker {
+    /// A data thread's state.
+    pub fn new(shared: Arc<Shared>) -> Rc<Self> {
+        let plan = RefCell::new(Rc::new(shared.live.current()));
+        Rc::new(Self {
+            shared,
+            plan,
+            pool: Pool::default(),
+            h2c: H2cPool::default(),
+            phase: Cell::new(Phase::Run),
+            bells: RefCell::default(),
+            next_bell: Cell::new(0),
+        })
+    }
+
+    /// The plan in force. Not shared between threads, so that taking it costs no cache line.
+    pub fn plan(&self) -> Rc<Arc<Plan>> {
+        let generation = self.shared.live.generation();
+        if self.plan.borrow().generation != generation {
+            *self.plan.borrow_mut() = Rc::new(self.shared.live.current());
+        }
+        Rc::clone(&self.plan.borrow())
+    }
+
+    /// How far the end has come.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Moves on to `phase` and wakes every connection, so that it looks.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.set(phase.max(self.phase.get()));
+        self.ring();
+    }
+
+    /// Wakes every connection that listens: the phase or the plan has changed.
+    pub fn ring(&self) {
+        for waker in self.bells.borrow().values() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// A place at which a connection can be woken.
+    pub fn bell(self: &Rc<Self>) -> Bell {
+        let id = self.next_bell.get();
+        self.next_bell.set(id + 1);
+        Bell {
+            worker: Rc::clone(self),
+            id,
+            set: Cell::new(false),
+        }
+    }
+}
+
+/// Wakes one connection when the phase or the plan changes. Costs one look per poll, and nothing is shared between threads.
+#[derive(Debug)]
+pub struct Bell {
+    worker: Rc<Worker>,
+    id: u64,
+    set: Cell<bool>,
+}
+
+impl Bell {
+    /// Makes sure that this task is woken. A task keeps its waker for life, so once is enough.
+    pub fn listen(&self, cx: &Context<'_>) {
+        if !self.set.replace(true) {
+            self.worker
+                .bells
+                .borrow_mut()
+                .insert(self.id, cx.waker().clone());
+        }
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.worker.bells.borrow_mut().remove(&self.id);
+    }
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// The socket's other end.
+    pub peer: SocketAddr,
+    /// The client behind trusted proxies; the peer when there are none.
+    pub client: IpAddr,
+    /// The address that was connected to.
+    pub local: SocketAddr,
+    /// The server name of the TLS handshake, lower case.
+    pub sni: Option<Box<str>>,
+    /// `TLSv1.3`, `TLSv1.2`, or empty.
+    pub tls: &'static str,
+    /// Index of the listener in the plan.
+    pub listener: usize,
+    /// Wakes this connection.
+    pub bell: Bell,
+}
+
+impl Conn {
+    /// `https`, or `http` on a listener without TLS.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_empty() { "http" } else { "https" }
+    }
+
+    /// Begins the record of a request.
+    pub fn record(&self, worker: &Worker, http: &'static str) -> Box<Record> {
+        Box::new(Record {
+            id: RequestId::fresh(),
+            at: SystemTime::now(),
+            started: Instant::now(),
+            peer: self.peer,
+            client: self.client,
+            listener: self.local,
+            tls: self.tls,
+            http,
+            route: None,
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            user: None,
+            auth: None,
+            refusal: None,
+            cut: false,
+            texts: worker.shared.log.wants_access().then(Box::<Texts>::default),
+        })
+    }
+}
+
+/// Memory of one request that is used again by the next one of this thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The head of the request.
+    pub head: Vec<u8>,
+    /// Its fields.
+    pub fields: Vec<Field>,
+    /// What is written: the head for the upstream, then the one for the client.
+    pub out: Vec<u8>,
+    /// The head of the answer.
+    pub answer: Vec<u8>,
+    /// Its fields.
+    pub answer_fields: Vec<Field>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Scratch>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Memory kept from a request; what grew beyond is freed.
+const KEPT: usize = 32 << 10;
+
+impl Scratch {
+    /// Takes one from this thread's list.
+    pub fn take() -> Self {
+        SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default()
+    }
+
+    /// Puts it back, wiped of its texts.
+    pub fn give(mut self) {
+        for bytes in [&mut self.head, &mut self.out, &mut self.answer] {
+            bytes.clear();
+            bytes.shrink_to(KEPT);
+        }
+        SCRATCH.with_borrow_mut(|list| {
+            if list.len() < 64 {
+                list.push(self);
+            }
+        });
+    }
+}

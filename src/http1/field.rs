@@ -1,0 +1,167 @@
+//! The fields that a gate must know by name, whatever their spelling.
+
+/// What a field name means to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the field of that name")]
+pub enum Name {
+    Host,
+    Connection,
+    ContentLength,
+    ContentType,
+    TransferEncoding,
+    Upgrade,
+    /// `TE`: only `trailers` is passed on.
+    Te,
+    Expect,
+    Cookie,
+    SetCookie,
+    Authorization,
+    LoopgateToken,
+    Accept,
+    UserAgent,
+    Origin,
+    Referer,
+    Destination,
+    Location,
+    ContentLocation,
+    Refresh,
+    SecFetchSite,
+    SecFetchMode,
+    SecWebsocketKey,
+    SecWebsocketAccept,
+    XRequestId,
+    /// Hop-by-hop and removed: Keep-Alive, Proxy-Connection, Proxy-Authorization, Proxy-Authenticate, HTTP2-Settings.
+    Hop,
+    /// What only a proxy may say: Forwarded, X-Forwarded-*, X-Real-IP and the like, X-Loopgate-*, Proxy.
+    Claim,
+    /// Fields by which some frameworks take another path: X-Original-URL, X-Rewrite-URL.
+    PathOverride,
+    /// Fields by which some frameworks take another method: X-HTTP-Method-Override and the like.
+    MethodOverride,
+    Other,
+}
+
+/// Longest name that the table knows.
+const LONGEST: usize = 24;
+
+/// What the name means, and whether an underscore stood for a hyphen in it (some servers read both alike).
+pub fn classify(name: &[u8]) -> (Name, bool) {
+    let mut lower = [0u8; LONGEST];
+    let mut underscore = false;
+    if name.len() > LONGEST {
+        return (prefixed(name), name.contains(&b'_'));
+    }
+    for (to, from) in lower.iter_mut().zip(name) {
+        *to = match from {
+            b'_' => {
+                underscore = true;
+                b'-'
+            }
+            c => c.to_ascii_lowercase(),
+        };
+    }
+    (known(&lower[..name.len()]), underscore)
+}
+
+fn known(name: &[u8]) -> Name {
+    match name {
+        b"host" => Name::Host,
+        b"connection" => Name::Connection,
+        b"content-length" => Name::ContentLength,
+        b"content-type" => Name::ContentType,
+        b"transfer-encoding" => Name::TransferEncoding,
+        b"upgrade" => Name::Upgrade,
+        b"te" => Name::Te,
+        b"expect" => Name::Expect,
+        b"cookie" => Name::Cookie,
+        b"set-cookie" => Name::SetCookie,
+        b"authorization" => Name::Authorization,
+        b"loopgate-token" => Name::LoopgateToken,
+        b"accept" => Name::Accept,
+        b"user-agent" => Name::UserAgent,
+        b"origin" => Name::Origin,
+        b"referer" => Name::Referer,
+        b"destination" => Name::Destination,
+        b"location" => Name::Location,
+        b"content-location" => Name::ContentLocation,
+        b"refresh" => Name::Refresh,
+        b"sec-fetch-site" => Name::SecFetchSite,
+        b"sec-fetch-mode" => Name::SecFetchMode,
+        b"sec-websocket-key" => Name::SecWebsocketKey,
+        b"sec-websocket-accept" => Name::SecWebsocketAccept,
+        b"x-request-id" => Name::XRequestId,
+        b"keep-alive"
+        | b"proxy-connection"
+        | b"proxy-authorization"
+        | b"proxy-authenticate"
+        | b"http2-settings" => Name::Hop,
+        b"forwarded"
+        | b"proxy"
+        | b"x-real-ip"
+        | b"x-client-ip"
+        | b"client-ip"
+        | b"true-client-ip"
+        | b"cf-connecting-ip"
+        | b"x-cluster-client-ip"
+        | b"x-original-forwarded-for"
+        | b"x-original-host"
+        | b"x-host"
+        | b"x-remote-user"
+        | b"remote-user" => Name::Claim,
+        b"x-original-url" | b"x-rewrite-url" => Name::PathOverride,
+        b"x-http-method-override" | b"x-http-method" | b"x-method-override" => Name::MethodOverride,
+        _ => prefixed(name),
+    }
+}
+
+/// The families: X-Forwarded-* and X-Loopgate-*.
+fn prefixed(name: &[u8]) -> Name {
+    let begins = |prefix: &[u8]| {
+        name.len() >= prefix.len()
+            && name
+                .iter()
+                .zip(prefix)
+                .all(|(c, p)| c.to_ascii_lowercase() == *p || (*c == b'_' && *p == b'-'))
+    };
+    match begins(b"x-forwarded-") || begins(b"x-loopgate-") || begins(b"loopgate-") {
+        true => Name::Claim,
+        false => Name::Other,
+    }
+}
+
+/// The comma-separated tokens of a value, without white space and empty ones.
+pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|c| *c == b',')
+        .map(|t| t.trim_ascii())
+        .filter(|t| !t.is_empty())
+}
+
+/// Whether a comma-separated value holds the token, in any case.
+pub fn has_token(value: &[u8], token: &str) -> bool {
+    tokens(value).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_names_in_every_spelling() {
+        for (name, want) in [
+            ("host", (Name::Host, false)),
+            ("HOST", (Name::Host, false)),
+            ("Content_Length", (Name::ContentLength, true)),
+            ("X-Forwarded-For", (Name::Claim, false)),
+            ("x_forwarded_for", (Name::Claim, true)),
+            ("X-Forwarded-Anything-That-Is-Longer", (Name::Claim, false)),
+            ("X_LOOPGATE-user", (Name::Claim, true)),
+            ("Loopgate-Token", (Name::LoopgateToken, false)),
+            ("X-Loop", (Name::Other, false)),
+            ("Accept-Encoding", (Name::Other, false)),
+            ("x_custom", (Name::Other, true)),
+        ] {
+            assert_eq!(classify(name.as_bytes()), want, "{name}");
+        }
+    }
+}

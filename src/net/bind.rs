@@ -1,0 +1,65 @@
+//! Listening sockets: one per data thread on the same address, and a clear word when the address is taken.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel holds for us until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// Binds `count` listeners to one address, by SO_REUSEPORT. Port 0 picks a port, the same for all.
+/// An address that anybody listens on already is `AddrInUse`, also when that one would share it.
+pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    // Without SO_REUSEPORT: another process of ours that would share the port silently is found here.
+    let probe = socket(address, false)?;
+    probe.bind(&address.into())?;
+    if address.port() != 0 {
+        probe.listen(1)?;
+    }
+    drop(probe);
+    let mut listeners: Vec<TcpListener> = Vec::with_capacity(count);
+    for _ in 0..count.max(1) {
+        let address = listeners
+            .first()
+            .map_or(Ok(address), TcpListener::local_addr)?;
+        let socket = socket(address, true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        listeners.push(socket.into());
+    }
+    Ok(listeners)
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_a_port_among_our_own_and_with_nobody_else() {
+        let ours = listen("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let address = ours[0].local_addr().unwrap();
+        assert!(ours.iter().all(|l| l.local_addr().unwrap() == address));
+        assert_eq!(
+            listen(address, 1).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! Sockets and bytes. No policy.
+
+pub mod bind;
+mod buffer;
+pub mod machine;
+mod stream;
+mod timer;
+mod wire;
+
+pub use buffer::Buffer;
+pub use machine::Machine;
+pub use stream::Stream;
+pub use wire::Wire;

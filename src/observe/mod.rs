@@ -1,0 +1,8 @@
+//! What happened: facts are gathered in a [`Record`] and written once, on a thread of its own, never by the data path.
+
+mod line;
+mod log;
+mod record;
+
+pub use log::{Event, Format, Log, Sink};
+pub use record::{Record, Texts};

@@ -1,0 +1,304 @@
+//! The plan, from a configuration that was read. All mistakes are gathered; one is enough that there is no plan.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use rustls::ClientConfig;
+
+use super::{Limits, Plan, Route, listener, people};
+use crate::access::{self, Rule, Site};
+use crate::auth::cookie::CookieName;
+use crate::auth::users::Users;
+use crate::base::loopback::{Scheme, Target};
+use crate::base::secret::Secret;
+use crate::config::Problem;
+use crate::config::raw::{self, HostHeader, LogFormat, LogTarget, Workers};
+use crate::net::Machine;
+use crate::observe::{Format, Sink};
+use crate::route::{self, Own};
+use crate::tls::{LocalCa, Tickets, TlsError};
+use crate::upstream::Upstream;
+
+/// What outlives a plan: the local authority, the keys of session tickets, upstreams that stay the same.
+#[derive(Debug)]
+pub struct Kept {
+    state: PathBuf,
+    authority: OnceLock<Arc<LocalCa>>,
+    /// The keys of session tickets.
+    pub tickets: Tickets,
+    upstream_tls: Arc<ClientConfig>,
+}
+
+impl Kept {
+    /// `state`: the directory of contract 7. Nothing is read yet.
+    pub fn new(state: PathBuf) -> Self {
+        Self {
+            state,
+            authority: OnceLock::new(),
+            tickets: Tickets::new(),
+            upstream_tls: crate::tls::upstream_client(),
+        }
+    }
+
+    /// The local authority, made on first use.
+    pub fn authority(&self, machine: &Machine) -> Result<Arc<LocalCa>, TlsError> {
+        if let Some(authority) = self.authority.get() {
+            return Ok(Arc::clone(authority));
+        }
+        let authority = Arc::new(LocalCa::open(
+            &self.state.join("ca"),
+            &machine.names,
+            SystemTime::now(),
+        )?);
+        Ok(Arc::clone(self.authority.get_or_init(|| authority)))
+    }
+}
+
+/// Compiles a plan. `base` is the directory that relative paths are meant from; `extra` are users beside those of the file.
+/// Gives the warnings with the plan, or all problems.
+pub fn compile(
+    config: &raw::Config,
+    base: &Path,
+    machine: &Machine,
+    kept: &Kept,
+    before: Option<&Plan>,
+    extra: Option<Users>,
+) -> Result<(Plan, Vec<Problem>), Vec<Problem>> {
+    let mut problems = Vec::new();
+    let list = &mut problems;
+    refuse_unfinished(config, list);
+    let users = extra.unwrap_or_else(|| people::users(&config.auth, base, list));
+    let groups = people::groups(&config.group, &users, list);
+    let listeners: Vec<_> = config
+        .listener
+        .iter()
+        .enumerate()
+        .map(|(i, raw)| {
+            listener::compile(
+                raw,
+                &format!("listener[{i}]"),
+                base,
+                machine,
+                kept,
+                config,
+                list,
+            )
+        })
+        .collect();
+    if config.listener.is_empty() {
+        let problem = Problem::error(
+            "no-listener",
+            "",
+            "there is no listener, so nothing would be served",
+        );
+        list.push(problem.hint("add `[[listener]]` with `address = \"0.0.0.0:8443\"` and `networks = { allow = [\"this-lan\", \"loopback\"] }`"));
+    }
+    if config.route.is_empty() {
+        let problem = Problem::error(
+            "no-route",
+            "",
+            "there is no route, so nothing would be served",
+        );
+        list.push(problem.hint("add `[[route]]` with `upstream = \"127.0.0.1:3000\"`"));
+    }
+    let mut names: HashSet<String> = machine.names.iter().cloned().collect();
+    let mut addresses: HashSet<_> = machine.addresses.iter().copied().collect();
+    for listener in &listeners {
+        names.extend(listener.names.iter().cloned());
+        addresses.extend(listener.ips.iter().copied());
+    }
+    let table = route::compile(&config.route, Own { names, addresses }, list);
+    let known = |user: &str| users.find(user).is_some();
+    let (mut rules, mut routes): (Vec<Rule>, Vec<Route>) = (Vec::new(), Vec::new());
+    let mut open: HashMap<String, Arc<Upstream>> = before
+        .iter()
+        .flat_map(|plan| &plan.routes)
+        .map(|r| (r.upstream.target().to_string(), Arc::clone(&r.upstream)))
+        .collect();
+    for (i, raw) in config.route.iter().enumerate() {
+        let key = format!("route[{i}]");
+        let rule = access::compile(raw, &key, &groups, &known, machine, list);
+        let needs_people = matches!(rule.people, access::People::Users);
+        if needs_people && users.is_empty() && config.auth.users_file.is_none() {
+            let problem = Problem::error(
+                "no-users",
+                format!("{key}.access"),
+                "this route is for users, but there is no users file",
+            );
+            list.push(problem.hint("write `[auth] users_file = \"users.htpasswd\"` and add somebody with `loopgate user add NAME`, or write `access = \"anyone\"`"));
+        }
+        if let Some(route) = route_of(raw, &key, base, &rule, kept, &mut open, list) {
+            routes.push(route);
+        }
+        rules.push(rule);
+    }
+    let people = people::people(&users, &groups);
+    if problems
+        .iter()
+        .any(|p| p.severity == crate::config::Severity::Error)
+    {
+        return Err(problems);
+    }
+    let listeners: Vec<_> = listeners.into_iter().map(|l| l.listener).collect();
+    // The port: two gates on one host have two, and it stays the same from start to start.
+    let instance = listeners
+        .first()
+        .and_then(|l| l.addresses.first())
+        .map_or(0, |a| a.port())
+        .to_string();
+    let plan = Plan {
+        generation: 1,
+        listeners,
+        site: Site { table, rules },
+        routes,
+        limits: limits(&config.limits),
+        users: Arc::new(users),
+        people,
+        realm: config.auth.realm.clone(),
+        cookie: CookieName::session(&instance),
+        workers: match config.server.workers {
+            Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+            Workers::Count(n) => usize::from(n.get()),
+        },
+        drain: config.server.drain,
+        log: log(&config.log, base),
+    };
+    Ok((plan, problems))
+}
+
+/// Keys that the contract names and this version does not act on: refused instead of ignored.
+fn refuse_unfinished(config: &raw::Config, problems: &mut Vec<Problem>) {
+    let mut refuse = |key: String, what: &str| {
+        problems.push(
+            Problem::error(
+                "not-supported",
+                key,
+                format!("this version does not support {what} yet"),
+            )
+            .hint("remove it"),
+        );
+    };
+    if config.admin.is_some() {
+        refuse("admin".into(), "the admin address");
+    }
+    if config.auth.tokens_file.is_some() {
+        refuse("auth.tokens_file".into(), "API tokens");
+    }
+    for (i, listener) in config.listener.iter().enumerate() {
+        if !listener.trusted_proxies.is_empty() {
+            refuse(format!("listener[{i}].trusted_proxies"), "trusted proxies");
+        }
+        if !listener.only_on.is_empty() {
+            refuse(
+                format!("listener[{i}].only_on"),
+                "listeners that open on some networks only",
+            );
+        }
+    }
+}
+
+fn route_of(
+    raw: &raw::Route,
+    key: &str,
+    base: &Path,
+    rule: &Rule,
+    kept: &Kept,
+    open: &mut HashMap<String, Arc<Upstream>>,
+    problems: &mut Vec<Problem>,
+) -> Option<Route> {
+    let target = match raw.upstream.parse::<Target>() {
+        Ok(target) => target,
+        Err(error) => {
+            problems.push(
+                Problem::error("bad-upstream", format!("{key}.upstream"), error.to_string())
+                    .hint(error.repair()),
+            );
+            return None;
+        }
+    };
+    if target.scheme == Scheme::H2c && target.address.unix().is_some() {
+        problems.push(Problem::error(
+            "bad-upstream",
+            format!("{key}.upstream"),
+            "a Unix socket is spoken to in HTTP/1.1",
+        ));
+        return None;
+    }
+    let secret = match raw
+        .upstream_secret
+        .as_ref()
+        .map(|s| read_secret(s, base))
+        .transpose()
+    {
+        Ok(secret) => secret,
+        Err(what) => {
+            problems.push(Problem::error(
+                "bad-secret",
+                format!("{key}.upstream_secret"),
+                what,
+            ));
+            return None;
+        }
+    };
+    let upstream = open
+        .entry(target.to_string())
+        .or_insert_with(|| Arc::new(Upstream::new(target, &kept.upstream_tls)));
+    let host = raw.hosts.first().map_or("*", String::as_str);
+    Some(Route {
+        label: format!("{host}{}", raw.path).into(),
+        upstream: Arc::clone(upstream),
+        local_mode: raw.host_header == HostHeader::Upstream,
+        by_method: rule.methods.is_some(),
+        secret,
+    })
+}
+
+fn read_secret(secret: &raw::Secret, base: &Path) -> Result<Secret<String>, String> {
+    let text = match secret {
+        raw::Secret::Plain(text) => text.expose().clone(),
+        raw::Secret::File(path) => {
+            let path = base.join(path);
+            std::fs::read_to_string(&path)
+                .map_err(|e| format!("cannot read {}: {e}", path.display()))?
+                .trim_end()
+                .to_owned()
+        }
+        raw::Secret::Env(name) => std::env::var(name)
+            .map_err(|_| format!("the environment variable `{name}` is not set"))?,
+    };
+    match text.is_empty() || text.bytes().any(|c| !(b'!'..=b'~').contains(&c)) {
+        true => Err("a secret is visible ASCII without spaces, and not empty".into()),
+        false => Ok(Secret::new(text)),
+    }
+}
+
+fn limits(raw: &raw::Limits) -> Limits {
+    Limits {
+        handshake: raw.handshake,
+        head: raw.head,
+        body_idle: raw.body_idle,
+        idle: raw.idle,
+        connect: raw.connect,
+        answer: raw.answer.unwrap_or(Limits::FOREVER),
+        head_size: raw.head_size.bytes(),
+        fields: usize::from(raw.fields),
+        body_size: raw.body_size.map(|s| s.bytes() as u64),
+        connections: raw.connections as usize,
+        connections_per_client: raw.connections_per_client as usize,
+    }
+}
+
+fn log(raw: &raw::Log, base: &Path) -> (Sink, Format, bool) {
+    let sink = match &raw.access {
+        LogTarget::Stdout => Sink::Stdout,
+        LogTarget::Off => Sink::Off,
+        LogTarget::File(path) => Sink::File(base.join(path)),
+    };
+    let format = match raw.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    (sink, format, raw.query)
+}

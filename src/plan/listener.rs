@@ -1,0 +1,193 @@
+//! One listener, from text: addresses, gate, and certificate.
+
+use std::error::Error as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Kept, Listener};
+use crate::config::Problem;
+use crate::config::raw::{self, CertificateSource, Tls};
+use crate::gate;
+use crate::net::Machine;
+use crate::tls::{Names, ServerTls, Source, Subject, TlsError, files};
+
+/// A listener, with the names and addresses that its certificate adds to our own.
+pub(super) struct Compiled {
+    pub listener: Listener,
+    pub names: Vec<String>,
+    pub ips: Vec<IpAddr>,
+}
+
+pub(super) fn compile(
+    raw: &raw::Listener,
+    key: &str,
+    base: &Path,
+    machine: &Machine,
+    kept: &Kept,
+    config: &raw::Config,
+    problems: &mut Vec<Problem>,
+) -> Compiled {
+    let addresses = addresses(raw, key, problems);
+    let gate = gate::compile(raw, key, machine, problems);
+    let (mut names, mut ips) = (Vec::new(), Vec::new());
+    let default = machine
+        .names
+        .get(1)
+        .or(machine.names.first())
+        .map_or("localhost", String::as_str)
+        .to_owned();
+    let source = match &raw.tls {
+        Tls::From {
+            from: CertificateSource::None,
+        } => {
+            let loopback = addresses.iter().all(|a| a.ip().is_loopback());
+            let problem = match loopback {
+                true => Problem::warning(
+                    "plain-http",
+                    format!("{key}.tls"),
+                    "plain HTTP: everybody on this machine can read passwords here",
+                ),
+                false => Problem::error(
+                    "plain-http",
+                    format!("{key}.tls"),
+                    "plain HTTP is only possible on a loopback address: on a network everybody could read the passwords",
+                ),
+            };
+            problems.push(problem.hint("write `tls = { from = \"local-ca\" }`"));
+            None
+        }
+        Tls::From {
+            from: CertificateSource::LocalCa,
+        } => local(key, machine, kept, config, problems),
+        Tls::Files {
+            chain,
+            key: private,
+        } => match files::load(&base.join(chain), &base.join(private), SystemTime::now()) {
+            Ok(loaded) => {
+                names.extend(loaded.names().map(str::to_ascii_lowercase));
+                ips.extend(loaded.ips());
+                Some(Source::Files(Arc::new(loaded)))
+            }
+            Err(error) => {
+                problems.push(Problem::error(
+                    "bad-certificate",
+                    format!("{key}.tls"),
+                    told(&error),
+                ));
+                None
+            }
+        },
+    };
+    let all = machine
+        .names
+        .iter()
+        .chain(config.route.iter().flat_map(|r| &r.hosts))
+        .map(|n| n.to_ascii_lowercase());
+    let tls = source.map(|source| {
+        Arc::new(ServerTls::new(
+            source,
+            Names::new(all),
+            &default,
+            kept.tickets.clone(),
+        ))
+    });
+    Compiled {
+        listener: Listener {
+            addresses,
+            gate,
+            tls,
+        },
+        names,
+        ips,
+    }
+}
+
+fn local(
+    key: &str,
+    machine: &Machine,
+    kept: &Kept,
+    config: &raw::Config,
+    problems: &mut Vec<Problem>,
+) -> Option<Source> {
+    let authority = match kept.authority(machine) {
+        Ok(authority) => authority,
+        Err(error) => {
+            problems.push(Problem::error(
+                "local-ca",
+                format!("{key}.tls"),
+                told(&error),
+            ));
+            return None;
+        }
+    };
+    for (i, route) in config.route.iter().enumerate() {
+        for (j, host) in route.hosts.iter().enumerate() {
+            let Ok(subject) = Subject::parse(host) else {
+                continue;
+            };
+            if !authority.covers(&subject) {
+                let message = format!(
+                    "the local authority cannot sign for `{host}`: it is confined to private names and addresses"
+                );
+                let hint = "use a name under `.lan`, `.home.arpa`, `.internal`, `.local`, `.test` or this host's name, or give the listener a certificate: `tls = { chain = \"…\", key = \"…\" }`";
+                problems.push(
+                    Problem::error("local-ca", format!("route[{i}].hosts[{j}]"), message)
+                        .hint(hint),
+                );
+            }
+        }
+    }
+    Some(Source::LocalCa(authority))
+}
+
+fn told(error: &TlsError) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn addresses(raw: &raw::Listener, key: &str, problems: &mut Vec<Problem>) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for (i, text) in raw.address.iter().enumerate() {
+        let at = if raw.address.len() > 1 {
+            format!("{key}.address[{i}]")
+        } else {
+            format!("{key}.address")
+        };
+        match text.parse::<SocketAddr>() {
+            Ok(address) if addresses.contains(&address) => {
+                problems.push(
+                    Problem::error("duplicate-address", at, format!("`{text}` is named twice"))
+                        .hint("remove one of them"),
+                );
+            }
+            Ok(address) => addresses.push(address),
+            Err(_) => {
+                let problem = Problem::error(
+                    "bad-address",
+                    at,
+                    format!("`{text}` is no address with a port"),
+                );
+                problems.push(
+                    problem.hint(
+                        "write for example `0.0.0.0:8443`, `[::]:8443` or `192.168.1.5:8443`",
+                    ),
+                );
+            }
+        }
+    }
+    if raw.address.is_empty() {
+        problems.push(
+            Problem::error(
+                "bad-address",
+                format!("{key}.address"),
+                "no address is named",
+            )
+            .hint("write `address = \"0.0.0.0:8443\"`"),
+        );
+    }
+    addresses
+}

@@ -1,0 +1,112 @@
+//! Everything the gate works by, validated, as one immutable value that is replaced as one.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::Site;
+use crate::auth::cookie::CookieName;
+use crate::auth::users::Users;
+use crate::base::secret::Secret;
+use crate::gate::Gate;
+use crate::observe::{Format, Sink};
+use crate::tls::ServerTls;
+use crate::upstream::Upstream;
+
+mod compile;
+mod listener;
+mod live;
+mod people;
+
+pub use compile::{Kept, compile};
+pub use live::Live;
+
+/// The whole validated configuration.
+#[derive(Debug)]
+pub struct Plan {
+    /// Which plan of this process it is; set when it goes live.
+    pub generation: u64,
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// Hosts, paths and rules.
+    pub site: Site,
+    /// What each route leads to; the index is the route.
+    pub routes: Vec<Route>,
+    /// The limits.
+    pub limits: Limits,
+    /// Who may log in.
+    pub users: Arc<Users>,
+    /// Name and groups of each user, ready to be handed out.
+    pub people: HashMap<String, Person>,
+    /// The realm that people see.
+    pub realm: String,
+    /// The name of the session cookie.
+    pub cookie: CookieName,
+    /// Data threads.
+    pub workers: usize,
+    /// How long running requests may go on at the end.
+    pub drain: Duration,
+    /// Where the access log goes, and how it looks.
+    pub log: (Sink, Format, bool),
+}
+
+/// One listener: several addresses with the same rules.
+#[derive(Debug)]
+pub struct Listener {
+    /// The addresses to bind.
+    pub addresses: Vec<SocketAddr>,
+    /// Who may connect.
+    pub gate: Gate,
+    /// The TLS side; `None` for plain HTTP, which only an unsafe option gives.
+    pub tls: Option<Arc<ServerTls>>,
+}
+
+/// Where a route leads.
+#[derive(Debug)]
+pub struct Route {
+    /// The route as logs and metrics name it: `host/path`, or `*/path`.
+    pub label: Arc<str>,
+    /// The service.
+    pub upstream: Arc<Upstream>,
+    /// `host_header = "upstream"`.
+    pub local_mode: bool,
+    /// The rule asks for the method, so no field may change it behind us.
+    pub by_method: bool,
+    /// By this the application knows that the request came through the gate.
+    pub secret: Option<Secret<String>>,
+}
+
+/// A user, ready to be handed to a request.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// The name.
+    pub user: Arc<str>,
+    /// The groups, comma separated.
+    pub groups: Arc<str>,
+}
+
+/// The limits of contract 4.
+#[derive(Clone, Copy, Debug)]
+#[allow(
+    missing_docs,
+    reason = "each is the key of that name, documented in config/raw/limits"
+)]
+pub struct Limits {
+    pub handshake: Duration,
+    pub head: Duration,
+    pub body_idle: Duration,
+    pub idle: Duration,
+    pub connect: Duration,
+    pub answer: Duration,
+    pub head_size: usize,
+    pub fields: usize,
+    pub body_size: Option<u64>,
+    pub connections: usize,
+    pub connections_per_client: usize,
+}
+
+impl Limits {
+    /// Stands for "none": longer than any process lives.
+    pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+}

@@ -1,0 +1,119 @@
+//! Users and groups, from their files.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Person;
+use crate::auth::users::{self, LineProblem, Users};
+use crate::config::Problem;
+use crate::config::raw;
+
+/// The users of the file, and nobody where no file is named.
+pub(super) fn users(raw: &raw::Auth, base: &Path, problems: &mut Vec<Problem>) -> Users {
+    let Some(file) = &raw.users_file else {
+        return Users::default();
+    };
+    let path = base.join(file);
+    let told = |p: &LineProblem| {
+        let place = if p.line > 0 {
+            format!("{}:{}:{}", path.display(), p.line, p.column.max(1))
+        } else {
+            path.display().to_string()
+        };
+        format!("{place}: {}", p.message)
+    };
+    let key = "auth.users_file";
+    match users::load(&path) {
+        Ok(loaded) => {
+            problems.extend(
+                loaded
+                    .warnings
+                    .iter()
+                    .map(|p| Problem::warning("users-file", key, told(p)).hint(p.hint.clone())),
+            );
+            loaded.users
+        }
+        Err(error) => {
+            problems.extend(
+                error
+                    .problems
+                    .iter()
+                    .map(|p| Problem::error("users-file", key, told(p)).hint(p.hint.clone())),
+            );
+            Users::default()
+        }
+    }
+}
+
+/// The members of each group. A group that is named twice is a mistake, and so is a member that does not exist.
+pub(super) fn groups(
+    list: &[raw::Group],
+    users: &Users,
+    problems: &mut Vec<Problem>,
+) -> HashMap<String, HashSet<String>> {
+    let mut groups = HashMap::new();
+    for (i, group) in list.iter().enumerate() {
+        let key = format!("group[{i}]");
+        if group.name.is_empty()
+            || group
+                .name
+                .bytes()
+                .any(|c| !c.is_ascii_graphic() || c == b',')
+        {
+            let problem = Problem::error(
+                "bad-group",
+                format!("{key}.name"),
+                "a group's name is visible ASCII without commas",
+            );
+            problems.push(problem.hint("write for example `name = \"ops\"`"));
+        }
+        for (j, user) in group.users.iter().enumerate() {
+            if users.find(user).is_none() {
+                let problem = Problem::error(
+                    "unknown-user",
+                    format!("{key}.users[{j}]"),
+                    format!("there is no user `{user}` in the users file"),
+                );
+                problems.push(problem.hint(format!(
+                    "add the user with `loopgate user add {user}`, or correct the name"
+                )));
+            }
+        }
+        if groups
+            .insert(group.name.clone(), group.users.iter().cloned().collect())
+            .is_some()
+        {
+            let problem = Problem::error(
+                "duplicate-group",
+                format!("{key}.name"),
+                format!("there is another group `{}`", group.name),
+            );
+            problems.push(problem.hint("put all its users into one `[[group]]`"));
+        }
+    }
+    groups
+}
+
+/// Each user with the groups that it is in.
+pub(super) fn people(
+    users: &Users,
+    groups: &HashMap<String, HashSet<String>>,
+) -> HashMap<String, Person> {
+    let person = |name: &str| {
+        let mut of: Vec<&str> = groups
+            .iter()
+            .filter(|(_, members)| members.contains(name))
+            .map(|(group, _)| group.as_str())
+            .collect();
+        of.sort_unstable();
+        Person {
+            user: name.into(),
+            groups: Arc::from(of.join(",")),
+        }
+    };
+    users
+        .iter()
+        .map(|u| (u.name().to_owned(), person(u.name())))
+        .collect()
+}

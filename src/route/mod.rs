@@ -1,0 +1,191 @@
+//! Host and path to a route: the most specific host, then the longest path, by whole segments.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::base::host::Host;
+use crate::base::path::Path;
+use crate::base::refusal::{Reason, Refusal};
+
+mod compile;
+
+pub use compile::compile;
+
+/// The names and addresses that a route without `hosts` answers to.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// Names in lower case; `*.example.com` stands for one label.
+    pub names: HashSet<String>,
+    /// The addresses of this machine's interfaces.
+    pub addresses: HashSet<IpAddr>,
+}
+
+/// All routes, ready to be looked up.
+#[derive(Debug, Default)]
+pub struct Table {
+    own: Own,
+    named: HashMap<String, Paths>,
+    addressed: HashMap<IpAddr, Paths>,
+    general: Paths,
+}
+
+/// The routes of one host: path prefix and index of the route, longest prefix first.
+#[derive(Debug, Default)]
+struct Paths {
+    list: Vec<(String, usize)>,
+}
+
+/// A route that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The index of the route in the plan.
+    pub route: usize,
+}
+
+impl Own {
+    /// Whether the host is this machine. `local` is the address that the client connected to.
+    pub fn has(&self, host: &Host<'_>, local: IpAddr) -> bool {
+        match host {
+            Host::Ip(address) => *address == local || self.addresses.contains(address),
+            Host::Name(name) => {
+                let wild = || {
+                    name.split_once('.')
+                        .is_some_and(|(_, rest)| self.names.contains(format!("*.{rest}").as_str()))
+                };
+                self.names.contains(name.as_ref()) || wild()
+            }
+        }
+    }
+}
+
+impl Table {
+    /// Whether some route could answer to the host; the question that TLS asks for a name.
+    pub fn knows(&self, host: &Host<'_>, local: IpAddr) -> bool {
+        let named = match host {
+            Host::Name(name) => self.named.contains_key(name.as_ref()),
+            Host::Ip(address) => self.addressed.contains_key(address),
+        };
+        named || (!self.general.list.is_empty() && self.own.has(host, local))
+    }
+
+    /// The route for a host and path.
+    ///
+    /// # Errors
+    /// `host-unknown`, `no-route`, and `bad-request` when the host has rules by path and the path has two readings.
+    pub fn find(&self, host: &Host<'_>, local: IpAddr, path: &Path<'_>) -> Result<Found, Refusal> {
+        let named = match host {
+            Host::Name(name) => self.named.get(name.as_ref()),
+            Host::Ip(address) => self.addressed.get(address),
+        };
+        let general =
+            Some(&self.general).filter(|g| !g.list.is_empty() && self.own.has(host, local));
+        if named.is_none() && general.is_none() {
+            return Err(Refusal::new(
+                Reason::HostUnknown,
+                "no route names this host, and it is none of this machine's names",
+            ));
+        }
+        let by_path = [named, general]
+            .into_iter()
+            .flatten()
+            .any(|p| p.list.iter().any(|(prefix, _)| prefix != "/"));
+        if let Some(doubt) = path.doubt.filter(|_| by_path) {
+            return Err(Refusal::bad(doubt));
+        }
+        let route = [named, general]
+            .into_iter()
+            .flatten()
+            .find_map(|paths| paths.find(path));
+        route
+            .map(|route| Found { route })
+            .ok_or(Refusal::new(Reason::NoRoute, "no route has this path"))
+    }
+}
+
+impl Paths {
+    fn find(&self, path: &Path<'_>) -> Option<usize> {
+        self.list
+            .iter()
+            .find(|(prefix, _)| path.is_under(prefix))
+            .map(|(_, route)| *route)
+    }
+
+    /// Adds a prefix; false when it is there already.
+    fn add(&mut self, prefix: &str, route: usize) -> bool {
+        let at = self
+            .list
+            .partition_point(|(p, _)| (p.len(), prefix) > (prefix.len(), p));
+        if self.list.get(at).is_some_and(|(p, _)| p == prefix) {
+            return false;
+        }
+        self.list.insert(at, (prefix.to_owned(), route));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::default();
+        table.own.names = ["box".to_owned(), "*.box.lan".to_owned()].into();
+        table.own.addresses = ["192.168.1.5".parse().unwrap()].into();
+        for (i, (host, path)) in [
+            ("app.lan", "/"),
+            ("app.lan", "/admin"),
+            ("app.lan", "/admin/deep"),
+            ("api.lan", "/v1"),
+            ("", "/only"),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let paths = if host.is_empty() {
+                &mut table.general
+            } else {
+                table.named.entry((*host).to_owned()).or_default()
+            };
+            assert!(paths.add(path, i) && !paths.add(path, i));
+        }
+        table
+    }
+
+    #[test]
+    fn finds_the_most_specific_host_then_the_longest_path() {
+        let table = table();
+        for (host, path, want) in [
+            ("app.lan", "/", Ok(0)),
+            ("app.lan", "/admin", Ok(1)),
+            ("app.lan", "/admin/deep/er", Ok(2)),
+            ("app.lan", "/administrator", Ok(0)),
+            ("app.lan", "/%61dmin", Ok(1)),
+            ("app.lan", "/x/../admin", Err(Reason::BadRequest)),
+            ("app.lan", "/x%2f..%2fadmin", Err(Reason::BadRequest)),
+            ("app.lan", "//admin", Err(Reason::BadRequest)),
+            ("app.lan", "/only", Ok(0)),
+            ("api.lan", "/v1/x", Ok(3)),
+            ("api.lan", "/v2", Err(Reason::NoRoute)),
+            ("api.lan", "/only", Err(Reason::NoRoute)),
+            ("box", "/only", Ok(4)),
+            ("x.box.lan", "/only", Ok(4)),
+            ("y.x.box.lan", "/only", Err(Reason::HostUnknown)),
+            ("192.168.1.5", "/only", Ok(4)),
+            ("10.0.0.9", "/only", Ok(4)),
+            ("10.0.0.8", "/only", Err(Reason::HostUnknown)),
+            ("evil.example", "/only", Err(Reason::HostUnknown)),
+            ("box", "/", Err(Reason::NoRoute)),
+        ] {
+            let found = table.find(
+                &Host::parse(host).unwrap(),
+                "10.0.0.9".parse().unwrap(),
+                &Path::parse(path).unwrap(),
+            );
+            assert_eq!(
+                found.map(|f| f.route).map_err(|r| r.reason),
+                want,
+                "{host} {path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The accept loop of one listener on one data thread. It judges the address and hands on; it never waits for a peer.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::counts::Counts;
+use super::handshake;
+use crate::auth::client_net::ClientNet;
+use crate::base::cidr::fold;
+use crate::base::drain::{Phase, Watch};
+use crate::base::refusal::Refusal;
+use crate::flow::{Conn, Worker};
+use crate::gate::Admitted;
+use crate::observe::Event;
+
+/// After a failed accept (no descriptors, most likely) the next one waits this long, so that the loop does not spin.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until the drain begins. Every connection holds a guard of `drain`.
+pub async fn accept(
+    listener: TcpListener,
+    index: usize,
+    worker: Rc<Worker>,
+    counts: Arc<Counts>,
+    drain: Watch,
+) {
+    let bell = worker.bell();
+    let mut failing = false;
+    loop {
+        let accepted = poll_fn(|cx| {
+            bell.listen(cx);
+            if worker.phase() > Phase::Run {
+                return Poll::Ready(None);
+            }
+            listener.poll_accept(cx).map(Some)
+        });
+        let (stream, peer) = match accepted.await {
+            None => return,
+            Some(Ok(accepted)) => accepted,
+            Some(Err(error)) => {
+                if !std::mem::replace(&mut failing, true) {
+                    worker
+                        .shared
+                        .log
+                        .event(Event::error("accept_failed").with("error", error));
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        failing = false;
+        let plan = worker.plan();
+        let Some(rules) = plan.listeners.get(index) else {
+            return;
+        };
+        let local = stream.local_addr();
+        let admitted = match rules.gate.admit(stream, peer) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                denied(&worker, peer, local.ok(), refusal);
+                continue;
+            }
+        };
+        let client = ClientNet::of(fold(peer.ip()));
+        let Some(counted) = counts.enter(
+            client,
+            plan.limits.connections,
+            plan.limits.connections_per_client,
+        ) else {
+            continue;
+        };
+        let (worker, guard) = (Rc::clone(&worker), drain.guard());
+        tokio::task::spawn_local(async move {
+            let _held = (counted, guard);
+            serve(admitted, index, worker).await;
+        });
+    }
+}
+
+fn denied(
+    worker: &Rc<Worker>,
+    peer: std::net::SocketAddr,
+    local: Option<std::net::SocketAddr>,
+    refusal: Refusal,
+) {
+    if !worker.shared.log.wants_access() {
+        return;
+    }
+    let peer = std::net::SocketAddr::new(fold(peer.ip()), peer.port());
+    let conn = Conn {
+        peer,
+        client: peer.ip(),
+        local: local.unwrap_or(peer),
+        sni: None,
+        tls: "",
+        listener: 0,
+        bell: worker.bell(),
+    };
+    let mut record = conn.record(worker, "");
+    record.refusal = Some(refusal);
+    worker.shared.log.access(record);
+}
+
+async fn serve(admitted: Admitted, index: usize, worker: Rc<Worker>) {
+    let Some(ready) = Box::pin(handshake::shake(admitted, index, &worker)).await else {
+        return;
+    };
+    match ready {
+        handshake::Ready::Http1(conn, wire) => super::http1::serve(conn, wire, worker).await,
+        handshake::Ready::Http2(conn, stream) => {
+            Box::pin(super::http2::serve(conn, stream, worker)).await
+        }
+    }
+}

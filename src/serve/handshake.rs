@@ -1,0 +1,86 @@
+//! From an admitted socket to a stream that speaks HTTP: TLS with a deadline; plain HTTP on a TLS port gets a redirect.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::ProtocolVersion;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::flow::{Conn, Worker};
+use crate::gate::Admitted;
+use crate::net::{Stream, Wire};
+use crate::tls::ServerTls;
+
+/// A connection that can be served.
+pub(super) enum Ready {
+    Http1(Conn, Wire),
+    Http2(Conn, Box<Stream>),
+}
+
+/// The first byte of every TLS record that opens a connection (RFC 8446, 5.1: handshake).
+const HANDSHAKE: u8 = 0x16;
+
+/// Shakes hands within the deadline; `None` when there is nothing to serve.
+pub(super) async fn shake(admitted: Admitted, index: usize, worker: &Rc<Worker>) -> Option<Ready> {
+    let plan = worker.plan();
+    let (peer, local) = (admitted.peer(), admitted.local());
+    let conn = Conn {
+        peer,
+        client: peer.ip(),
+        local,
+        sni: None,
+        tls: "",
+        listener: index,
+        bell: worker.bell(),
+    };
+    let tls = plan.listeners.get(index)?.tls.clone();
+    let limit = plan.limits.handshake;
+    let Some(tls) = tls else {
+        let stream = admitted.into_stream();
+        stream.set_nodelay(true).ok()?;
+        return Some(Ready::Http1(conn, Wire::new(Stream::Tcp(stream))));
+    };
+    let mut first = [0];
+    match timeout(limit, admitted.peek(&mut first)).await {
+        Ok(Ok(1)) => {}
+        Ok(Ok(_) | Err(_)) | Err(_) => return None,
+    }
+    if first[0] != HANDSHAKE {
+        if first[0].is_ascii_alphabetic() {
+            super::redirect::answer(admitted, worker).await;
+        }
+        return None;
+    }
+    timeout(limit, accept(admitted, conn, &tls)).await.ok()?
+}
+
+async fn accept(admitted: Admitted, conn: Conn, tls: &Arc<ServerTls>) -> Option<Ready> {
+    let config = tls.config(conn.local.ip());
+    let stream = admitted.into_stream();
+    stream.set_nodelay(true).ok()?;
+    let stream = TlsAcceptor::from(config).accept(stream).await.ok()?;
+    let session = stream.get_ref().1;
+    let sni = session.server_name().map(|name| {
+        name.strip_suffix('.')
+            .unwrap_or(name)
+            .to_ascii_lowercase()
+            .into()
+    });
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        _ => "TLSv1.2",
+    };
+    let h2 = session.alpn_protocol() == Some(b"h2");
+    let conn = Conn {
+        sni,
+        tls: version,
+        ..conn
+    };
+    let stream = Stream::TlsServer(Box::new(stream));
+    Some(if h2 {
+        Ready::Http2(conn, Box::new(stream))
+    } else {
+        Ready::Http1(conn, Wire::new(stream))
+    })
+}

@@ -1,0 +1,109 @@
+//! An HTTP/2 connection: hyper's server on this thread, with limits, and an end when it is idle.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+
+use crate::base::drain::Phase;
+use crate::flow::{Conn, Worker, serve_stream};
+use crate::net::Stream;
+
+/// Streams at a time on one connection.
+const STREAMS: u32 = 128;
+/// Answer bytes that may wait for one stream's window: with [`STREAMS`] the bound of a connection's memory.
+const SEND_BUFFER: usize = 64 << 10;
+
+#[derive(Clone, Copy, Debug)]
+struct Here;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move { drop(future.await) });
+    }
+}
+
+/// How busy a connection is.
+struct Busy {
+    streams: Cell<usize>,
+    since: Cell<Instant>,
+}
+
+struct Held(Rc<Busy>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.since.set(Instant::now());
+    }
+}
+
+/// Serves the connection to its end.
+pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
+    let limits = worker.plan().limits;
+    let conn = Rc::new(conn);
+    let busy = Rc::new(Busy {
+        streams: Cell::new(0),
+        since: Cell::new(Instant::now()),
+    });
+    let service = {
+        let (conn, worker, busy) = (Rc::clone(&conn), Rc::clone(&worker), Rc::clone(&busy));
+        service_fn(move |request| {
+            busy.streams.set(busy.streams.get() + 1);
+            let held = Held(Rc::clone(&busy));
+            let served = serve_stream(Rc::clone(&worker), Rc::clone(&conn), request);
+            async move {
+                let _held = held;
+                served.await
+            }
+        })
+    };
+    let mut builder = http2::Builder::new(Here);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(256)
+        .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(2 << 20)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .enable_connect_protocol();
+    let mut served = pin!(builder.serve_connection(TokioIo::new(*stream), service));
+    let mut tick = pin!(tokio::time::sleep(limits.idle));
+    let mut told = false;
+    let end = poll_fn(|cx| {
+        conn.bell.listen(cx);
+        while tick.as_mut().poll(cx).is_ready() {
+            let idle = busy.since.get().elapsed();
+            if busy.streams.get() == 0 && idle >= limits.idle {
+                if std::mem::replace(&mut told, true) {
+                    return Poll::Ready(());
+                }
+                served.as_mut().graceful_shutdown();
+                tick.as_mut().reset(Instant::now() + Duration::from_secs(5));
+            } else {
+                let next = if busy.streams.get() == 0 {
+                    limits.idle - idle
+                } else {
+                    limits.idle
+                };
+                tick.as_mut().reset(Instant::now() + next);
+            }
+        }
+        if worker.phase() > Phase::Run && !std::mem::replace(&mut told, true) {
+            served.as_mut().graceful_shutdown();
+        }
+        served.as_mut().poll(cx).map(drop)
+    });
+    end.await;
+}

@@ -1,0 +1,11 @@
+//! Sockets to requests: accept and gate, handshake, then HTTP/1.1 (our own) or HTTP/2 (hyper).
+
+mod counts;
+mod front;
+mod handshake;
+mod http1;
+mod http2;
+mod redirect;
+
+pub use counts::Counts;
+pub use front::accept;

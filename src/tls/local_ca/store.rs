@@ -1,0 +1,159 @@
+//! The authority on disk: one file with both certificates and the key, so that it is there whole or not at all.
+//! Written beside and renamed into place under a lock; what a killed process left behind is never read.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use zeroize::Zeroizing;
+
+use super::super::private::{self, Holds};
+use super::super::{TlsError, pem};
+use super::mint::Kept;
+
+const FILE: &str = "local-ca.pem";
+const UNFINISHED: &str = ".local-ca.pem.new";
+const ASIDE: &str = "local-ca.pem.broken";
+const LOCK: &str = ".lock";
+
+/// Making an authority takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const HEADER: &str = "\
+# The local authority of loopgate: its root, its intermediate, and the intermediate's key. The root's key was not kept.
+# Keep this file private. Devices need only the root: `loopgate ca export`.
+";
+
+/// What lies in the directory.
+pub(super) enum Found {
+    Nothing,
+    /// A file that breaks off before its end. Without its key an authority is of no use to anybody.
+    Unfinished,
+    Whole(Kept),
+}
+
+/// The file of an authority in `dir`.
+pub(super) fn file(dir: &Path) -> PathBuf {
+    dir.join(FILE)
+}
+
+/// Reads what is there. A key that others may read, or a directory that others may write, is an error.
+pub(super) fn find(dir: &Path) -> Result<Found, TlsError> {
+    let about = match fs::metadata(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        about => about.map_err(TlsError::io("look at", dir))?,
+    };
+    if about.mode() & 0o022 != 0 {
+        return Err(TlsError::DirWritable {
+            path: dir.to_owned(),
+            mode: about.mode() & 0o7777,
+        });
+    }
+    match private::read(&file(dir), Holds::Key) {
+        Ok(text) => Ok(parse(&text).map_or(Found::Unfinished, Found::Whole)),
+        Err(TlsError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            Ok(Found::Nothing)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the directory when it is missing and holds its lock until the file is dropped; the kernel drops it for a process
+/// that dies.
+pub(super) fn lock(dir: &Path) -> Result<File, TlsError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(TlsError::io("make the directory", dir))?;
+    let path = dir.join(LOCK);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(TlsError::io("open", &path))?;
+    let since = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if since.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(TlsError::Locked {
+                    path,
+                    seconds: PATIENCE.as_secs(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(TlsError::io("lock", &path)(error)),
+        }
+    }
+}
+
+/// Puts an authority in place of whatever was there. Call it under the lock.
+pub(super) fn write(dir: &Path, kept: &Kept) -> Result<(), TlsError> {
+    let unfinished = dir.join(UNFINISHED);
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(TlsError::io("remove", &unfinished)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&unfinished)
+        .map_err(TlsError::io("make", &unfinished))?;
+    file.write_all(text(kept).as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(TlsError::io("write", &unfinished))?;
+    let path = self::file(dir);
+    fs::rename(&unfinished, &path).map_err(TlsError::io("replace", &path))?;
+    // The name is durable only when its directory is (rename(2), fsync(2)).
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(TlsError::io("write", dir))
+}
+
+/// Keeps what cannot be used, for whoever wants to look at it. Call it under the lock.
+pub(super) fn set_aside(dir: &Path) -> Result<(), TlsError> {
+    let path = file(dir);
+    fs::rename(&path, dir.join(ASIDE)).map_err(TlsError::io("set aside", &path))
+}
+
+fn parse(text: &[u8]) -> Option<Kept> {
+    let (mut certificates, mut key) = (Vec::new(), None);
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
+        match section.ok()? {
+            (SectionKind::Certificate, der) => certificates.push(der.into()),
+            (SectionKind::PrivateKey, der) => key = Some(Zeroizing::new(der)),
+            _ => return None,
+        }
+    }
+    let [root, issuer] = <[_; 2]>::try_from(certificates).ok()?;
+    Some(Kept {
+        root,
+        issuer,
+        key: key?,
+    })
+}
+
+fn text(kept: &Kept) -> Zeroizing<String> {
+    let key = Zeroizing::new(pem::encode("PRIVATE KEY", &kept.key));
+    Zeroizing::new(
+        [
+            HEADER,
+            &pem::encode("CERTIFICATE", &kept.root),
+            &pem::encode("CERTIFICATE", &kept.issuer),
+            &key,
+        ]
+        .concat(),
+    )
+}

@@ -1,0 +1,54 @@
+//! Reading files that hold secrets, and files of certificates: bounded, and refused when others could have read them.
+
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::TlsError;
+
+/// No chain and no key comes near this.
+const MOST: u64 = 1024 * 1024;
+
+/// Whether a file's contents are secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// A key: refused when group or others may read it.
+    Key,
+    /// Certificates, which anybody may read.
+    Certificates,
+}
+
+/// The whole file, wiped when dropped. The mode is taken from the open file, so that it cannot be exchanged in between.
+pub(super) fn read(path: &Path, holds: Holds) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let file = File::open(path).map_err(TlsError::io("open", path))?;
+    let about = file.metadata().map_err(TlsError::io("look at", path))?;
+    if holds == Holds::Key && about.is_file() && open_to_others(&about) {
+        return Err(TlsError::KeyReadable {
+            path: path.to_owned(),
+            mode: about.mode() & 0o7777,
+        });
+    }
+    // Reserved at once: a growing buffer would leave copies of the key behind.
+    let size = about.len().min(MOST) as usize;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
+    file.take(MOST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(TlsError::io("read", path))?;
+    if bytes.len() as u64 > MOST {
+        return Err(TlsError::TooLarge {
+            path: path.to_owned(),
+            most: MOST,
+        });
+    }
+    Ok(bytes)
+}
+
+/// PostgreSQL's rule: 0600; a key that belongs to root and is read by us through a group may be 0640, because that is how
+/// system key stores and the secret volumes of containers hand out keys. Others never.
+fn open_to_others(about: &Metadata) -> bool {
+    let lent = about.uid() == 0 && !rustix::process::geteuid().is_root();
+    about.mode() & if lent { 0o037 } else { 0o077 } != 0
+}

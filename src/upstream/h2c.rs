@@ -1,0 +1,103 @@
+//! HTTP/2 in clear with prior knowledge, for gRPC services: one multiplexed connection per upstream and data thread.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::timeout;
+
+use super::Upstream;
+use super::dial::dial;
+use crate::access::Permit;
+use crate::base::refusal::{Reason, Refusal};
+use crate::net::Stream;
+
+/// Spawns hyper's connection tasks on this data thread.
+#[derive(Clone, Copy, Debug)]
+struct Here;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move { drop(future.await) });
+    }
+}
+
+/// The h2c connections of one data thread. `B` is the body that requests carry.
+#[derive(Debug)]
+pub struct H2cPool<B> {
+    open: RefCell<HashMap<u64, SendRequest<B>>>,
+}
+
+impl<B> Default for H2cPool<B> {
+    fn default() -> Self {
+        Self {
+            open: RefCell::default(),
+        }
+    }
+}
+
+impl<B> H2cPool<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    /// Sends a permitted request and waits for the head of its answer, at most `answer`.
+    pub async fn send(
+        &self,
+        _permit: &Permit,
+        upstream: &Upstream,
+        request: http::Request<B>,
+        connect: Duration,
+        answer: Duration,
+    ) -> Result<http::Response<Incoming>, Refusal> {
+        let mut sender = self.sender(upstream, connect).await?;
+        match timeout(answer, sender.send_request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(_)) => {
+                self.open.borrow_mut().remove(&upstream.id);
+                Err(Refusal::new(
+                    Reason::UpstreamBroken,
+                    "the HTTP/2 exchange with the upstream failed",
+                ))
+            }
+            Err(_) => Err(Refusal::new(
+                Reason::UpstreamTimeout,
+                "the upstream did not answer in time",
+            )),
+        }
+    }
+
+    async fn sender(
+        &self,
+        upstream: &Upstream,
+        connect: Duration,
+    ) -> Result<SendRequest<B>, Refusal> {
+        let open = self.open.borrow().get(&upstream.id).cloned();
+        if let Some(mut sender) = open
+            && matches!(timeout(connect, sender.ready()).await, Ok(Ok(())))
+        {
+            return Ok(sender);
+        }
+        let stream: Stream = dial(upstream, connect).await?;
+        let mut builder = http2::Builder::new(Here);
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(30))
+            .max_header_list_size(64 << 10);
+        let shake = timeout(connect, builder.handshake(TokioIo::new(stream))).await;
+        let Ok(Ok((sender, connection))) = shake else {
+            return Err(Refusal::new(
+                Reason::UpstreamBroken,
+                "the upstream does not speak HTTP/2",
+            ));
+        };
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        self.open.borrow_mut().insert(upstream.id, sender.clone());
+        Ok(sender)
+    }
+}

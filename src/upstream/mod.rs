@@ -1,0 +1,70 @@
+//! A permitted request to a loopback address: dialling and the pool of one data thread.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustls::ClientConfig;
+
+use crate::base::loopback::{Scheme, Target};
+
+mod dial;
+mod h2c;
+mod pool;
+
+pub use h2c::H2cPool;
+pub use pool::{Lease, Pool};
+
+/// A compiled upstream. One value for as long as its text stays the same, reloads included.
+pub struct Upstream {
+    id: u64,
+    target: Target,
+    tls: Option<Arc<ClientConfig>>,
+    host: String,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upstream({})", self.target)
+    }
+}
+
+impl Upstream {
+    /// Makes an upstream; `tls` is used where the target is `https`.
+    pub fn new(target: Target, tls: &Arc<ClientConfig>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let tls = (target.scheme == Scheme::Https).then(|| Arc::clone(tls));
+        let host = match (target.address.port(), target.address.sockets().next()) {
+            (Some(port), Some(address)) if address.is_ipv6() => format!("[::1]:{port}"),
+            (Some(port), _) => format!("localhost:{port}"),
+            (None, _) => "localhost".to_owned(),
+        };
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            target,
+            tls,
+            host,
+        }
+    }
+
+    /// The target as it was written.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// What is spoken to it.
+    pub fn scheme(&self) -> Scheme {
+        self.target.scheme
+    }
+
+    /// The `Host` that the service knows itself by (`host_header = "upstream"`).
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The origin that the service knows itself by.
+    pub fn origin(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.host)
+    }
+}

@@ -1,0 +1,19 @@
+//! Pages that we answer ourselves, as pure functions from facts to text. They escape by construction, work without
+//! JavaScript and load nothing from elsewhere. Nothing here decides anything or speaks to anybody.
+
+mod account_page;
+pub mod html;
+mod login_page;
+mod refused_page;
+
+pub use account_page::{AccountPage, account_page, logged_out_page};
+pub use html::{TEXT_HEADERS, page_headers};
+pub use login_page::{LoginPage, login_page, login_url};
+pub use refused_page::{RefusedPage, refused_page, refused_text};
+
+/// Everything of ours lives below this path, and nothing below it is ever forwarded.
+pub const PREFIX: &str = "/.loopgate/";
+/// Where one logs in: GET shows the form, POST sends it.
+pub const LOGIN: &str = "/.loopgate/login";
+/// Where one logs out: POST only.
+pub const LOGOUT: &str = "/.loopgate/logout";
