@@ -11,6 +11,7 @@ pub mod demo;
 pub mod flow;
 pub mod gate;
 pub mod http1;
+pub mod limit;
 pub mod net;
 pub mod observe;
 pub mod plan;

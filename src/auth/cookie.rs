@@ -1,6 +1,6 @@
 //! Our cookie among those of the application: found strictly, set, and taken out without touching another byte.
 
-use super::session::ID_LENGTH;
+use super::session_id::ID_LENGTH;
 
 /// The name of our cookie. `__Host-` makes browsers take it from this host alone and over TLS alone; the instance tells
 /// two gates on one host apart, because cookies ignore ports.

@@ -10,6 +10,7 @@ pub mod presented;
 pub mod queue;
 pub mod rewrite;
 pub mod session;
+pub mod session_id;
 pub mod stored;
 pub mod token;
 pub mod token_file;

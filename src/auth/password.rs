@@ -3,9 +3,12 @@
 
 use std::fmt;
 
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::{
+    Algorithm, Argon2, Block, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version,
+};
 use aws_lc_rs::digest;
 use sha_crypt::ShaCrypt;
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use super::stored::{self, HashError, Kind};
@@ -15,6 +18,19 @@ use crate::base::id::random;
 pub const LONGEST: usize = 1024;
 /// bcrypt reads 72 bytes and ignores the rest; what is longer never matches here and is refused when set.
 pub const BCRYPT_LONGEST: usize = 72;
+
+/// Memory for argon2 that is kept from one hash to the next.
+#[derive(Default)]
+pub struct Scratch(Vec<Block>);
+
+impl Scratch {
+    /// Gives back what is more than `most` bytes.
+    pub fn release(&mut self, most: usize) {
+        if self.0.len() * Block::SIZE > most {
+            self.0 = Vec::new();
+        }
+    }
+}
 
 /// SHA-256 of a stored hash as text: tells whether it is still the same one, and is no secret worth stealing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +60,11 @@ impl Hash {
     /// Whether the password is the one. Slow on purpose: never on an async thread.
     /// Takes the same time for passwords that can never match.
     pub fn verify(&self, password: &[u8]) -> bool {
+        self.verify_in(password, &mut Scratch::default())
+    }
+
+    /// [`Hash::verify`] with memory from an earlier one: a thread that hashes often need not get it anew each time.
+    pub fn verify_in(&self, password: &[u8], scratch: &mut Scratch) -> bool {
         let read = match self.kind {
             Kind::Bcrypt { .. } => password.len().min(BCRYPT_LONGEST),
             Kind::Argon2id { .. } | Kind::Sha256 { .. } | Kind::Sha512 { .. } => {
@@ -51,9 +72,9 @@ impl Hash {
             }
         };
         let matches = match self.kind {
-            Kind::Argon2id { .. } => Argon2::default()
-                .verify_password(&password[..read], self.text.as_str())
-                .is_ok(),
+            Kind::Argon2id { .. } => {
+                argon2_matches(&self.text, &password[..read], scratch).unwrap_or(false)
+            }
             Kind::Bcrypt { .. } => bcrypt::verify(&password[..read], &self.text).unwrap_or(false),
             Kind::Sha256 { .. } | Kind::Sha512 { .. } => ShaCrypt::default()
                 .verify_password(&password[..read], self.text.as_str())
@@ -143,6 +164,24 @@ impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Hash({:?})", self.kind)
     }
+}
+
+/// As the library's own `verify_password`, in memory of the caller's. Every block is written before it is read.
+fn argon2_matches(text: &str, password: &[u8], scratch: &mut Scratch) -> Option<bool> {
+    let hash = PasswordHash::new(text).ok()?;
+    let (salt, expected) = (hash.salt.as_ref()?, hash.hash.as_ref()?);
+    let params = Params::try_from(&hash).ok()?;
+    let blocks = params.block_count();
+    if scratch.0.len() < blocks {
+        // Not grown in place: that would copy blocks which nobody reads.
+        scratch.0 = Vec::new();
+        scratch.0.resize(blocks, Block::default());
+    }
+    let mut found = vec![0; expected.as_bytes().len()];
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into_with_memory(password, salt, &mut found, &mut scratch.0[..blocks])
+        .ok()?;
+    Some(found.ct_eq(expected.as_bytes()).into())
 }
 
 /// Why a password cannot be set.
@@ -246,6 +285,26 @@ mod tests {
         assert!(hash.verify(b"correct horse") && !hash.verify(b"correct horsE"));
         assert_eq!(hash.memory(), 19_456 * 1024);
         assert_eq!(hash.advice(), None);
+    }
+
+    #[test]
+    fn memory_of_another_hash_changes_nothing() {
+        let mut scratch = Scratch::default();
+        let cheap = "$argon2id$v=19$m=64,t=2,p=2$c29tZXNhbHRzb21l$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let (small, large) = (
+            Hash::parse(cheap).unwrap(),
+            Hash::parse(&hash(b"right").unwrap()).unwrap(),
+        );
+        for _ in 0..2 {
+            assert!(!small.verify_in(b"right", &mut scratch));
+            assert!(
+                large.verify_in(b"right", &mut scratch) && !large.verify_in(b"wrong", &mut scratch)
+            );
+        }
+        scratch.release(large.memory());
+        assert!(!scratch.0.is_empty());
+        scratch.release(large.memory() - 1);
+        assert!(scratch.0.is_empty() && large.verify_in(b"right", &mut scratch));
     }
 
     #[test]

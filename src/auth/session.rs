@@ -7,18 +7,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest;
-use data_encoding::BASE64URL_NOPAD;
 use tokio::sync::watch;
 
 use super::cache::{Key, Own};
 use super::password::Fingerprint;
+use super::session_id;
 use super::users::{User, Users};
-use crate::base::id::random;
 use crate::base::secret::Secret;
-
-/// Characters of an id: 256 bits in base64url.
-pub const ID_LENGTH: usize = 43;
 
 const SHARDS: usize = 64;
 /// A use is written down when the last one is older: most requests only read.
@@ -133,9 +128,7 @@ impl Sessions {
 
     /// Begins a session for a user who has just proven who he is. Always a new id, whatever the browser sent.
     pub fn open(&self, user: &User, origin: Origin, now: Instant) -> Opened {
-        let bytes: [u8; 32] = random();
-        let id = Secret::new(BASE64URL_NOPAD.encode(&bytes));
-        let key = hashed(&bytes);
+        let (id, key) = session_id::fresh();
         let at = self.millis(now);
         let mut index = lock(&self.index);
         self.make_room(&mut index, user.name(), origin, at);
@@ -157,7 +150,7 @@ impl Sessions {
 
     /// The live session of an id as it came in a cookie, and counts as its use. The path of almost every request.
     pub fn lookup<'u>(&self, users: &'u Users, id: &str, now: Instant) -> Option<Found<'u>> {
-        self.find(users, &key_of(id)?, now)
+        self.find(users, &session_id::key_of(id)?, now)
     }
 
     /// Whether a session is still alive, for a stream that goes on; counts as its use.
@@ -167,7 +160,7 @@ impl Sessions {
 
     /// Ends the session of an id. Says whether there was one.
     pub fn close(&self, id: &str) -> bool {
-        key_of(id).is_some_and(|key| self.close_key(&key))
+        session_id::key_of(id).is_some_and(|key| self.close_key(&key))
     }
 
     /// Ends one session by its key.
@@ -384,25 +377,9 @@ fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
     index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn key_of(id: &str) -> Option<Key> {
-    let mut bytes = [0; 32];
-    if id.len() != ID_LENGTH {
-        return None;
-    }
-    BASE64URL_NOPAD.decode_mut(id.as_bytes(), &mut bytes).ok()?;
-    Some(hashed(&bytes))
-}
-
-/// A plain fast hash: there is nothing to guess in 256 random bits.
-fn hashed(bytes: &[u8; 32]) -> Key {
-    let mut key = Key([0; 32]);
-    key.0
-        .copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
-    key
-}
-
 #[cfg(test)]
 mod tests {
+    use super::session_id::ID_LENGTH;
     use super::*;
 
     const A: &str = "$2y$10$WvxEgpQ8RNJKDyxOCCnlG.DT9q4OaALOaq3VmRpZ5QQOXtV4I1MGC";

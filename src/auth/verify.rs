@@ -13,11 +13,16 @@ use tokio::sync::watch;
 
 use super::cache::{Cache, Key};
 use super::client_net::ClientNet;
-use super::password::{Fingerprint, Hash, LONGEST};
+use super::password::{Fingerprint, Hash, LONGEST, Scratch};
 use super::queue::{Pushed, Queue};
 use super::users::{User, Users};
 use crate::base::id::random;
 use crate::base::secret::Secret;
+
+/// Memory that a thread keeps between two hashes; what is larger goes back to the system after each.
+const KEPT: usize = 32 << 20;
+/// After so long without a hash it gives back that as well.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// The bounds of a [`Verifier`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +42,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads = (cores / 2).clamp(1, 4);
         Self {
-            threads: (cores / 2).clamp(1, 4),
-            queue: 256,
+            threads,
+            // At 20 to 40 ms a hash the last one waits less than three seconds; beyond that "try again" is kinder.
+            queue: 64 * threads,
             memory: 256 << 20,
             cache: 4096,
             ttl: Duration::from_secs(600),
@@ -294,15 +301,18 @@ impl Inner {
     /// The life of a hashing thread.
     fn work(&self) {
         give_way();
-        while let Some(job) = self.next() {
+        let mut scratch = Scratch::default();
+        while let Some(job) = self.next(&mut scratch) {
             let memory = job.hash.memory();
+            // A panic is a mistake of ours: it costs one answer, not the thread.
             let right = catch_unwind(AssertUnwindSafe(|| {
-                job.hash.verify(job.password.expose()) & job.is_known
+                job.hash.verify_in(job.password.expose(), &mut scratch) & job.is_known
             }));
             if let Ok(true) = right {
                 let now = Instant::now();
                 self.cache.put(job.key, now + self.settings.ttl, now);
             }
+            scratch.release(KEPT);
             let mut state = self.lock();
             state.memory -= memory;
             state.hashed += 1;
@@ -316,7 +326,7 @@ impl Inner {
     }
 
     /// Waits for a job and for the memory that it needs; nothing when the end has come.
-    fn next(&self) -> Option<Job> {
+    fn next(&self, scratch: &mut Scratch) -> Option<Job> {
         let mut state = self.lock();
         loop {
             if state.is_closing {
@@ -329,10 +339,14 @@ impl Inner {
                 state.memory += needs;
                 return state.queue.pop();
             }
-            state = self
+            let (waited, timeout) = self
                 .changed
-                .wait(state)
+                .wait_timeout(state, IDLE)
                 .unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
+                scratch.release(0);
+            }
+            state = waited;
         }
     }
 

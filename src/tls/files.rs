@@ -215,4 +215,4 @@ fn mismatch(certified: &CertifiedKey, chain: &Path, key: &Path) -> TlsError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -25,7 +25,7 @@ pub(super) enum Holds {
 pub(super) fn read(path: &Path, holds: Holds) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let file = File::open(path).map_err(TlsError::io("open", path))?;
     let about = file.metadata().map_err(TlsError::io("look at", path))?;
-    if holds == Holds::Key && about.is_file() && open_to_others(&about) {
+    if holds == Holds::Key && about.is_file() && is_open_to_others(&about) {
         return Err(TlsError::KeyReadable {
             path: path.to_owned(),
             mode: about.mode() & 0o7777,
@@ -46,9 +46,40 @@ pub(super) fn read(path: &Path, holds: Holds) -> Result<Zeroizing<Vec<u8>>, TlsE
     Ok(bytes)
 }
 
-/// PostgreSQL's rule: 0600; a key that belongs to root and is read by us through a group may be 0640, because that is how
-/// system key stores and the secret volumes of containers hand out keys. Others never.
-fn open_to_others(about: &Metadata) -> bool {
-    let lent = about.uid() == 0 && !rustix::process::geteuid().is_root();
-    about.mode() & if lent { 0o037 } else { 0o077 } != 0
+fn is_open_to_others(about: &Metadata) -> bool {
+    let we = rustix::process::geteuid();
+    about.mode() & forbidden(about.uid(), we.as_raw()) != 0
+}
+
+/// The bits of the mode that a key may not have. PostgreSQL's rule: 0600; a key that belongs to root and is read by another
+/// user through a group may be 0640, because that is how system key stores and the secret volumes of containers hand out
+/// keys. Others never.
+fn forbidden(owner: u32, reader: u32) -> u32 {
+    match (owner, reader) {
+        (0, 1..) => 0o037,
+        _ => 0o077,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_roots_keys_may_be_read_through_a_group() {
+        for (owner, reader, mode, want) in [
+            (1000, 1000, 0o600, true),
+            (1000, 1000, 0o640, false),
+            (0, 0, 0o600, true),
+            (0, 0, 0o640, false),
+            (0, 1000, 0o640, true),
+            (0, 1000, 0o440, true),
+            (0, 1000, 0o660, false),
+            (0, 1000, 0o644, false),
+            (1001, 1000, 0o640, false),
+        ] {
+            let fine = mode & forbidden(owner, reader) == 0;
+            assert_eq!(fine, want, "{mode:o} of {owner} read by {reader}");
+        }
+    }
 }

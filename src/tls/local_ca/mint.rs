@@ -123,14 +123,17 @@ pub(super) fn leaf(
         subject: subject.to_string(),
         found,
     };
-    // A clock that runs behind the authority's first day is the wrong one of the two.
     let now = now.max(authority.from);
     let whole = Validity::starting(now, LEAF_LIFE).ok_or_else(|| clock(now))?;
-    let validity = Validity::between(
+    let (from, until) = (
         whole.from.max(authority.from),
         whole.until.min(authority.until),
-    )
-    .ok_or_else(|| clock(now))?;
+    );
+    let mut validity = Validity::between(from, until).ok_or_else(|| clock(now))?;
+    if until == authority.until {
+        // The last one: a next one would not live longer, and in the end every handshake would sign.
+        validity.renew = until;
+    }
 
     let mut params = params(validity)?;
     params.subject_alt_names = vec![match subject {

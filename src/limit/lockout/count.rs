@@ -1,0 +1,254 @@
+//! What is counted, where, and for whom: client networks, users, and the pairs of both that have logged in.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac;
+
+use super::guess::{Together, Way};
+use super::rule::{Entry, Rule};
+use super::table::Table;
+use crate::auth::client_net::ClientNet;
+use crate::base::id::random;
+
+/// Our clock begins here, so that what a snapshot tells of the past has room before it.
+const BEGINNING: u32 = 1 << 30;
+/// How long a user waits between two tries from where he has logged in before and failed too often.
+const PAUSE: u32 = 10;
+const LONGEST_BAN: u32 = 86_400;
+const LONGEST_USER_BAN: u32 = 3600;
+const MEMORY: u32 = 86_400;
+/// A login is remembered for 30 days.
+const TRUST: u32 = 30 * 86_400;
+
+/// When somebody has failed too often, and how much is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockoutSettings {
+    /// Wrong guesses that bring a ban, by a client network or against a user.
+    pub failures: u8,
+    /// Counted from the first of them.
+    pub window: Duration,
+    /// The first ban; each further one is twice as long, up to a day.
+    pub ban: Duration,
+    /// Client networks that are remembered; a quarter of it for users and an eighth for pairs.
+    pub entries: usize,
+}
+
+impl Default for LockoutSettings {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            window: Duration::from_secs(300),
+            ban: Duration::from_secs(900),
+            entries: 1 << 20,
+        }
+    }
+}
+
+/// What is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The client's network, for every user that has not logged in from there.
+    Client,
+    /// The user, from everywhere but where he has logged in.
+    User,
+    /// The user from one place where he has logged in: a pause of seconds.
+    Pair,
+}
+
+/// No guess is listened to now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locked {
+    /// What is locked.
+    pub scope: Scope,
+    /// For `Retry-After`.
+    pub retry: Duration,
+}
+
+/// A ban that has just begun; worth an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// What is locked.
+    pub scope: Scope,
+    /// For how long.
+    pub length: Duration,
+}
+
+/// Counts failed logins for the whole process; it outlives reloads.
+pub struct Lockout {
+    pub(super) clients: Table,
+    pub(super) users: Table,
+    pub(super) pairs: Table,
+    pub(super) secret: [u8; 32],
+    key: hmac::Key,
+    pub(super) under_way: Mutex<HashMap<Way, Together>>,
+    began: Instant,
+}
+
+impl Lockout {
+    /// Nobody has failed yet.
+    pub fn new(settings: LockoutSettings, now: Instant) -> Self {
+        Self::with_secret(settings, random(), now)
+    }
+
+    pub(super) fn with_secret(settings: LockoutSettings, secret: [u8; 32], now: Instant) -> Self {
+        let seconds = |span: Duration| {
+            u32::try_from(span.as_secs())
+                .unwrap_or(u32::MAX)
+                .clamp(1, LONGEST_BAN)
+        };
+        let rule = Rule {
+            failures: settings.failures.max(1),
+            window: seconds(settings.window),
+            ban: seconds(settings.ban),
+            longest: LONGEST_BAN,
+            memory: MEMORY,
+            is_pair: false,
+        };
+        // It is others who lock a user out, so that ends within the hour.
+        let user = Rule {
+            longest: LONGEST_USER_BAN.max(rule.ban),
+            ..rule
+        };
+        let pair = Rule {
+            ban: PAUSE,
+            memory: TRUST,
+            is_pair: true,
+            ..rule
+        };
+        Self {
+            clients: Table::new(settings.entries, rule),
+            users: Table::new(settings.entries / 4, user),
+            pairs: Table::new(settings.entries / 8, pair),
+            secret,
+            key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            under_way: Mutex::default(),
+            began: now,
+        }
+    }
+
+    /// Whether a guess for this user from this client would be listened to; counts nothing. For `explain` and pages.
+    pub fn look(&self, client: ClientNet, user: &str, now: Instant) -> Option<Locked> {
+        let (client, user) = (client.bits(), self.tag(&[user.as_bytes()]));
+        let is_trusted = self.is_trusted(client, user, now);
+        let now = self.seconds(now);
+        let banned = |entry: &mut Entry, rule: &Rule| {
+            let mut copy = *entry;
+            copy.begin(rule, now).err()
+        };
+        self.counters(client, user, is_trusted)
+            .find_map(|(scope, table, key)| Some(locked(scope, table.with(key, banned)??)))
+    }
+
+    /// How many client networks are banned now. Walks the whole table: for a scrape, not for a request.
+    pub fn banned_clients(&self, now: Instant) -> usize {
+        let (now, mut count) = (self.seconds(now), 0);
+        self.clients
+            .each(|entry| count += usize::from(entry.until > now));
+        count
+    }
+
+    /// Ends the bans of a client network, for the one who runs the gate.
+    pub fn forgive_client(&self, client: ClientNet) -> bool {
+        self.clients.forget(client.bits())
+    }
+
+    /// Ends the bans of a user, for the one who runs the gate.
+    pub fn forgive_user(&self, user: &str) -> bool {
+        self.users.forget(self.tag(&[user.as_bytes()]))
+    }
+
+    /// Bytes that all counters take now, and at most.
+    pub fn bytes(&self) -> (usize, usize) {
+        let tables = [&self.clients, &self.users, &self.pairs].map(Table::bytes);
+        tables
+            .iter()
+            .fold((0, 0), |sum, bytes| (sum.0 + bytes.0, sum.1 + bytes.1))
+    }
+
+    /// Our clock: it follows the monotonic one, so what happens to the wall clock is of no account.
+    pub(super) fn seconds(&self, now: Instant) -> u32 {
+        let passed = now.saturating_duration_since(self.began).as_secs();
+        BEGINNING.saturating_add(u32::try_from(passed).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn count(
+        &self,
+        client: u64,
+        user: u64,
+        is_trusted: bool,
+        now: Instant,
+    ) -> Result<(), Locked> {
+        let now = self.seconds(now);
+        let mut counted: Vec<(&Table, u64)> = Vec::with_capacity(2);
+        for (scope, table, key) in self.counters(client, user, is_trusted) {
+            if let Err(seconds) = table.with_new(key, now, |entry, rule| entry.begin(rule, now)) {
+                for (table, key) in counted {
+                    table.with(key, |entry, _| entry.give_back());
+                }
+                return Err(locked(scope, seconds));
+            }
+            counted.push((table, key));
+        }
+        Ok(())
+    }
+
+    /// Where a guess counts: trusted pairs by themselves, all others with their client and their user.
+    pub(super) fn counters(
+        &self,
+        client: u64,
+        user: u64,
+        is_trusted: bool,
+    ) -> impl Iterator<Item = (Scope, &Table, u64)> {
+        let pair = is_trusted.then(|| (Scope::Pair, &self.pairs, self.pair(client, user)));
+        let others = [
+            (Scope::Client, &self.clients, client),
+            (Scope::User, &self.users, user),
+        ];
+        pair.into_iter()
+            .chain(others.into_iter().filter(move |_| !is_trusted))
+    }
+
+    pub(super) fn is_trusted(&self, client: u64, user: u64, now: Instant) -> bool {
+        let now = self.seconds(now);
+        let pair = self
+            .pairs
+            .with(self.pair(client, user), |entry, _| entry.seen);
+        pair.is_some_and(|seen| now.saturating_sub(seen) < TRUST)
+    }
+
+    pub(super) fn trust(&self, client: u64, user: u64, now: Instant) {
+        let now = self.seconds(now);
+        self.pairs
+            .with_new(self.pair(client, user), now, |entry, _| entry.seen = now);
+    }
+
+    fn pair(&self, client: u64, user: u64) -> u64 {
+        self.tag(&[&client.to_le_bytes(), &user.to_le_bytes()])
+    }
+
+    /// Keyed, so that nobody can choose names that meet in one place of a table.
+    pub(super) fn tag(&self, parts: &[&[u8]]) -> u64 {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in parts {
+            context.update(part);
+        }
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&context.sign().as_ref()[..8]);
+        u64::from_le_bytes(bytes)
+    }
+
+    pub(super) fn under_way(&self) -> MutexGuard<'_, HashMap<Way, Together>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn locked(scope: Scope, seconds: u32) -> Locked {
+    Locked {
+        scope,
+        retry: Duration::from_secs(seconds.into()),
+    }
+}

@@ -1,0 +1,262 @@
+//! One counter and what happens to it. Times are seconds on a clock of our own that only goes forward.
+
+/// Bytes that one counter takes.
+pub const ENTRY_BYTES: usize = size_of::<Entry>();
+
+/// A counter of guesses; all zero where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Whose it is; 0 marks a free place.
+    pub key: u64,
+    /// When the first of the counted failures was.
+    pub since: u32,
+    /// End of the ban; for a trusted pair, of the pause.
+    pub until: u32,
+    /// Last time that anything happened to it; of a pair, the last login.
+    pub seen: u32,
+    /// Failures since then.
+    pub failed: u8,
+    /// Guesses that have begun and whose end is not known yet.
+    pub pending: u8,
+    /// Bans so far; each is twice as long as the one before.
+    pub level: u8,
+}
+
+/// What the counters are judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub failures: u8,
+    pub window: u32,
+    pub ban: u32,
+    /// The longest ban.
+    pub longest: u32,
+    /// After so long without a failure the next ban is a short one again; and a pair is trusted no more.
+    pub memory: u32,
+    /// Whether it is about trusted pairs, which pause instead of being banned.
+    pub is_pair: bool,
+}
+
+impl Entry {
+    /// Begins a guess, or says for how many seconds there is none to be had.
+    pub fn begin(&mut self, rule: &Rule, now: u32) -> Result<(), u32> {
+        self.pass(rule, now);
+        if now < self.until {
+            return Err(self.until - now);
+        }
+        if self.failed.saturating_add(self.pending) >= rule.failures {
+            // As many as there are tries left are under way; their end decides.
+            return Err(1);
+        }
+        self.pending += 1;
+        self.touch(rule, now);
+        Ok(())
+    }
+
+    /// A guess that had begun was none, or was right.
+    pub fn give_back(&mut self) {
+        self.pending = self.pending.saturating_sub(1);
+    }
+
+    /// A guess was wrong. Returns the length of the ban that this one brought.
+    pub fn fail(&mut self, rule: &Rule, now: u32) -> Option<u32> {
+        self.pass(rule, now);
+        if now < self.until {
+            // It began before the ban, which stands for it too.
+            return None;
+        }
+        if self.failed == 0 {
+            self.since = now;
+        }
+        self.failed = self.failed.saturating_add(1);
+        self.touch(rule, now);
+        if self.failed < rule.failures {
+            return None;
+        }
+        if rule.is_pair {
+            // From now on one try after each pause, until the window is over.
+            self.failed = rule.failures - 1;
+            self.until = now.saturating_add(rule.ban);
+            return Some(rule.ban);
+        }
+        let longer = 1 << u32::from(self.level).min(20);
+        let ban = rule.ban.saturating_mul(longer).min(rule.longest);
+        self.until = now.saturating_add(ban);
+        self.level = self.level.saturating_add(1);
+        self.failed = 0;
+        Some(ban)
+    }
+
+    /// Failures must not prolong the trust in a pair.
+    fn touch(&mut self, rule: &Rule, now: u32) {
+        if !rule.is_pair {
+            self.seen = now;
+        }
+    }
+
+    /// Whether forgetting it would change any answer.
+    pub fn is_worth_keeping(&self, rule: &Rule, now: u32) -> bool {
+        let is_counting = self.failed > 0 && now.saturating_sub(self.since) < rule.window;
+        let is_banned = self.until > now;
+        let was_banned = self.level > 0 && now.saturating_sub(self.until) < rule.memory;
+        let is_trusted = rule.is_pair && now.saturating_sub(self.seen) < rule.memory;
+        is_counting || is_banned || was_banned || is_trusted
+    }
+
+    /// Forgets what is too old to count.
+    fn pass(&mut self, rule: &Rule, now: u32) {
+        if now.saturating_sub(self.since) >= rule.window {
+            self.failed = 0;
+        }
+        if now.saturating_sub(self.until) >= rule.memory {
+            self.level = 0;
+        }
+    }
+
+    /// How much harm it does to forget this one: the least harmful makes room.
+    pub fn harm(&self, rule: &Rule, now: u32) -> u64 {
+        if self.key == 0 {
+            return 0;
+        }
+        let banned = u64::from(self.until.saturating_sub(now));
+        let is_counting = now.saturating_sub(self.since) < rule.window;
+        let failed = if is_counting {
+            u64::from(self.failed)
+        } else {
+            0
+        };
+        let level = if now.saturating_sub(self.until) < rule.memory {
+            u64::from(self.level)
+        } else {
+            0
+        };
+        let age = u64::from(now.saturating_sub(self.seen) >> 6).min(0xffff);
+        // Bans first, the longest most of all; then guesses under way; then those banned before; then failures; then age.
+        1 + (banned << 40)
+            + (u64::from(self.pending.min(15)) << 36)
+            + (level << 28)
+            + (failed << 20)
+            + (0xffff - age)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: Rule = Rule {
+        failures: 3,
+        window: 60,
+        ban: 100,
+        longest: 350,
+        memory: 1000,
+        is_pair: false,
+    };
+
+    fn guess(entry: &mut Entry, now: u32) -> Result<Option<u32>, u32> {
+        entry.begin(&RULE, now)?;
+        entry.give_back();
+        Ok(entry.fail(&RULE, now))
+    }
+
+    #[test]
+    fn bans_grow_and_are_forgotten() {
+        let mut entry = Entry::default();
+        let mut now = 5000;
+        for want in [100, 200, 350, 350] {
+            assert_eq!(guess(&mut entry, now), Ok(None));
+            assert_eq!(guess(&mut entry, now), Ok(None));
+            assert_eq!(guess(&mut entry, now), Ok(Some(want)));
+            assert_eq!(guess(&mut entry, now + want - 1), Err(1));
+            now += want;
+        }
+        now += 1000;
+        for want in [None, None, Some(100)] {
+            assert_eq!(guess(&mut entry, now), Ok(want));
+        }
+    }
+
+    #[test]
+    fn a_trusted_pair_pauses_and_its_failures_do_not_prolong_the_trust() {
+        let rule = Rule {
+            is_pair: true,
+            ban: 10,
+            ..RULE
+        };
+        let mut entry = Entry {
+            seen: 4000,
+            ..Entry::default()
+        };
+        for (now, want) in [
+            (5000, None),
+            (5001, None),
+            (5002, Some(10)),
+            (5012, Some(10)),
+            (5022, Some(10)),
+        ] {
+            assert_eq!(entry.begin(&rule, now), Ok(()));
+            entry.give_back();
+            assert_eq!(entry.fail(&rule, now), want, "{now}");
+        }
+        assert_eq!(entry.begin(&rule, 5031), Err(1));
+        assert_eq!(entry.begin(&rule, 5032), Ok(()));
+        assert_eq!(entry.seen, 4000);
+    }
+
+    #[test]
+    fn guesses_that_end_during_a_ban_do_not_add_to_it() {
+        let mut entry = Entry {
+            until: 5100,
+            ..Entry::default()
+        };
+        for _ in 0..10 {
+            assert_eq!(entry.fail(&RULE, 5050), None);
+        }
+        assert_eq!((entry.failed, entry.begin(&RULE, 5100)), (0, Ok(())));
+    }
+
+    #[test]
+    fn failures_outside_the_window_do_not_add_up() {
+        let mut entry = Entry::default();
+        for n in 0..20 {
+            assert_eq!(guess(&mut entry, 5000 + n * 31), Ok(None), "{n}");
+        }
+    }
+
+    #[test]
+    fn guesses_under_way_count() {
+        let mut entry = Entry::default();
+        for _ in 0..3 {
+            assert_eq!(entry.begin(&RULE, 5000), Ok(()));
+        }
+        assert_eq!(entry.begin(&RULE, 5000), Err(1));
+        entry.give_back();
+        assert_eq!(entry.begin(&RULE, 5000), Ok(()));
+    }
+
+    #[test]
+    fn what_is_banned_is_kept_before_what_only_failed() {
+        let at = |change: fn(&mut Entry)| {
+            let mut entry = Entry {
+                key: 1,
+                since: 5000,
+                seen: 5000,
+                ..Entry::default()
+            };
+            change(&mut entry);
+            entry.harm(&RULE, 5000)
+        };
+        let order = [
+            0,
+            at(|e| e.seen = 0),
+            at(|_| {}),
+            at(|e| e.failed = 1),
+            at(|e| e.failed = 2),
+            at(|e| (e.level, e.until) = (1, 4999)),
+            at(|e| e.pending = 1),
+            at(|e| e.until = 5001),
+            at(|e| e.until = 6000),
+        ];
+        assert!(order.is_sorted(), "{order:?}");
+        assert_eq!(ENTRY_BYTES, 24);
+    }
+}

@@ -1,0 +1,211 @@
+//! What outlives a restart. Ages and remaining times are written, not moments: the clock of the next process is
+//! another one, and a wall clock that jumped back only makes a ban as long as it was.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::count::{Lockout, LockoutSettings};
+use super::rule::Entry;
+use super::table::Table;
+
+/// Of each table; those whose loss would do least harm are left out.
+const MOST: usize = 100_000;
+
+/// Counters as they are written to the state folder (0600: it has the key that hides user names).
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// Seconds since 1970 when it was taken.
+    taken: u64,
+    secret: [u8; 32],
+    clients: Vec<Saved>,
+    users: Vec<Saved>,
+    pairs: Vec<Saved>,
+}
+
+/// Key; `since`, `until` and `seen` counted from when it was taken; failures; bans so far.
+type Saved = (u64, i64, i64, i64, u8, u8);
+
+impl Lockout {
+    /// What is worth keeping now.
+    pub fn snapshot(&self, now: Instant, wall: SystemTime) -> Snapshot {
+        let at = self.seconds(now);
+        Snapshot {
+            taken: unix(wall),
+            secret: self.secret,
+            clients: save(&self.clients, at),
+            users: save(&self.users, at),
+            pairs: save(&self.pairs, at),
+        }
+    }
+
+    /// Goes on where a snapshot ended. Time that has passed in between counts, if the wall clock tells any.
+    pub fn restore(
+        settings: LockoutSettings,
+        snapshot: &Snapshot,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Self {
+        let lockout = Self::with_secret(settings, snapshot.secret, now);
+        let passed = unix(wall).saturating_sub(snapshot.taken);
+        let at = lockout.seconds(now);
+        load(&lockout.clients, &snapshot.clients, at, passed);
+        load(&lockout.users, &snapshot.users, at, passed);
+        load(&lockout.pairs, &snapshot.pairs, at, passed);
+        lockout
+    }
+}
+
+fn unix(wall: SystemTime) -> u64 {
+    wall.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+fn save(table: &Table, at: u32) -> Vec<Saved> {
+    let rule = *table.rule();
+    let mut kept = Vec::new();
+    table.each(|entry| {
+        if entry.is_worth_keeping(&rule, at) {
+            kept.push((entry.harm(&rule, at), *entry));
+        }
+    });
+    if kept.len() > MOST {
+        kept.select_nth_unstable_by_key(MOST, |(harm, _)| std::cmp::Reverse(*harm));
+        kept.truncate(MOST);
+    }
+    let from = |moment: u32| i64::from(moment) - i64::from(at);
+    let saved = |(_, e): (u64, Entry)| {
+        (
+            e.key,
+            from(e.since),
+            from(e.until),
+            from(e.seen),
+            e.failed,
+            e.level,
+        )
+    };
+    kept.into_iter().map(saved).collect()
+}
+
+/// Puts counters back. What no rule of ours could have written is brought within it.
+fn load(table: &Table, saved: &[Saved], at: u32, passed: u64) {
+    let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+    let rule = *table.rule();
+    let moment = |from: i64, most: u32| {
+        let from = from.saturating_sub(passed).min(i64::from(most));
+        u32::try_from(i64::from(at).saturating_add(from).max(1)).unwrap_or(at)
+    };
+    for &(key, since, until, seen, failed, level) in saved.iter().take(MOST) {
+        let entry = Entry {
+            key: key.max(1),
+            since: moment(since, 0),
+            until: moment(until, rule.longest),
+            seen: moment(seen, 0),
+            failed: failed.min(rule.failures - 1),
+            pending: 0,
+            level,
+        };
+        if entry.is_worth_keeping(&rule, at) {
+            table.put(entry, at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::auth::client_net::ClientNet;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn client(n: u64) -> ClientNet {
+        ClientNet::from_bits(n)
+    }
+
+    /// Client 1 is banned, client 2 has failed twice, alice is trusted from client 3.
+    fn some(now: Instant) -> Lockout {
+        let lockout = Lockout::new(LockoutSettings::default(), now);
+        for (who, guesses) in [(1, 5), (2, 2)] {
+            for n in 0..guesses {
+                lockout
+                    .begin(client(who), &format!("u{who}{n}"), n, now)
+                    .unwrap()
+                    .wrong(now);
+            }
+        }
+        lockout
+            .begin(client(3), "alice", 9, now)
+            .unwrap()
+            .right(now);
+        lockout
+    }
+
+    fn again(lockout: &Lockout, wall: SystemTime, later: SystemTime) -> (Lockout, Instant) {
+        let now = Instant::now();
+        let text = serde_json::to_string(&lockout.snapshot(now, wall)).unwrap();
+        let snapshot: Snapshot = serde_json::from_str(&text).unwrap();
+        (
+            Lockout::restore(LockoutSettings::default(), &snapshot, now, later),
+            now,
+        )
+    }
+
+    #[test]
+    fn a_restart_forgets_neither_bans_nor_trust() {
+        let wall = SystemTime::now();
+        let (lockout, now) = again(&some(Instant::now()), wall, wall + Duration::from_secs(60));
+        let left = lockout.look(client(1), "bob", now).unwrap().retry.as_secs();
+        assert!((830..=840).contains(&left), "{left}");
+        for n in 0..3 {
+            assert!(lockout.look(client(2), "bob", now).is_none());
+            lockout.begin(client(2), "bob", n, now).unwrap().wrong(now);
+        }
+        assert!(
+            lockout.look(client(2), "x", now).is_some(),
+            "two before and three after"
+        );
+        for n in 0..5 {
+            lockout
+                .begin(client(3), &format!("y{n}"), n, now)
+                .unwrap()
+                .wrong(now);
+        }
+        assert!(
+            lockout.look(client(3), "x", now).is_some()
+                && lockout.look(client(3), "alice", now).is_none()
+        );
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_no_ban_longer_and_breaks_nothing() {
+        let wall = SystemTime::now();
+        for (later, banned) in [(wall - DAY, true), (UNIX_EPOCH, true), (wall + DAY, false)] {
+            let (lockout, now) = again(&some(Instant::now()), wall, later);
+            let locked = lockout.look(client(1), "bob", now);
+            assert_eq!(locked.is_some(), banned);
+            assert!(locked.is_none_or(|locked| locked.retry <= Duration::from_secs(900)));
+        }
+    }
+
+    #[test]
+    fn a_file_that_lies_cannot_lock_anybody_out_for_ever() {
+        let now = Instant::now();
+        let lies = Snapshot {
+            taken: u64::MAX,
+            secret: [0; 32],
+            clients: vec![
+                (1, i64::MAX, i64::MAX, i64::MIN, 255, 255),
+                (0, i64::MIN, i64::MIN, 0, 0, 0),
+            ],
+            users: Vec::new(),
+            pairs: Vec::new(),
+        };
+        let lockout = Lockout::restore(LockoutSettings::default(), &lies, now, UNIX_EPOCH);
+        let locked = lockout.look(client(1), "bob", now).unwrap();
+        assert!(locked.retry <= DAY);
+        assert!(lockout.look(client(1), "bob", now + DAY).is_none());
+    }
+}

@@ -1,0 +1,3 @@
+//! How often: who has failed too many times to be listened to.
+
+pub mod lockout;
