@@ -91,15 +91,20 @@ pub struct Site {
 }
 
 impl Site {
-    /// Steps 4 to 6 of contract 5: host, SNI, route, the route's networks and methods.
-    pub fn before(&self, asked: &Asked<'_>) -> Result<Stage, Refusal> {
+    /// Step 4 alone, for pages of our own: the host is one of ours and agrees with SNI.
+    pub fn host(&self, asked: &Asked<'_>) -> Result<(), Refusal> {
         if !self.table.knows(asked.host, asked.local) {
             return Err(Refusal::new(
                 Reason::HostUnknown,
                 "no route names this host, and it is none of this machine's names",
             ));
         }
-        agree(asked.host, asked.sni)?;
+        agree(asked.host, asked.sni)
+    }
+
+    /// Steps 4 to 6 of contract 5: host, SNI, route, the route's networks and methods.
+    pub fn before(&self, asked: &Asked<'_>) -> Result<Stage, Refusal> {
+        self.host(asked)?;
         let route = self.table.find(asked.host, asked.local, asked.path)?.route;
         let rule = self
             .rules

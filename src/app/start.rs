@@ -4,15 +4,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::watch;
 
 use super::worker::{Job, Signal, spawn};
+use crate::auth::login::Csrf;
+use crate::auth::session::{SessionSettings, Sessions};
 use crate::auth::verify::{Settings, Verifier};
 use crate::base::drain::{Drain, Phase};
 use crate::flow::Shared;
+use crate::limit::lockout::Lockout;
 use crate::net::bind;
 use crate::observe::Log;
 use crate::plan::{Live, Plan};
@@ -78,9 +81,22 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
         phase: Phase::Run,
         generation: plan.generation,
     });
+    let now = Instant::now();
+    let sessions = SessionSettings {
+        lifetime: plan.session,
+        idle: plan.session_idle,
+        ..SessionSettings::default()
+    };
+    let (sessions, lockout) = (
+        Sessions::new(sessions, now),
+        Lockout::new(plan.lockout, now),
+    );
     let shared = Arc::new(Shared {
         live: Live::new(plan),
         verifier,
+        sessions,
+        lockout,
+        csrf: Csrf::new(now),
         log,
     });
     let mut threads = Vec::with_capacity(workers);
@@ -116,6 +132,8 @@ impl Running {
     /// Puts another plan in force; every connection looks at it.
     pub fn swap(&self, plan: Plan) {
         self.shared.live.swap(plan);
+        let users = &self.shared.live.current().users;
+        self.shared.sessions.sweep(users, Instant::now());
         let generation = self.shared.live.generation();
         self.signal.send_modify(|s| s.generation = generation);
     }

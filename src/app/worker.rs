@@ -69,8 +69,10 @@ async fn serve(mut job: Job) {
         }
     }
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut ended = job.shared.sessions.ended();
     loop {
         tokio::select! {
+            Ok(()) = ended.changed() => worker.ring(),
             changed = job.signal.changed() => {
                 let signal = *job.signal.borrow_and_update();
                 worker.advance(if changed.is_err() { Phase::Stop } else { signal.phase });

@@ -16,6 +16,14 @@ pub enum Method {
 }
 
 impl Method {
+    /// Whether a browser sends it by itself, also when another site asks.
+    pub fn is_ambient(self) -> bool {
+        match self {
+            Self::Basic | Self::Session | Self::Certificate => true,
+            Self::Token => false,
+        }
+    }
+
     /// The word in logs and metrics.
     pub fn word(self) -> &'static str {
         match self {

@@ -83,6 +83,12 @@ impl<'a> Path<'a> {
     }
 }
 
+/// Text with every `%XX` decoded once; `None` when that is not UTF-8 or a percent sign stands alone.
+pub fn percent_decode(text: &str) -> Option<String> {
+    let (bytes, doubt) = decode(text.as_bytes());
+    String::from_utf8(bytes).ok().filter(|_| doubt.is_none())
+}
+
 fn hex(c: u8) -> Option<u8> {
     char::from(c).to_digit(16).map(|d| d as u8)
 }

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
+use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked::{Decoder, Step};
 use crate::http1::framing;
 use crate::net::Wire;
@@ -153,6 +154,36 @@ impl Reader {
     }
 }
 
+/// Reads a small body whole: a form of ours.
+pub async fn gather(
+    wire: &Wire,
+    body: framing::Body,
+    most: usize,
+    wait: Duration,
+) -> Result<Vec<u8>, Refusal> {
+    let (mut reader, mut all) = (Reader::new(body), Vec::new());
+    loop {
+        let piece = reader.next(wire, wait).await.map_err(|cut| match cut {
+            Cut::Gone => Refusal::bad("the body was cut"),
+            Cut::Stalled => Refusal::new(Reason::RequestTimeout, "the body did not arrive in time"),
+            Cut::Broken(detail) => Refusal::bad(detail),
+        })?;
+        match piece {
+            Piece::Data(n) if all.len() + n > most => {
+                return Err(Refusal::new(Reason::TooLarge, "a form that is too large"));
+            }
+            Piece::Data(n) => {
+                all.extend_from_slice(&wire.input.borrow().data()[..n]);
+                reader.took(wire, n);
+            }
+            Piece::End(n) => {
+                wire.input.borrow_mut().consume(n);
+                return Ok(all);
+            }
+        }
+    }
+}
+
 /// What an HTTP/2 stream carries towards its receiver, in either direction.
 #[derive(Debug)]
 pub enum Carried {
@@ -168,6 +199,8 @@ pub enum Carried {
     Pieces(mpsc::Receiver<Result<Frame<Bytes>, CutError>>),
     /// A body whose end is counted: bytes and trailers pass, and the last owner is told when it is dropped.
     Counted(Box<Carried>, Rc<dyn Count>),
+    /// A body that is cut when the permission for it does not stand any more.
+    Watched(Box<Carried>, Box<super::standing::Standing>),
 }
 
 /// Is told what passed.
@@ -197,6 +230,10 @@ impl Body for Carried {
             Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(|_| CutError),
             Self::Answer(answer) => answer.poll_frame(cx),
             Self::Pieces(receiver) => receiver.poll_recv(cx),
+            Self::Watched(inner, standing) => match standing.poll_ended(cx) {
+                Poll::Ready(()) => Poll::Ready(Some(Err(CutError))),
+                Poll::Pending => Pin::new(&mut **inner).poll_frame(cx),
+            },
             Self::Counted(inner, count) => {
                 let polled = Pin::new(&mut **inner).poll_frame(cx);
                 match &polled {
@@ -222,7 +259,7 @@ impl Body for Carried {
             Self::Full(Some(_)) | Self::Pieces(_) => false,
             Self::Incoming(body) => body.is_end_stream(),
             Self::Answer(answer) => answer.is_done(),
-            Self::Counted(inner, _) => inner.is_end_stream(),
+            Self::Counted(inner, _) | Self::Watched(inner, _) => inner.is_end_stream(),
         }
     }
 
@@ -233,7 +270,7 @@ impl Body for Carried {
             Self::Incoming(body) => body.size_hint(),
             Self::Answer(answer) => answer.size_hint(),
             Self::Pieces(_) => SizeHint::default(),
-            Self::Counted(inner, _) => inner.size_hint(),
+            Self::Counted(inner, _) | Self::Watched(inner, _) => inner.size_hint(),
         }
     }
 }

@@ -8,10 +8,13 @@ use super::answer::broken;
 use super::intake::{Facts, Intake, Line};
 use super::judge::{Judged, judge};
 use super::outbound::Outbound;
-use super::refuse::reply;
+use super::pages::{self, refused};
 use super::relay::{Ended, attempt};
+use super::response::Inbound;
+use super::standing::Standing;
 use super::state::{Conn, Scratch, Worker};
 use super::tunnel;
+use crate::auth::login::LARGEST_BODY;
 use crate::base::drain::Phase;
 use crate::base::loopback::Scheme;
 use crate::base::refusal::{Reason, Refusal};
@@ -156,6 +159,9 @@ async fn read_and_serve(
         Err(refusal) => return refuse(visit, refusal, None, room.out, record).await,
     };
     super::note(record, &intake, &visit.worker.shared.log);
+    if pages::is_own(&intake) {
+        return Box::pin(own_page(visit, &intake, lines, room.out, record)).await;
+    }
     let upgrade = framing::asked_upgrade(bytes, fields, parsed.version, visit.body);
     let out = &mut *room.out;
     let inner = Room {
@@ -184,6 +190,43 @@ async fn read_and_serve(
     }
 }
 
+/// Answers with a page of ours, after its form was read.
+async fn own_page<'l>(
+    visit: &mut Visit<'_>,
+    intake: &Intake<'_>,
+    lines: impl Iterator<Item = Line<'l>> + Clone,
+    out: &mut Vec<u8>,
+    record: &mut Record,
+) -> Done {
+    let reply = match super::body::gather(
+        visit.client,
+        visit.body,
+        LARGEST_BODY,
+        visit.plan.limits.body_idle,
+    )
+    .await
+    {
+        Ok(form) => {
+            visit.body = Body::None;
+            pages::answer(
+                visit.worker,
+                visit.conn,
+                visit.plan,
+                intake,
+                lines,
+                &form,
+                record,
+            )
+            .await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match reply {
+        Ok(reply) => send_reply(visit, &reply, Some(intake), out).await,
+        Err(refusal) => refuse(visit, refusal, Some(intake), out, record).await,
+    }
+}
+
 /// Writes the refusal. The connection goes on only when nothing of the request is left unread.
 async fn refuse(
     visit: &Visit<'_>,
@@ -193,7 +236,7 @@ async fn refuse(
     record: &mut Record,
 ) -> Done {
     record.refusal = Some(refusal);
-    let reply = reply(refusal, intake, visit.conn, visit.plan, record.id);
+    let reply = refused(refusal, intake, visit.conn, visit.plan, record);
     send_reply(visit, &reply, intake, out).await
 }
 
@@ -224,7 +267,21 @@ async fn forward<'l>(
     record: &mut Record,
 ) -> Result<Done, Stop> {
     let (plan, limits) = (visit.plan, &visit.plan.limits);
-    let Judged { permit, spent } = judge(visit.worker, visit.conn, plan, intake, record).await?;
+    let Judged {
+        permit,
+        spent,
+        set_cookie,
+        basis,
+    } = judge(
+        visit.worker,
+        visit.conn,
+        plan,
+        intake,
+        lines.clone(),
+        upgrade.is_some(),
+        record,
+    )
+    .await?;
     if let (Body::Length(n), Some(most)) = (visit.body, limits.body_size)
         && n > most
     {
@@ -251,7 +308,17 @@ async fn forward<'l>(
         cookie: &plan.cookie,
     };
     if route.upstream.scheme() == Scheme::H2c {
-        return Box::pin(super::h1_to_h2::forward(visit, &head, lines, room.out)).await;
+        let inbound = Inbound {
+            route,
+            scheme: visit.conn.scheme(),
+            host: intake.host,
+            set_cookie: set_cookie.as_deref(),
+            cookie: &plan.cookie,
+        };
+        return Box::pin(super::h1_to_h2::forward(
+            visit, &head, &inbound, lines, room.out,
+        ))
+        .await;
     }
     head.write(lines, room.out);
     let again = visit.body.is_empty()
@@ -262,6 +329,24 @@ async fn forward<'l>(
         .pool
         .lease(&permit, &route.upstream, again, limits.connect)
         .await?;
+    let describe = || {
+        let upstream = route.upstream.target().to_string();
+        Standing::new(
+            visit.worker,
+            visit.conn,
+            intake,
+            permit.who(),
+            basis.clone(),
+            upstream,
+        )
+    };
+    let inbound = Inbound {
+        route,
+        scheme: visit.conn.scheme(),
+        host: intake.host,
+        set_cookie: set_cookie.as_deref(),
+        cookie: &plan.cookie,
+    };
     let request = std::mem::take(room.out);
     let ended = loop {
         match attempt(
@@ -270,7 +355,8 @@ async fn forward<'l>(
             &lease.wire,
             &request,
             upgrade,
-            route,
+            &inbound,
+            Standing::lazily(visit.worker, visit.conn, describe),
             &mut room,
         )
         .await
@@ -300,14 +386,11 @@ async fn forward<'l>(
             )
         }
         Ended::Tunnel => {
-            let watch = tunnel::Watch {
-                worker: visit.worker,
-                conn: visit.conn,
-            };
+            let ended = Standing::lazily(visit.worker, visit.conn, describe);
             let (up, down) = Box::pin(tunnel::run(
                 visit.client,
                 &lease.wire,
-                watch,
+                ended,
                 limits.body_idle,
             ))
             .await;

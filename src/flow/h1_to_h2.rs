@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use super::answer::broken;
 use super::body::{Carried, CutError, Piece, Reader, trailers, write_trailers};
 use super::h1::{Done, Stop, Visit};
-use super::h2::{h2_request, strip};
+use super::h2_head::{h2_request, strip};
 use super::intake::Line;
 use super::outbound::Outbound;
-use super::response;
+use super::response::{self, Inbound};
 use crate::base::drain::Phase;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
@@ -28,6 +28,7 @@ const AHEAD: usize = 4;
 pub(super) async fn forward<'l>(
     visit: &Visit<'_>,
     head: &Outbound<'_>,
+    inbound: &Inbound<'_>,
     lines: impl Iterator<Item = Line<'l>> + Clone,
     out: &mut Vec<u8>,
 ) -> Result<Done, Stop> {
@@ -54,7 +55,7 @@ pub(super) async fn forward<'l>(
     );
     let answer = async {
         let answer = send.await?;
-        relay(visit, head, answer, out).await
+        relay(visit, head, inbound, answer, out).await
     };
     let feed = async {
         match pump(visit, &pieces).await {
@@ -120,6 +121,7 @@ async fn pump(
 async fn relay(
     visit: &Visit<'_>,
     head: &Outbound<'_>,
+    inbound: &Inbound<'_>,
     answer: http::Response<hyper::body::Incoming>,
     out: &mut Vec<u8>,
 ) -> Result<Done, Stop> {
@@ -128,7 +130,7 @@ async fn relay(
         .headers
         .remove(http::header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok()?.parse().ok());
-    strip(&mut parts.headers, head.route, visit.conn, head.intake.host);
+    strip(&mut parts.headers, inbound);
     let status = parts.status.as_u16();
     let framing = match length {
         _ if head.intake.method == "HEAD" || matches!(status, 204 | 304) => Body::None,

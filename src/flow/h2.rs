@@ -6,28 +6,30 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 
 use super::answer::{self, Answer, Fault, Interim, Pump, broken};
-use super::body::{Carried, Count, Reader, write_trailers};
+use super::body::{Carried, Reader};
+use super::h2_head::{begin, forbidden, h2_request, lines, strip};
+use super::h2_pump::spawn_pump;
 use super::intake::{Facts, Intake, Line};
 use super::judge::{Judged, judge};
 use super::outbound::Outbound;
-use super::refuse::reply;
+use super::pages::{self, refused};
 use super::response::Inbound;
+use super::standing::Standing;
 use super::state::{Conn, Scratch, Worker};
+use crate::auth::login::LARGEST_BODY;
 use crate::base::loopback::Scheme;
 use crate::base::refusal::{Reason, Refusal};
-use crate::http1::field::{Name, classify};
 use crate::http1::framing::{self, Body};
-use crate::http1::{chunked, head};
 use crate::net::Wire;
 use crate::observe::Record;
-use crate::plan::{Limits, Plan, Route};
+use crate::plan::{Limits, Plan};
 
 /// Serves one stream.
 pub async fn serve_stream(
@@ -38,7 +40,6 @@ pub async fn serve_stream(
     let plan = worker.plan();
     let mut record = conn.record(&worker, "HTTP/2");
     let mut scratch = Scratch::take();
-    let id = record.id;
     let (parts, body) = request.into_parts();
     let stream = Stream {
         worker: &worker,
@@ -55,74 +56,14 @@ pub async fn serve_stream(
             record.refusal = Some(refusal);
             let facts = Facts::read(stream.lines.iter().copied()).unwrap_or_default();
             let intake = stream.intake(facts).ok();
-            reply(refusal, intake.as_ref(), &conn, &plan, id).into_h2()
+            refused(refusal, intake.as_ref(), &conn, &plan, &record).into_h2()
         }
     };
     record.status = response.status().as_u16();
     if !worker.shared.log.wants_access() {
         return Ok(response);
     }
-    let count = Rc::new(Ending {
-        worker: Rc::clone(&worker),
-        record: Cell::new(Some(record)),
-        out: Cell::new(0),
-        done: Cell::new(false),
-    });
-    if response.body().is_end_stream() {
-        count.done();
-    }
-    Ok(response.map(|body| Carried::Counted(Box::new(body), count)))
-}
-
-/// Writes the record when the answer's body is dropped.
-struct Ending {
-    worker: Rc<Worker>,
-    record: Cell<Option<Box<Record>>>,
-    out: Cell<u64>,
-    done: Cell<bool>,
-}
-
-impl std::fmt::Debug for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Ending")
-    }
-}
-
-impl Count for Ending {
-    fn add(&self, n: u64) {
-        self.out.set(self.out.get() + n);
-    }
-
-    fn done(&self) {
-        self.done.set(true);
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if let Some(mut record) = self.record.take() {
-            record.bytes_out = self.out.get();
-            record.cut = !self.done.get();
-            self.worker.shared.log.access(record);
-        }
-    }
-}
-
-/// The fields of a message, classified once.
-pub(super) fn lines(headers: &HeaderMap) -> Vec<Line<'_>> {
-    headers
-        .iter()
-        .map(|(name, value)| {
-            let name = name.as_str().as_bytes();
-            let (known, underscore) = classify(name);
-            Line {
-                known,
-                underscore,
-                name,
-                value: value.as_bytes().trim_ascii(),
-            }
-        })
-        .collect()
+    Ok(super::ending::counted(&worker, record, response))
 }
 
 struct Stream<'a> {
@@ -182,8 +123,25 @@ impl<'a> Stream<'a> {
         let intake = self.intake(facts)?;
         super::note(record, &intake, &self.worker.shared.log);
         let framing = self.framing(&body)?;
-        let Judged { permit, spent } =
-            judge(self.worker, self.conn, self.plan, &intake, record).await?;
+        if pages::is_own(&intake) {
+            return Box::pin(self.own_page(&intake, body, record)).await;
+        }
+        let lines = self.lines.iter().copied();
+        let Judged {
+            permit,
+            spent,
+            set_cookie,
+            basis,
+        } = judge(
+            self.worker,
+            self.conn,
+            self.plan,
+            &intake,
+            lines,
+            self.websocket(),
+            record,
+        )
+        .await?;
         let route = self
             .plan
             .routes
@@ -201,15 +159,34 @@ impl<'a> Stream<'a> {
             spent,
             cookie: &self.plan.cookie,
         };
+        let inbound = Inbound {
+            route,
+            scheme: self.conn.scheme(),
+            host: intake.host,
+            set_cookie: set_cookie.as_deref(),
+            cookie: &self.plan.cookie,
+        };
+        let standing = || {
+            let upstream = route.upstream.target().to_string();
+            Standing::new(
+                self.worker,
+                self.conn,
+                &intake,
+                permit.who(),
+                basis.clone(),
+                upstream,
+            )
+        };
         if route.upstream.scheme() == Scheme::H2c {
-            return self.to_h2(&head, body).await;
+            return self.to_h2(&head, &inbound, standing(), body).await;
         }
         if websocket {
             return Box::pin(super::h2_websocket::open(
                 self.worker,
-                self.conn,
                 self.plan,
                 &head,
+                &inbound,
+                standing(),
                 self.parts,
                 body,
                 scratch,
@@ -217,7 +194,7 @@ impl<'a> Stream<'a> {
             .await;
         }
         head.write(self.lines.iter().copied(), &mut scratch.out);
-        self.to_h1(&head, body, scratch).await
+        self.to_h1(&head, &inbound, &standing, body, scratch).await
     }
 
     /// The body that follows; hyper checks that it matches its content-length.
@@ -261,6 +238,8 @@ impl<'a> Stream<'a> {
     async fn to_h1(
         &self,
         head: &Outbound<'_>,
+        inbound: &Inbound<'_>,
+        standing: &dyn Fn() -> Standing,
         body: Incoming,
         scratch: &mut Scratch,
     ) -> Result<Response<Carried>, Refusal> {
@@ -285,7 +264,10 @@ impl<'a> Stream<'a> {
                         .await?;
                 }
                 Err(fault) => return Err(fault.into()),
-                Ok((found, pump)) => return self.respond(head, found, wire, pump, scratch),
+                Ok((found, pump)) => {
+                    let response = self.respond(head, inbound, found, wire, pump, scratch)?;
+                    return Ok(watched(response, standing));
+                }
             }
         }
     }
@@ -344,19 +326,14 @@ impl<'a> Stream<'a> {
     fn respond(
         &self,
         head: &Outbound<'_>,
+        inbound: &Inbound<'_>,
         found: answer::Head,
         wire: Rc<Wire>,
         pump: Option<Pump>,
         scratch: &Scratch,
     ) -> Result<Response<Carried>, Refusal> {
-        let inbound = Inbound {
-            route: head.route,
-            scheme: self.conn.scheme(),
-            host: head.intake.host,
-            set_cookie: None,
-        };
         let mut response = begin(
-            &inbound,
+            inbound,
             found.status,
             &scratch.answer,
             &scratch.answer_fields,
@@ -400,10 +377,49 @@ impl<'a> Stream<'a> {
         Ok(response)
     }
 
+    /// Answers with a page of ours, after its form was read.
+    async fn own_page(
+        &self,
+        intake: &Intake<'_>,
+        body: Incoming,
+        record: &mut Record,
+    ) -> Result<Response<Carried>, Refusal> {
+        let gathered = http_body_util::Limited::new(body, LARGEST_BODY).collect();
+        let form = match tokio::time::timeout(self.plan.limits.body_idle, gathered).await {
+            Ok(Ok(form)) => form.to_bytes(),
+            Ok(Err(_)) => {
+                return Err(Refusal::new(
+                    Reason::TooLarge,
+                    "a form that is too large or was cut",
+                ));
+            }
+            Err(_) => {
+                return Err(Refusal::new(
+                    Reason::RequestTimeout,
+                    "the body did not arrive in time",
+                ));
+            }
+        };
+        let lines = self.lines.iter().copied();
+        let reply = pages::answer(
+            self.worker,
+            self.conn,
+            self.plan,
+            intake,
+            lines,
+            &form,
+            record,
+        )
+        .await?;
+        Ok(reply.into_h2())
+    }
+
     /// To an HTTP/2 upstream (gRPC): streams and trailers pass as they are.
     async fn to_h2(
         &self,
         head: &Outbound<'_>,
+        inbound: &Inbound<'_>,
+        standing: Standing,
         body: Incoming,
     ) -> Result<Response<Carried>, Refusal> {
         let limits = &self.plan.limits;
@@ -420,192 +436,16 @@ impl<'a> Stream<'a> {
             )
             .await?;
         let (mut parts, body) = response.into_parts();
-        strip(&mut parts.headers, head.route, self.conn, head.intake.host);
-        Ok(Response::from_parts(parts, Carried::Incoming(body)))
+        strip(&mut parts.headers, inbound);
+        let body = Carried::Watched(Box::new(Carried::Incoming(body)), Box::new(standing));
+        Ok(Response::from_parts(parts, body))
     }
 }
 
-/// Fields that HTTP/2 forbids (RFC 9113, 8.2.2).
-fn forbidden(name: &HeaderName, value: &HeaderValue) -> bool {
-    match name.as_str() {
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
-        "te" => !value.as_bytes().eq_ignore_ascii_case(b"trailers"),
-        _ => false,
+/// A body that goes on is cut when its permission ends.
+fn watched(response: Response<Carried>, standing: &dyn Fn() -> Standing) -> Response<Carried> {
+    if response.body().is_end_stream() {
+        return response;
     }
-}
-
-/// The request for an HTTP/2 upstream.
-pub(super) fn h2_request<'l>(
-    head: &Outbound<'_>,
-    lines: impl Iterator<Item = Line<'l>> + Clone,
-    body: Carried,
-) -> Result<Request<Carried>, Refusal> {
-    let uri = format!("http://{}{}", head.host(), head.intake.target);
-    let mut builder = Request::builder().method(head.intake.method).uri(uri);
-    head.fields(lines, |name, value| {
-        if let Some(headers) = builder.headers_mut()
-            && let (Ok(name), Ok(value)) =
-                (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            headers.append(name, value);
-        }
-    });
-    if let Some(headers) = builder.headers_mut() {
-        headers.remove(http::header::EXPECT);
-        if head.intake.facts.trailers {
-            headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
-        }
-        if let Body::Length(n) = head.body {
-            headers.insert(http::header::CONTENT_LENGTH, n.into());
-        }
-    }
-    builder
-        .body(body)
-        .map_err(|_| Refusal::bad("the request cannot be said in HTTP/2"))
-}
-
-/// Fields of an HTTP/2 answer that must not pass, and the ones that are mapped.
-pub(super) fn strip(headers: &mut HeaderMap, route: &Route, conn: &Conn, host: &str) {
-    let length = headers.get(http::header::CONTENT_LENGTH).cloned();
-    let inbound = Inbound {
-        route,
-        scheme: conn.scheme(),
-        host,
-        set_cookie: None,
-    };
-    let old = std::mem::take(headers);
-    append(&inbound, lines(&old).into_iter(), headers);
-    if let Some(length) = length {
-        headers.insert(http::header::CONTENT_LENGTH, length);
-    }
-}
-
-fn append<'l>(
-    inbound: &Inbound<'_>,
-    lines: impl Iterator<Item = Line<'l>> + Clone,
-    headers: &mut HeaderMap,
-) {
-    inbound.fields(lines, |name, value| {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            headers.append(name, value);
-        }
-    });
-}
-
-/// The head of an HTTP/2 answer from that of an HTTP/1.1 one.
-pub(super) fn begin(
-    inbound: &Inbound<'_>,
-    status: u16,
-    bytes: &[u8],
-    fields: &[head::Field],
-) -> Result<Response<Carried>, Refusal> {
-    let mut response = Response::new(Carried::Empty);
-    *response.status_mut() =
-        StatusCode::from_u16(status).map_err(|_| broken("a status that is none"))?;
-    let lines = fields.iter().map(|f| Line {
-        known: f.known,
-        underscore: f.underscore,
-        name: f.name(bytes),
-        value: f.value(bytes),
-    });
-    append(inbound, lines, response.headers_mut());
-    Ok(response)
-}
-
-/// Sends the body in a task of its own, which ends with the answer.
-fn spawn_pump(
-    body: Incoming,
-    wire: &Rc<Wire>,
-    framing: Body,
-    limits: &Limits,
-    failed: &Rc<Cell<Option<Refusal>>>,
-) -> Pump {
-    let sent = Rc::new(Cell::new(false));
-    let (wire, done, failed) = (Rc::clone(wire), Rc::clone(&sent), Rc::clone(failed));
-    let (idle, answer, most) = (limits.body_idle, limits.answer, limits.body_size);
-    let task = tokio::task::spawn_local(async move {
-        let chunked = framing == Body::Chunked;
-        match pump(body, &wire, chunked, idle, most).await {
-            Ok(()) => {
-                done.set(true);
-                wire.read_by(answer);
-            }
-            Err(Some(refusal)) => {
-                failed.set(Some(refusal));
-                // Wakes whoever waits for an answer: there will be none.
-                let _ = wire.shutdown(idle).await;
-            }
-            Err(None) => {}
-        }
-    });
-    Pump {
-        task: task.abort_handle(),
-        sent,
-    }
-}
-
-/// `Err(None)`: the upstream takes no more.
-async fn pump(
-    mut body: Incoming,
-    wire: &Wire,
-    chunked: bool,
-    idle: std::time::Duration,
-    most: Option<u64>,
-) -> Result<(), Option<Refusal>> {
-    let (mut out, mut total) = (Vec::new(), 0u64);
-    loop {
-        let frame = match tokio::time::timeout(idle, body.frame()).await {
-            Err(_) => {
-                return Err(Some(Refusal::new(
-                    Reason::RequestTimeout,
-                    "the body did not arrive in time",
-                )));
-            }
-            Ok(Some(Err(_))) => return Err(Some(Refusal::bad("the body was cut"))),
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => break,
-        };
-        out.clear();
-        match frame.into_data() {
-            Ok(data) => {
-                total += data.len() as u64;
-                if most.is_some_and(|most| total > most) {
-                    return Err(Some(Refusal::new(
-                        Reason::TooLarge,
-                        "the body is larger than `body_size`",
-                    )));
-                }
-                if !chunked {
-                    wire.write(&data, idle).await.map_err(|_| None)?;
-                    continue;
-                }
-                chunked::write(&data, &mut out);
-                wire.write(&out, idle).await.map_err(|_| None)?;
-            }
-            Err(frame) => {
-                let Ok(map) = frame.into_trailers() else {
-                    continue;
-                };
-                if map
-                    .keys()
-                    .any(|name| classify(name.as_str().as_bytes()).0 != Name::Other)
-                {
-                    return Err(Some(Refusal::bad(
-                        "a trailer that no trailer section may have",
-                    )));
-                }
-                if chunked {
-                    out.extend_from_slice(b"0\r\n");
-                    write_trailers(&map, &mut out);
-                    return wire.write(&out, idle).await.map_err(|_| None);
-                }
-            }
-        }
-    }
-    if chunked {
-        wire.write(b"0\r\n\r\n", idle).await.map_err(|_| None)?;
-    }
-    Ok(())
+    response.map(|body| Carried::Watched(Box::new(body), Box::new(standing())))
 }

@@ -1,10 +1,8 @@
 //! A WebSocket over HTTP/2 (RFC 8441), which the upstream sees as an HTTP/1.1 upgrade.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 use aws_lc_rs::digest;
 use data_encoding::BASE64;
@@ -15,12 +13,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::answer::{self, Interim, broken};
 use super::body::Carried;
-use super::h2::{begin, lines};
+use super::h2_head::{begin, lines};
 use super::intake::Line;
 use super::outbound::Outbound;
 use super::response::Inbound;
-use super::state::{Conn, Scratch, Worker};
-use crate::base::drain::Phase;
+use super::standing::Standing;
+use super::state::{Scratch, Worker};
 use crate::base::id::random;
 use crate::base::refusal::Refusal;
 use crate::http1::field::Name;
@@ -33,9 +31,10 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Opens the tunnel. The stream is answered with 200 once the upstream has said 101 and proven that it means a WebSocket.
 pub(super) async fn open(
     worker: &Rc<Worker>,
-    conn: &Rc<Conn>,
     plan: &Arc<Plan>,
     head: &Outbound<'_>,
+    inbound: &Inbound<'_>,
+    standing: Standing,
     parts: &http::request::Parts,
     body: Incoming,
     scratch: &mut Scratch,
@@ -80,14 +79,8 @@ pub(super) async fn open(
             break found;
         }
     };
-    let inbound = Inbound {
-        route: head.route,
-        scheme: conn.scheme(),
-        host: head.intake.host,
-        set_cookie: None,
-    };
     let mut response = begin(
-        &inbound,
+        inbound,
         found.status,
         &scratch.answer,
         &scratch.answer_fields,
@@ -105,11 +98,10 @@ pub(super) async fn open(
     *response.status_mut() = StatusCode::OK;
     let mut request = http::Request::from_parts(parts.clone(), body);
     let upgrade = hyper::upgrade::on(&mut request);
-    let (worker, conn) = (Rc::clone(worker), Rc::clone(conn));
     let idle = limits.body_idle;
     tokio::task::spawn_local(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        run(TokioIo::new(upgraded), &wire, &worker, &conn, idle).await;
+        run(TokioIo::new(upgraded), &wire, &standing, idle).await;
     });
     Ok(response)
 }
@@ -125,8 +117,7 @@ fn expected(key: &str) -> String {
 async fn run(
     stream: TokioIo<hyper::upgrade::Upgraded>,
     wire: &Wire,
-    worker: &Rc<Worker>,
-    conn: &Conn,
+    standing: &Standing,
     idle: std::time::Duration,
 ) {
     let (mut from, mut to) = tokio::io::split(stream);
@@ -157,17 +148,8 @@ async fn run(
             }
         }
     };
-    let ended = Cell::new(false);
-    let stop = poll_fn(|cx| {
-        conn.bell.listen(cx);
-        if worker.phase() == Phase::Stop || ended.get() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    });
     let both = async {
         tokio::join!(up, down);
     };
-    tokio::select! { () = both => {}, () = stop => {} }
+    tokio::select! { () = both => {}, () = standing.ended() => {} }
 }

@@ -1,18 +1,12 @@
 //! The order of judgement for a live request: the pure decision of `access`, with the one step between its halves that
 //! may have to wait (who is it).
 
-use std::time::Instant;
-
-use super::intake::Intake;
+use super::identify::{Identity, identify};
+use super::intake::{Intake, Line};
 use super::state::{Conn, Worker};
-use crate::access::{Asked, Need, Permit, Stage};
-use crate::auth::client_net::ClientNet;
-use crate::auth::presented::{Basic, Presented, authorization};
-use crate::auth::verify::Outcome;
-use crate::auth::{Method, Who};
-use crate::base::host::Host;
+use crate::access::{Asked, Permit, Stage};
 use crate::base::refusal::{Reason, Refusal};
-use crate::observe::{Event, Record};
+use crate::observe::Record;
 use crate::plan::Plan;
 
 /// What becomes of a request that was not refused.
@@ -22,116 +16,80 @@ pub struct Judged {
     pub permit: Permit,
     /// `Authorization` carried a credential of ours.
     pub spent: bool,
+    /// A session cookie for a browser that came with a password.
+    pub set_cookie: Option<String>,
+    /// What the permission rests on, for streams that outlive a plan.
+    pub basis: super::standing::Basis,
 }
 
 /// Judges a request.
-pub async fn judge(
+pub async fn judge<'l>(
     worker: &Worker,
     conn: &Conn,
     plan: &Plan,
     intake: &Intake<'_>,
+    lines: impl Iterator<Item = Line<'l>> + Clone,
+    is_upgrade: bool,
     record: &mut Record,
 ) -> Result<Judged, Refusal> {
     let stage = before(conn, plan, intake)?;
     record.route = plan.routes.get(stage.route()).map(|r| r.label.clone());
-    let (who, spent) = identify(worker, conn, plan, intake, &stage).await?;
+    let Identity {
+        who,
+        spent,
+        set_cookie,
+        basis,
+    } = identify(worker, conn, plan, intake, lines, &stage).await?;
     if let Some(who) = &who {
         record.user = Some(who.user.clone());
         record.auth = Some(who.by.word());
+        if who.by.is_ambient() && (is_upgrade || !is_safe(intake.method)) {
+            same_origin(conn, intake)?;
+        }
     }
     let permit = plan.site.after(stage, who)?;
-    Ok(Judged { permit, spent })
+    Ok(Judged {
+        permit,
+        spent,
+        set_cookie,
+        basis,
+    })
 }
 
-fn before(conn: &Conn, plan: &Plan, intake: &Intake<'_>) -> Result<Stage, Refusal> {
-    let host: &Host<'_> = &intake.authority.host;
-    let asked = Asked {
-        host,
+/// What is asked, for the pure decision.
+pub fn asked<'a>(conn: &'a Conn, intake: &'a Intake<'_>) -> Asked<'a> {
+    Asked {
+        host: &intake.authority.host,
         sni: conn.sni.as_deref(),
         path: &intake.path,
         method: intake.method,
         client: conn.client,
         local: conn.local.ip(),
-    };
-    plan.site.before(&asked)
-}
-
-/// Who it is, and whether `Authorization` is spent on that.
-async fn identify(
-    worker: &Worker,
-    conn: &Conn,
-    plan: &Plan,
-    intake: &Intake<'_>,
-    stage: &Stage,
-) -> Result<(Option<Who>, bool), Refusal> {
-    let Some(value) = intake.facts.authorization else {
-        return Ok((None, false));
-    };
-    match (authorization(value), stage.need()) {
-        (Ok(Presented::Basic(basic)), need) => person(worker, conn, plan, &basic, need).await,
-        (Ok(Presented::Bearer(_) | Presented::Foreign), _) | (Err(_), Need::Nobody) => {
-            Ok((None, false))
-        }
-        (Err(detail), Need::Person) => Err(Refusal::new(Reason::CredentialsWrong, detail)),
     }
 }
 
-/// Name and password to a person. Where nobody is asked for, the credential may be the application's own: it is ours only
-/// when it is right, and then it is taken out all the same.
-async fn person(
-    worker: &Worker,
-    conn: &Conn,
-    plan: &Plan,
-    basic: &Basic,
-    need: Need,
-) -> Result<(Option<Who>, bool), Refusal> {
-    let found = worker
-        .shared
-        .verifier
-        .cached(&plan.users, basic.user(), basic.password(), Instant::now())
-        .is_some();
-    if !found {
-        if need == Need::Nobody && plan.users.find(basic.user()).is_none() {
-            return Ok((None, false));
-        }
-        match Box::pin(verify(worker, conn, plan, basic)).await {
-            Outcome::Right => {}
-            Outcome::Busy => {
-                return Err(Refusal::new(
-                    Reason::TooBusy,
-                    "too many passwords wait to be verified",
-                ));
-            }
-            Outcome::Wrong if need == Need::Nobody => return Ok((None, false)),
-            Outcome::Wrong => {
-                let event = Event::info("auth_failed")
-                    .with("client", conn.client)
-                    .with("user", basic.user())
-                    .with("method", "basic");
-                worker.shared.log.event(event);
-                return Err(Refusal::new(
-                    Reason::CredentialsWrong,
-                    "the user or the password is wrong",
-                ));
-            }
-        }
-    }
-    let Some(person) = plan.people.get(basic.user()) else {
-        return Ok((None, false));
-    };
-    let who = Who {
-        user: person.user.clone(),
-        groups: person.groups.clone(),
-        by: Method::Basic,
-    };
-    Ok(((need == Need::Person).then_some(who), true))
+fn before(conn: &Conn, plan: &Plan, intake: &Intake<'_>) -> Result<Stage, Refusal> {
+    plan.site.before(&asked(conn, intake))
 }
 
-async fn verify(worker: &Worker, conn: &Conn, plan: &Plan, basic: &Basic) -> Outcome {
-    let client = ClientNet::of(conn.client);
-    worker
-        .shared
-        .verifier
-        .verify(&plan.users, basic.user(), basic.password_owned(), client)
-        .await
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
+}
+
+/// A browser adds cookies and remembered passwords to requests that another site makes. `Sec-Fetch-Site` says so, else
+/// `Origin`; a client that sends neither is no browser that could be misled (every one sends `Origin` with these).
+pub fn same_origin(conn: &Conn, intake: &Intake<'_>) -> Result<(), Refusal> {
+    let foreign = |detail| Err(Refusal::new(Reason::CrossSite, detail));
+    if let Some(origin) = intake.facts.origin {
+        let ours = super::outbound::own_rest(origin, conn.scheme(), intake.host) == Some("");
+        return if ours {
+            Ok(())
+        } else {
+            foreign("Origin is another one")
+        };
+    }
+    match intake.facts.fetch_site {
+        None | Some(b"same-origin" | b"none") => Ok(()),
+        Some(_) => foreign("Sec-Fetch-Site says that another site asked"),
+    }
 }

@@ -3,16 +3,22 @@
 
 mod answer;
 mod body;
+mod ending;
 mod h1;
 mod h1_to_h2;
 mod h2;
+mod h2_head;
+mod h2_pump;
 mod h2_websocket;
+mod identify;
 mod intake;
 mod judge;
 mod outbound;
+mod pages;
 mod refuse;
 mod relay;
 mod response;
+mod standing;
 mod state;
 mod tunnel;
 

@@ -15,7 +15,7 @@ use crate::http1::field::Name;
 use crate::http1::framing::{self, Body};
 use crate::http1::head::Version;
 use crate::net::Wire;
-use crate::plan::{Limits, Route};
+use crate::plan::Limits;
 
 /// Input that is read ahead while an answer is under way; a client that sends more has to wait.
 const AHEAD: usize = 8 << 10;
@@ -29,13 +29,18 @@ pub(super) enum Ended {
 }
 
 /// Sends the request and passes the answer on, side by side, watching that the client is there.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one call, and each is a part of the exchange"
+)]
 pub(super) async fn attempt(
     visit: &Visit<'_>,
     intake: &Intake<'_>,
     up: &Wire,
     request: &[u8],
     upgrade: Option<&[u8]>,
-    route: &Route,
+    inbound: &Inbound<'_>,
+    withdrawn: impl Future<Output = ()>,
     room: &mut Room<'_>,
 ) -> Result<Ended, Stop> {
     let sent = Cell::new(false);
@@ -63,7 +68,8 @@ pub(super) async fn attempt(
     tokio::select! {
         biased;
         stop = feed => Err(stop),
-        ended = relay(visit, intake, up, upgrade, route, room, wait, &sent) => ended,
+        ended = relay(visit, intake, up, upgrade, inbound, room, wait, &sent) => ended,
+        () = withdrawn => Err(Stop::Cut),
     }
 }
 
@@ -194,18 +200,12 @@ async fn relay(
     intake: &Intake<'_>,
     up: &Wire,
     upgrade: Option<&[u8]>,
-    route: &Route,
+    inbound: &Inbound<'_>,
     room: &mut Room<'_>,
     wait: Duration,
     sent: &Cell<bool>,
 ) -> Result<Ended, Stop> {
     let limits = &visit.plan.limits;
-    let inbound = Inbound {
-        route,
-        scheme: visit.conn.scheme(),
-        host: intake.host,
-        set_cookie: None,
-    };
     let mut interim = Interim::default();
     let to_head = intake.method == "HEAD";
     loop {

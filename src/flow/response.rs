@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use super::intake::Line;
 use super::outbound::own_rest;
+use crate::auth::cookie::CookieName;
 use crate::http1::field::{Name, has_token, tokens};
 use crate::http1::framing::Body;
 use crate::plan::Route;
@@ -19,6 +20,8 @@ pub struct Inbound<'a> {
     pub host: &'a str,
     /// A session cookie to set.
     pub set_cookie: Option<&'a str>,
+    /// Our cookie, which no application may set.
+    pub cookie: &'a CookieName,
 }
 
 impl Inbound<'_> {
@@ -59,6 +62,7 @@ impl Inbound<'_> {
                         None => put(line.name, line.value),
                     }
                 }
+                Name::SetCookie if self.cookie.is_set_by(line.value) => {}
                 Name::SetCookie if self.route.local_mode => {
                     match without_domain(line.value, self.route.upstream.host()) {
                         Some(value) => put(line.name, &value),

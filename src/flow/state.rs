@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Instant, SystemTime};
 
+use crate::auth::login::Csrf;
+use crate::auth::session::Sessions;
 use crate::auth::verify::Verifier;
 use crate::base::drain::Phase;
 use crate::base::id::RequestId;
 use crate::http1::head::Field;
+use crate::limit::lockout::Lockout;
 use crate::observe::{Log, Record, Texts};
 use crate::plan::{Live, Plan};
 use crate::upstream::{H2cPool, Pool};
@@ -24,6 +27,12 @@ pub struct Shared {
     pub live: Live,
     /// Passwords, off the data threads.
     pub verifier: Verifier,
+    /// Who is logged in by cookie.
+    pub sessions: Sessions,
+    /// Who failed too often.
+    pub lockout: Lockout,
+    /// What shows that a form came from us.
+    pub csrf: Csrf,
     /// Where facts are written.
     pub log: Log,
 }
@@ -45,6 +54,7 @@ pub struct Worker {
     /// HTTP/2 upstream connections of this thread.
     pub h2c: H2cPool<Carried>,
     phase: Cell<Phase>,
+    epoch: Cell<u64>,
     bells: RefCell<HashMap<u64, Waker>>,
     next_bell: Cell<u64>,
 }
@@ -59,6 +69,7 @@ impl Worker {
             pool: Pool::default(),
             h2c: H2cPool::default(),
             phase: Cell::new(Phase::Run),
+            epoch: Cell::new(0),
             bells: RefCell::default(),
             next_bell: Cell::new(0),
         })
@@ -84,8 +95,14 @@ impl Worker {
         self.ring();
     }
 
-    /// Wakes every connection that listens: the phase or the plan has changed.
+    /// Moves on whenever a permission may have ended.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.get()
+    }
+
+    /// Wakes every connection that listens: the phase, the plan or the sessions have changed.
     pub fn ring(&self) {
+        self.epoch.set(self.epoch.get() + 1);
         for waker in self.bells.borrow().values() {
             waker.wake_by_ref();
         }

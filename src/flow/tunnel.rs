@@ -3,43 +3,20 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
-use super::state::{Conn, Worker};
-use crate::base::drain::Phase;
 use crate::net::Wire;
-
-/// What can end a tunnel besides its two sides.
-#[derive(Debug)]
-pub struct Watch<'a> {
-    /// Tells the phase.
-    pub worker: &'a Rc<Worker>,
-    /// Is woken when something changes.
-    pub conn: &'a Conn,
-}
-
-impl Watch<'_> {
-    /// Waits until the tunnel has to end.
-    async fn ended(&self) {
-        poll_fn(|cx| {
-            self.conn.bell.listen(cx);
-            if self.worker.phase() == Phase::Stop {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
-    }
-}
 
 /// What one side may still send after the other has ended.
 const HALF_OPEN: Duration = Duration::from_secs(60);
 
-/// Runs the tunnel; returns the bytes that went up and down.
-pub async fn run(client: &Wire, up: &Wire, watch: Watch<'_>, idle: Duration) -> (u64, u64) {
+/// Runs the tunnel until it is over or `ended`; returns the bytes that went up and down.
+pub async fn run(
+    client: &Wire,
+    up: &Wire,
+    ended: impl Future<Output = ()>,
+    idle: Duration,
+) -> (u64, u64) {
     let (sent, received) = (Cell::new(0), Cell::new(0));
     let both = async {
         let one = async { copy(client, up, &sent, idle).await };
@@ -52,7 +29,7 @@ pub async fn run(client: &Wire, up: &Wire, watch: Watch<'_>, idle: Duration) -> 
             let _ = tokio::time::timeout(HALF_OPEN, rest).await;
         }
     };
-    tokio::select! { () = both => {}, () = watch.ended() => {} }
+    tokio::select! { () = both => {}, () = ended => {} }
     (sent.get(), received.get())
 }
 

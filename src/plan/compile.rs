@@ -15,6 +15,7 @@ use crate::base::loopback::{Scheme, Target};
 use crate::base::secret::Secret;
 use crate::config::Problem;
 use crate::config::raw::{self, HostHeader, LogFormat, LogTarget, Workers};
+use crate::limit::lockout::LockoutSettings;
 use crate::net::Machine;
 use crate::observe::{Format, Sink};
 use crate::route::{self, Own};
@@ -70,6 +71,7 @@ pub fn compile(
     let list = &mut problems;
     refuse_unfinished(config, list);
     let users = extra.unwrap_or_else(|| people::users(&config.auth, base, list));
+    let tokens = people::tokens(&config.auth, base, list);
     let groups = people::groups(&config.group, &users, list);
     let listeners: Vec<_> = config
         .listener
@@ -110,7 +112,12 @@ pub fn compile(
         addresses.extend(listener.ips.iter().copied());
     }
     let table = route::compile(&config.route, Own { names, addresses }, list);
-    let known = |user: &str| users.find(user).is_some();
+    let known = |user: &str| {
+        users.find(user).is_some()
+            || user
+                .strip_prefix("token:")
+                .is_some_and(|name| tokens.iter().any(|t| t.name == name))
+    };
     let (mut rules, mut routes): (Vec<Rule>, Vec<Route>) = (Vec::new(), Vec::new());
     let mut open: HashMap<String, Arc<Upstream>> = before
         .iter()
@@ -158,6 +165,16 @@ pub fn compile(
         people,
         realm: config.auth.realm.clone(),
         cookie: CookieName::session(&instance),
+        login_cookie: CookieName::login(&instance),
+        session: config.auth.session.lifetime,
+        session_idle: config.auth.session.idle,
+        lockout: LockoutSettings {
+            failures: u8::try_from(config.auth.lockout.failures).unwrap_or(u8::MAX),
+            window: config.auth.lockout.window,
+            ban: config.auth.lockout.ban,
+            ..LockoutSettings::default()
+        },
+        tokens,
         workers: match config.server.workers {
             Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
             Workers::Count(n) => usize::from(n.get()),
@@ -182,9 +199,6 @@ fn refuse_unfinished(config: &raw::Config, problems: &mut Vec<Problem>) {
     };
     if config.admin.is_some() {
         refuse("admin".into(), "the admin address");
-    }
-    if config.auth.tokens_file.is_some() {
-        refuse("auth.tokens_file".into(), "API tokens");
     }
     for (i, listener) in config.listener.iter().enumerate() {
         if !listener.trusted_proxies.is_empty() {

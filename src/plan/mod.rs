@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use crate::access::Site;
 use crate::auth::cookie::CookieName;
+use crate::auth::token::Tokens;
 use crate::auth::users::Users;
 use crate::base::secret::Secret;
 use crate::gate::Gate;
+use crate::limit::lockout::LockoutSettings;
 use crate::observe::{Format, Sink};
 use crate::tls::ServerTls;
 use crate::upstream::Upstream;
@@ -41,8 +43,18 @@ pub struct Plan {
     pub people: HashMap<String, Person>,
     /// The realm that people see.
     pub realm: String,
-    /// The name of the session cookie.
+    /// The session cookie.
     pub cookie: CookieName,
+    /// The cookie that binds the login form to a browser.
+    pub login_cookie: CookieName,
+    /// How long a session lives, idle or not.
+    pub session: Duration,
+    /// The same without a request.
+    pub session_idle: Duration,
+    /// Failed logins: how many, within what time, and for how long they lock out at first.
+    pub lockout: LockoutSettings,
+    /// API tokens.
+    pub tokens: Tokens,
     /// Data threads.
     pub workers: usize,
     /// How long running requests may go on at the end.

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Person;
+use crate::auth::token::Tokens;
+use crate::auth::token_file;
 use crate::auth::users::{self, LineProblem, Users};
 use crate::config::Problem;
 use crate::config::raw;
@@ -15,34 +17,66 @@ pub(super) fn users(raw: &raw::Auth, base: &Path, problems: &mut Vec<Problem>) -
         return Users::default();
     };
     let path = base.join(file);
-    let told = |p: &LineProblem| {
-        let place = if p.line > 0 {
-            format!("{}:{}:{}", path.display(), p.line, p.column.max(1))
-        } else {
-            path.display().to_string()
-        };
-        format!("{place}: {}", p.message)
-    };
     let key = "auth.users_file";
     match users::load(&path) {
         Ok(loaded) => {
             problems.extend(
-                loaded
-                    .warnings
-                    .iter()
-                    .map(|p| Problem::warning("users-file", key, told(p)).hint(p.hint.clone())),
+                loaded.warnings.iter().map(|p| {
+                    Problem::warning("users-file", key, told(&path, p)).hint(p.hint.clone())
+                }),
             );
             loaded.users
         }
         Err(error) => {
             problems.extend(
-                error
-                    .problems
-                    .iter()
-                    .map(|p| Problem::error("users-file", key, told(p)).hint(p.hint.clone())),
+                error.problems.iter().map(|p| {
+                    Problem::error("users-file", key, told(&path, p)).hint(p.hint.clone())
+                }),
             );
             Users::default()
         }
+    }
+}
+
+/// The API tokens of their file, and none where no file is named. A file that is not there yet is an empty one:
+/// `loopgate token add` makes it.
+pub(super) fn tokens(raw: &raw::Auth, base: &Path, problems: &mut Vec<Problem>) -> Tokens {
+    let Some(path) = raw
+        .tokens_file
+        .as_ref()
+        .map(|file| base.join(file))
+        .filter(|path| path.exists())
+    else {
+        return Tokens::default();
+    };
+    let key = "auth.tokens_file";
+    match token_file::load(&path) {
+        Ok((tokens, warnings)) => {
+            problems.extend(warnings.iter().map(|p| {
+                Problem::warning("tokens-file", key, told(&path, p)).hint(p.hint.clone())
+            }));
+            tokens
+        }
+        Err(error) => {
+            problems.extend(
+                error.problems.iter().map(|p| {
+                    Problem::error("tokens-file", key, told(&path, p)).hint(p.hint.clone())
+                }),
+            );
+            Tokens::default()
+        }
+    }
+}
+
+fn told(path: &Path, problem: &LineProblem) -> String {
+    match problem.line {
+        0 => format!("{}: {}", path.display(), problem.message),
+        line => format!(
+            "{}:{line}:{}: {}",
+            path.display(),
+            problem.column.max(1),
+            problem.message
+        ),
     }
 }
 

@@ -1,0 +1,113 @@
+//! Heads between HTTP/2 and the rest: fields as lines, requests for HTTP/2 upstreams, answers for HTTP/2 clients.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+
+use super::answer::broken;
+use super::body::Carried;
+use super::intake::Line;
+use super::outbound::Outbound;
+use super::response::Inbound;
+use crate::base::refusal::Refusal;
+use crate::http1::field::classify;
+use crate::http1::framing::Body;
+use crate::http1::head;
+
+/// The fields of a message, classified once.
+pub(super) fn lines(headers: &HeaderMap) -> Vec<Line<'_>> {
+    headers
+        .iter()
+        .map(|(name, value)| {
+            let name = name.as_str().as_bytes();
+            let (known, underscore) = classify(name);
+            Line {
+                known,
+                underscore,
+                name,
+                value: value.as_bytes().trim_ascii(),
+            }
+        })
+        .collect()
+}
+
+/// Fields that HTTP/2 forbids (RFC 9113, 8.2.2).
+pub(super) fn forbidden(name: &HeaderName, value: &HeaderValue) -> bool {
+    match name.as_str() {
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
+        "te" => !value.as_bytes().eq_ignore_ascii_case(b"trailers"),
+        _ => false,
+    }
+}
+
+/// The request for an HTTP/2 upstream.
+pub(super) fn h2_request<'l>(
+    head: &Outbound<'_>,
+    lines: impl Iterator<Item = Line<'l>> + Clone,
+    body: Carried,
+) -> Result<Request<Carried>, Refusal> {
+    let uri = format!("http://{}{}", head.host(), head.intake.target);
+    let mut builder = Request::builder().method(head.intake.method).uri(uri);
+    head.fields(lines, |name, value| {
+        if let Some(headers) = builder.headers_mut()
+            && let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    });
+    if let Some(headers) = builder.headers_mut() {
+        headers.remove(http::header::EXPECT);
+        if head.intake.facts.trailers {
+            headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+        }
+        if let Body::Length(n) = head.body {
+            headers.insert(http::header::CONTENT_LENGTH, n.into());
+        }
+    }
+    builder
+        .body(body)
+        .map_err(|_| Refusal::bad("the request cannot be said in HTTP/2"))
+}
+
+/// Fields of an HTTP/2 answer that must not pass, and the ones that are mapped.
+pub(super) fn strip(headers: &mut HeaderMap, inbound: &Inbound<'_>) {
+    let length = headers.get(http::header::CONTENT_LENGTH).cloned();
+    let old = std::mem::take(headers);
+    append(inbound, lines(&old).into_iter(), headers);
+    if let Some(length) = length {
+        headers.insert(http::header::CONTENT_LENGTH, length);
+    }
+}
+
+fn append<'l>(
+    inbound: &Inbound<'_>,
+    lines: impl Iterator<Item = Line<'l>> + Clone,
+    headers: &mut HeaderMap,
+) {
+    inbound.fields(lines, |name, value| {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    });
+}
+
+/// The head of an HTTP/2 answer from that of an HTTP/1.1 one.
+pub(super) fn begin(
+    inbound: &Inbound<'_>,
+    status: u16,
+    bytes: &[u8],
+    fields: &[head::Field],
+) -> Result<Response<Carried>, Refusal> {
+    let mut response = Response::new(Carried::Empty);
+    *response.status_mut() =
+        StatusCode::from_u16(status).map_err(|_| broken("a status that is none"))?;
+    let lines = fields.iter().map(|f| Line {
+        known: f.known,
+        underscore: f.underscore,
+        name: f.name(bytes),
+        value: f.value(bytes),
+    });
+    append(inbound, lines, response.headers_mut());
+    Ok(response)
+}

@@ -1,0 +1,112 @@
+//! The body of an HTTP/2 request on its way to an HTTP/1.1 upstream, in a task of its own.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::answer::Pump;
+use super::body::write_trailers;
+use crate::base::refusal::{Reason, Refusal};
+use crate::http1::chunked;
+use crate::http1::field::{Name, classify};
+use crate::http1::framing::Body;
+use crate::net::Wire;
+use crate::plan::Limits;
+
+/// Sends the body in a task of its own, which ends with the answer.
+pub(super) fn spawn_pump(
+    body: Incoming,
+    wire: &Rc<Wire>,
+    framing: Body,
+    limits: &Limits,
+    failed: &Rc<Cell<Option<Refusal>>>,
+) -> Pump {
+    let sent = Rc::new(Cell::new(false));
+    let (wire, done, failed) = (Rc::clone(wire), Rc::clone(&sent), Rc::clone(failed));
+    let (idle, answer, most) = (limits.body_idle, limits.answer, limits.body_size);
+    let task = tokio::task::spawn_local(async move {
+        let chunked = framing == Body::Chunked;
+        match pump(body, &wire, chunked, idle, most).await {
+            Ok(()) => {
+                done.set(true);
+                wire.read_by(answer);
+            }
+            Err(Some(refusal)) => {
+                failed.set(Some(refusal));
+                // Wakes whoever waits for an answer: there will be none.
+                let _ = wire.shutdown(idle).await;
+            }
+            Err(None) => {}
+        }
+    });
+    Pump {
+        task: task.abort_handle(),
+        sent,
+    }
+}
+
+/// `Err(None)`: the upstream takes no more.
+async fn pump(
+    mut body: Incoming,
+    wire: &Wire,
+    chunked: bool,
+    idle: std::time::Duration,
+    most: Option<u64>,
+) -> Result<(), Option<Refusal>> {
+    let (mut out, mut total) = (Vec::new(), 0u64);
+    loop {
+        let frame = match tokio::time::timeout(idle, body.frame()).await {
+            Err(_) => {
+                return Err(Some(Refusal::new(
+                    Reason::RequestTimeout,
+                    "the body did not arrive in time",
+                )));
+            }
+            Ok(Some(Err(_))) => return Err(Some(Refusal::bad("the body was cut"))),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => break,
+        };
+        out.clear();
+        match frame.into_data() {
+            Ok(data) => {
+                total += data.len() as u64;
+                if most.is_some_and(|most| total > most) {
+                    return Err(Some(Refusal::new(
+                        Reason::TooLarge,
+                        "the body is larger than `body_size`",
+                    )));
+                }
+                if !chunked {
+                    wire.write(&data, idle).await.map_err(|_| None)?;
+                    continue;
+                }
+                chunked::write(&data, &mut out);
+                wire.write(&out, idle).await.map_err(|_| None)?;
+            }
+            Err(frame) => {
+                let Ok(map) = frame.into_trailers() else {
+                    continue;
+                };
+                if map
+                    .keys()
+                    .any(|name| classify(name.as_str().as_bytes()).0 != Name::Other)
+                {
+                    return Err(Some(Refusal::bad(
+                        "a trailer that no trailer section may have",
+                    )));
+                }
+                if chunked {
+                    out.extend_from_slice(b"0\r\n");
+                    write_trailers(&map, &mut out);
+                    return wire.write(&out, idle).await.map_err(|_| None);
+                }
+            }
+        }
+    }
+    if chunked {
+        wire.write(b"0\r\n\r\n", idle).await.map_err(|_| None)?;
+    }
+    Ok(())
+}

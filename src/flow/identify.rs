@@ -1,0 +1,287 @@
+//! Who is it: session cookie, then token, then password. Only a password that is not remembered waits, and only it is a
+//! guess that can lock out.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::intake::{Intake, Line};
+use super::standing::Basis;
+use super::state::{Conn, Worker};
+use crate::access::{Need, Stage};
+use crate::auth::client_net::ClientNet;
+use crate::auth::presented::{Basic, Presented, authorization};
+use crate::auth::session::Origin;
+use crate::auth::token::is_ours;
+use crate::auth::users::User;
+use crate::auth::verify::Outcome;
+use crate::auth::{Method, Who};
+use crate::base::refusal::{Reason, Refusal};
+use crate::base::secret::Secret;
+use crate::http1::field::Name;
+use crate::limit::lockout::Scope;
+use crate::observe::Event;
+use crate::plan::Plan;
+
+/// What was found out.
+#[derive(Debug, Default)]
+pub struct Identity {
+    /// Who it is; `None` when nobody is needed or nobody is logged in.
+    pub who: Option<Who>,
+    /// `Authorization` carried a credential of ours.
+    pub spent: bool,
+    /// A session cookie to set.
+    pub set_cookie: Option<String>,
+    /// What this rests on.
+    pub basis: Basis,
+}
+
+/// Finds out who it is.
+pub async fn identify<'l>(
+    worker: &Worker,
+    conn: &Conn,
+    plan: &Plan,
+    intake: &Intake<'_>,
+    lines: impl Iterator<Item = Line<'l>> + Clone,
+    stage: &Stage,
+) -> Result<Identity, Refusal> {
+    let needed = stage.need() == Need::Person;
+    let facts = &intake.facts;
+    let session = if facts.has_cookie {
+        session(worker, plan, lines)
+    } else {
+        None
+    };
+    if let Some((who, basis)) = session {
+        let spent = is_ours_by_heart(worker, plan, facts.authorization);
+        return Ok(Identity {
+            who: needed.then_some(who),
+            spent,
+            set_cookie: None,
+            basis,
+        });
+    }
+    if let Some(text) = facts.token {
+        return token(worker, conn, plan, intake, text, false);
+    }
+    let Some(value) = facts.authorization else {
+        return Ok(Identity::default());
+    };
+    match authorization(value) {
+        Ok(Presented::Basic(basic)) => password(worker, conn, plan, intake, &basic, needed).await,
+        Ok(Presented::Bearer(text)) if is_ours(text) => {
+            token(worker, conn, plan, intake, text.as_bytes(), true)
+        }
+        Ok(Presented::Bearer(_) | Presented::Foreign) => Ok(Identity::default()),
+        Err(detail) if needed => Err(Refusal::new(Reason::CredentialsWrong, detail)),
+        Err(_) => Ok(Identity::default()),
+    }
+}
+
+/// The session of our cookie.
+fn session<'l>(
+    worker: &Worker,
+    plan: &Plan,
+    lines: impl Iterator<Item = Line<'l>>,
+) -> Option<(Who, Basis)> {
+    let values = lines.filter(|l| l.known == Name::Cookie).map(|l| l.value);
+    // The cookie twice with two values is somebody else's doing: neither is believed.
+    let id = plan.cookie.find(values).ok()??;
+    let found = worker
+        .shared
+        .sessions
+        .lookup(&plan.users, id, Instant::now())?;
+    let basis = Basis::Session(found.key);
+    who(plan, found.user, Method::Session).map(|who| (who, basis))
+}
+
+fn who(plan: &Plan, user: &User, by: Method) -> Option<Who> {
+    let person = plan.people.get(user.name())?;
+    Some(Who {
+        user: person.user.clone(),
+        groups: person.groups.clone(),
+        by,
+    })
+}
+
+/// Whether `Authorization` is a password of ours that is remembered: beside a session it is taken out, everything else
+/// there belongs to the application.
+fn is_ours_by_heart(worker: &Worker, plan: &Plan, value: Option<&[u8]>) -> bool {
+    let Some(Ok(presented)) = value.map(authorization) else {
+        return false;
+    };
+    match presented {
+        Presented::Basic(basic) => worker
+            .shared
+            .verifier
+            .cached(&plan.users, basic.user(), basic.password(), Instant::now())
+            .is_some(),
+        Presented::Bearer(text) => is_ours(text),
+        Presented::Foreign => false,
+    }
+}
+
+fn token(
+    worker: &Worker,
+    conn: &Conn,
+    plan: &Plan,
+    intake: &Intake<'_>,
+    text: &[u8],
+    spent: bool,
+) -> Result<Identity, Refusal> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs() as i64);
+    let text = std::str::from_utf8(text)
+        .map_err(|_| Refusal::new(Reason::CredentialsWrong, "the token has bytes above ASCII"))?;
+    let token = plan
+        .tokens
+        .check(text.trim(), intake.method, &intake.path, now)
+        .map_err(|why| {
+            let event = Event::info("auth_failed")
+                .with("client", conn.client)
+                .with("method", "token")
+                .with("why", why);
+            worker.shared.log.event(event);
+            Refusal::new(why.reason(), "the token does not let this request in")
+        })?;
+    let who = Who {
+        user: format!("token:{}", token.name).into(),
+        groups: "".into(),
+        by: Method::Token,
+    };
+    Ok(Identity {
+        who: Some(who),
+        spent,
+        set_cookie: None,
+        basis: Basis::Token(token.id.clone()),
+    })
+}
+
+/// Name and password. Where nobody is asked for, the credential may be the application's own: it is ours only when it is
+/// right, and then it is taken out all the same.
+async fn password(
+    worker: &Worker,
+    conn: &Conn,
+    plan: &Plan,
+    intake: &Intake<'_>,
+    basic: &Basic,
+    needed: bool,
+) -> Result<Identity, Refusal> {
+    let cached =
+        worker
+            .shared
+            .verifier
+            .cached(&plan.users, basic.user(), basic.password(), Instant::now());
+    if cached.is_none() {
+        if !needed && plan.users.find(basic.user()).is_none() {
+            return Ok(Identity::default());
+        }
+        match Box::pin(verify(
+            worker,
+            conn,
+            plan,
+            basic.user(),
+            basic.password_owned(),
+            "basic",
+        ))
+        .await
+        {
+            Ok(()) => {}
+            Err(refusal) if needed => return Err(refusal),
+            // Locked out or busy: whether it is ours cannot be told, so it does not pass on.
+            Err(refusal) => {
+                return Ok(Identity {
+                    spent: refusal.reason != Reason::CredentialsWrong,
+                    ..Identity::default()
+                });
+            }
+        }
+    }
+    let Some(user) = plan.users.find(basic.user()).filter(|_| needed) else {
+        return Ok(Identity {
+            spent: true,
+            ..Identity::default()
+        });
+    };
+    // Browsers that send no Basic credentials with a WebSocket send the cookie; other clients have no use for one.
+    let browser = intake.is_navigation() || intake.facts.fetch_mode == Some(b"navigate");
+    let set_cookie = (browser && !conn.tls.is_empty()).then(|| {
+        let opened = worker
+            .shared
+            .sessions
+            .open(user, Origin::Basic, Instant::now());
+        plan.cookie.set(opened.id.expose(), plan.session.as_secs())
+    });
+    let basis = Basis::Password(user.name().into(), user.fingerprint());
+    Ok(Identity {
+        who: who(plan, user, Method::Basic),
+        spent: true,
+        set_cookie,
+        basis,
+    })
+}
+
+/// Verifies a password that is not remembered, as a guess that counts from its first moment.
+pub async fn verify(
+    worker: &Worker,
+    conn: &Conn,
+    plan: &Plan,
+    user: &str,
+    password: Secret<Vec<u8>>,
+    method: &'static str,
+) -> Result<(), Refusal> {
+    let shared = &worker.shared;
+    let client = ClientNet::of(conn.client);
+    let credential = shared.verifier.credential(user, password.expose());
+    let guess = shared
+        .lockout
+        .begin(client, user, credential, Instant::now())
+        .map_err(|_| {
+            Refusal::new(
+                Reason::LockedOut,
+                "too many failed logins from this network or for this user",
+            )
+        })?;
+    match shared
+        .verifier
+        .verify(&plan.users, user, password, client)
+        .await
+    {
+        Outcome::Right => {
+            guess.right(Instant::now());
+            Ok(())
+        }
+        Outcome::Busy => {
+            guess.unjudged();
+            Err(Refusal::new(
+                Reason::TooBusy,
+                "too many passwords wait to be verified",
+            ))
+        }
+        Outcome::Wrong => {
+            shared.log.event(
+                Event::info("auth_failed")
+                    .with("client", conn.client)
+                    .with("user", user)
+                    .with("method", method),
+            );
+            for ban in guess.wrong(Instant::now()) {
+                let what = match ban.scope {
+                    Scope::Client => "client",
+                    Scope::User => "user",
+                    Scope::Pair => "user_at_client",
+                };
+                let event = Event::warn("locked_out")
+                    .with("scope", what)
+                    .with("client", conn.client)
+                    .with("user", user);
+                shared
+                    .log
+                    .event(event.with("seconds", ban.length.as_secs()));
+            }
+            Err(Refusal::new(
+                Reason::CredentialsWrong,
+                "the user or the password is wrong",
+            ))
+        }
+    }
+}

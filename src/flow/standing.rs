@@ -1,0 +1,180 @@
+//! Access that was granted can be withdrawn: what a permission rests on, and whether it still stands under a newer plan.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::intake::Intake;
+use super::state::{Bell, Conn, Worker};
+use crate::access::{Asked, Need};
+use crate::auth::cache::Key;
+use crate::auth::password::Fingerprint;
+use crate::auth::{Method, Who};
+use crate::base::drain::Phase;
+use crate::base::host::Host;
+use crate::base::path::Path;
+use crate::plan::Plan;
+
+/// By what a person was known.
+#[derive(Clone, Debug, Default)]
+pub enum Basis {
+    /// Nobody was asked for.
+    #[default]
+    Nobody,
+    /// A session.
+    Session(Key),
+    /// The user's stored hash at that time.
+    Password(Arc<str>, Fingerprint),
+    /// A token, by its public part.
+    Token(String),
+}
+
+/// A permission that is looked at again whenever the plan or the sessions change.
+#[derive(Debug)]
+pub struct Standing {
+    worker: Rc<Worker>,
+    bell: Bell,
+    seen: Cell<u64>,
+    listener: usize,
+    peer: IpAddr,
+    client: IpAddr,
+    local: IpAddr,
+    sni: Option<Box<str>>,
+    host: Host<'static>,
+    target: Box<str>,
+    method: Box<str>,
+    user: Option<Arc<str>>,
+    basis: Basis,
+    upstream: Box<str>,
+}
+
+impl Standing {
+    /// Remembers what was granted.
+    pub fn new(
+        worker: &Rc<Worker>,
+        conn: &Conn,
+        intake: &Intake<'_>,
+        who: Option<&Who>,
+        basis: Basis,
+        upstream: String,
+    ) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            bell: worker.bell(),
+            seen: Cell::new(worker.epoch()),
+            listener: conn.listener,
+            peer: conn.peer.ip(),
+            client: conn.client,
+            local: conn.local.ip(),
+            sni: conn.sni.clone(),
+            host: intake.authority.host.clone().into_owned(),
+            target: intake.target.split('?').next().unwrap_or("/").into(),
+            method: intake.method.into(),
+            user: who.map(|w| w.user.clone()),
+            basis,
+            upstream: upstream.into(),
+        }
+    }
+
+    /// Ready when the permission does not stand any more, or everything ends.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.bell.listen(cx);
+        if self.worker.phase() == Phase::Stop {
+            return Poll::Ready(());
+        }
+        let epoch = self.worker.epoch();
+        if self.seen.replace(epoch) == epoch || self.stands(&self.worker.plan()) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// As [`Standing::poll_ended`], to wait for.
+    pub async fn ended(&self) {
+        poll_fn(|cx| self.poll_ended(cx)).await;
+    }
+
+    /// Waits until a permission that is described only when it must be looked at does not stand any more.
+    pub async fn lazily(worker: &Rc<Worker>, conn: &Conn, describe: impl Fn() -> Self) {
+        let seen = Cell::new(worker.epoch());
+        poll_fn(|cx| {
+            conn.bell.listen(cx);
+            if worker.phase() == Phase::Stop {
+                return Poll::Ready(());
+            }
+            let epoch = worker.epoch();
+            if seen.replace(epoch) == epoch || describe().stands(&worker.plan()) {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+    }
+
+    /// The pure decision once more, with what is known now.
+    fn stands(&self, plan: &Plan) -> bool {
+        let gate = plan
+            .listeners
+            .get(self.listener)
+            .is_some_and(|l| l.gate.judge(self.peer).is_ok());
+        let target = if &*self.target == "*" {
+            "/"
+        } else {
+            &self.target
+        };
+        let Ok(path) = Path::parse(target) else {
+            return false;
+        };
+        let asked = Asked {
+            host: &self.host,
+            sni: self.sni.as_deref(),
+            path: &path,
+            method: &self.method,
+            client: self.client,
+            local: self.local,
+        };
+        let Ok(stage) = plan.site.before(&asked) else {
+            return false;
+        };
+        let same = plan
+            .routes
+            .get(stage.route())
+            .is_some_and(|r| r.upstream.target().to_string() == *self.upstream);
+        let who = match (stage.need(), self.who(plan)) {
+            (Need::Nobody, _) => None,
+            (Need::Person, None) => return false,
+            (Need::Person, who) => who,
+        };
+        gate && same && plan.site.after(stage, who).is_ok()
+    }
+
+    fn who(&self, plan: &Plan) -> Option<Who> {
+        let user = self.user.clone()?;
+        let by = match &self.basis {
+            Basis::Nobody => return None,
+            Basis::Session(key) => self
+                .worker
+                .shared
+                .sessions
+                .is_alive(&plan.users, key, Instant::now())
+                .then_some(Method::Session)?,
+            Basis::Password(name, print) => plan
+                .users
+                .find(name)
+                .filter(|u| u.fingerprint() == *print)
+                .map(|_| Method::Basic)?,
+            Basis::Token(id) => plan.tokens.by_id(id).map(|_| Method::Token)?,
+        };
+        Some(Who {
+            user,
+            groups: "".into(),
+            by,
+        })
+    }
+}
