@@ -48,7 +48,11 @@ pub async fn serve_stream(
         parts: &parts,
         lines: lines(&parts.headers),
     };
-    let outcome = stream.serve(body, &mut record, &mut scratch).await;
+    let mut body = Some(body);
+    let outcome = stream.serve(&mut body, &mut record, &mut scratch).await;
+    if let Some(unread) = body.filter(|b| !b.is_end_stream()) {
+        discard(unread);
+    }
     scratch.give();
     let response = match outcome {
         Ok(response) => response,
@@ -112,7 +116,7 @@ impl<'a> Stream<'a> {
 
     async fn serve(
         &self,
-        body: Incoming,
+        body: &mut Option<Incoming>,
         record: &mut Record,
         scratch: &mut Scratch,
     ) -> Result<Response<Carried>, Refusal> {
@@ -122,9 +126,9 @@ impl<'a> Stream<'a> {
         }
         let intake = self.intake(facts)?;
         super::note(record, &intake, &self.worker.shared.log);
-        let framing = self.framing(&body)?;
+        let framing = self.framing(body.as_ref())?;
         if pages::is_own(&intake) {
-            return Box::pin(self.own_page(&intake, body, record)).await;
+            return Box::pin(self.own_page(&intake, body.take(), record)).await;
         }
         let lines = self.lines.iter().copied();
         let Judged {
@@ -178,7 +182,7 @@ impl<'a> Stream<'a> {
             )
         };
         if route.upstream.scheme() == Scheme::H2c {
-            return self.to_h2(&head, &inbound, standing(), body).await;
+            return self.to_h2(&head, &inbound, standing(), body.take()).await;
         }
         if websocket {
             return Box::pin(super::h2_websocket::open(
@@ -188,7 +192,6 @@ impl<'a> Stream<'a> {
                 &inbound,
                 standing(),
                 self.parts,
-                body,
                 scratch,
             ))
             .await;
@@ -198,7 +201,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The body that follows; hyper checks that it matches its content-length.
-    fn framing(&self, body: &Incoming) -> Result<Body, Refusal> {
+    fn framing(&self, body: Option<&Incoming>) -> Result<Body, Refusal> {
         if self.websocket() {
             return Ok(Body::None);
         }
@@ -227,7 +230,7 @@ impl<'a> Stream<'a> {
                 "content-length is larger than `body_size`",
             ));
         }
-        match (length, body.is_end_stream()) {
+        match (length, body.is_none_or(|b| b.is_end_stream())) {
             (Some(n), true) if n > 0 => Err(Refusal::bad("a content-length without a body")),
             (Some(n), _) => Ok(Body::Length(n)),
             (None, true) => Ok(Body::None),
@@ -240,7 +243,7 @@ impl<'a> Stream<'a> {
         head: &Outbound<'_>,
         inbound: &Inbound<'_>,
         standing: &dyn Fn() -> Standing,
-        body: Incoming,
+        body: &mut Option<Incoming>,
         scratch: &mut Scratch,
     ) -> Result<Response<Carried>, Refusal> {
         let limits = &self.plan.limits;
@@ -251,11 +254,10 @@ impl<'a> Stream<'a> {
             .pool
             .lease(head.permit, &head.route.upstream, again, limits.connect)
             .await?;
-        let mut body = Some(body);
         loop {
             let reused = lease.reused;
             let wire = Rc::new(lease.wire);
-            match self.exchange(head, &wire, &mut body, scratch).await {
+            match self.exchange(head, &wire, body, scratch).await {
                 Err(Fault::Dead) if reused && again => {
                     lease = self
                         .worker
@@ -381,10 +383,14 @@ impl<'a> Stream<'a> {
     async fn own_page(
         &self,
         intake: &Intake<'_>,
-        body: Incoming,
+        body: Option<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Carried>, Refusal> {
-        let gathered = http_body_util::Limited::new(body, LARGEST_BODY).collect();
+        let gathered = http_body_util::Limited::new(
+            body.map_or(Carried::Empty, Carried::Incoming),
+            LARGEST_BODY,
+        )
+        .collect();
         let form = match tokio::time::timeout(self.plan.limits.body_idle, gathered).await {
             Ok(Ok(form)) => form.to_bytes(),
             Ok(Err(_)) => {
@@ -420,10 +426,14 @@ impl<'a> Stream<'a> {
         head: &Outbound<'_>,
         inbound: &Inbound<'_>,
         standing: Standing,
-        body: Incoming,
+        body: Option<Incoming>,
     ) -> Result<Response<Carried>, Refusal> {
         let limits = &self.plan.limits;
-        let request = h2_request(head, self.lines.iter().copied(), Carried::Incoming(body))?;
+        let request = h2_request(
+            head,
+            self.lines.iter().copied(),
+            body.map_or(Carried::Empty, Carried::Incoming),
+        )?;
         let response = self
             .worker
             .h2c
@@ -448,4 +458,13 @@ fn watched(response: Response<Carried>, standing: &dyn Fn() -> Standing) -> Resp
         return response;
     }
     response.map(|body| Carried::Watched(Box::new(body), Box::new(standing())))
+}
+
+/// Reads what is left of a refused request's body and throws it away, within bounds: a stream that is reset while the
+/// client still sends makes some clients drop the answer that they have.
+fn discard(body: Incoming) {
+    tokio::task::spawn_local(async move {
+        let gone = http_body_util::Limited::new(body, 256 << 10).collect();
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), gone).await;
+    });
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use data_encoding::BASE64;
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -36,7 +35,6 @@ pub(super) async fn open(
     inbound: &Inbound<'_>,
     standing: Standing,
     parts: &http::request::Parts,
-    body: Incoming,
     scratch: &mut Scratch,
 ) -> Result<Response<Carried>, Refusal> {
     let limits = &plan.limits;
@@ -96,7 +94,7 @@ pub(super) async fn open(
         ));
     }
     *response.status_mut() = StatusCode::OK;
-    let mut request = http::Request::from_parts(parts.clone(), body);
+    let mut request = http::Request::from_parts(parts.clone(), ());
     let upgrade = hyper::upgrade::on(&mut request);
     let idle = limits.body_idle;
     tokio::task::spawn_local(async move {
