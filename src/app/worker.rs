@@ -39,7 +39,7 @@ pub(super) fn spawn(index: usize, job: Job) -> io::Result<JoinHandle<()>> {
         .spawn(move || {
             let built = Builder::new_current_thread()
                 .enable_all()
-                .event_interval(256)
+                .event_interval(1024)
                 .build_local(LocalOptions::default());
             match built {
                 Ok(runtime) => runtime.block_on(serve(job)),

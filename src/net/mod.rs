@@ -2,12 +2,14 @@
 
 pub mod bind;
 mod buffer;
+mod cork;
 pub mod machine;
 mod stream;
 mod timer;
 mod wire;
 
 pub use buffer::Buffer;
+pub use cork::Cork;
 pub use machine::Machine;
 pub use stream::Stream;
 pub use wire::Wire;

@@ -64,21 +64,21 @@ pub(super) fn compile(
         Tls::Files {
             chain,
             key: private,
-        } => match files::load(&base.join(chain), &base.join(private), SystemTime::now()) {
-            Ok(loaded) => {
+        } => {
+            let loopback = addresses.iter().all(|a| a.ip().is_loopback());
+            let loaded = certificate(
+                &base.join(chain),
+                &base.join(private),
+                loopback,
+                key,
+                problems,
+            );
+            loaded.map(|loaded| {
                 names.extend(loaded.names().map(str::to_ascii_lowercase));
                 ips.extend(loaded.ips());
-                Some(Source::Files(Arc::new(loaded)))
-            }
-            Err(error) => {
-                problems.push(Problem::error(
-                    "bad-certificate",
-                    format!("{key}.tls"),
-                    told(&error),
-                ));
-                None
-            }
-        },
+                Source::Files(Arc::new(loaded))
+            })
+        }
     };
     let all = machine
         .names
@@ -101,6 +101,32 @@ pub(super) fn compile(
         },
         names,
         ips,
+    }
+}
+
+/// Chain and key from files. A key that others may read is refused, but for a listener that only this machine can reach.
+fn certificate(
+    chain: &Path,
+    private: &Path,
+    loopback: bool,
+    key: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<files::Loaded> {
+    let at = format!("{key}.tls");
+    let now = SystemTime::now();
+    match files::load(chain, private, now) {
+        Ok(loaded) => Some(loaded),
+        Err(error @ TlsError::KeyReadable { .. }) if loopback => {
+            problems.push(Problem::warning("key-readable", at.clone(), told(&error)));
+            let again = files::load_open(chain, private, now);
+            again
+                .map_err(|e| problems.push(Problem::error("bad-certificate", at, told(&e))))
+                .ok()
+        }
+        Err(error) => {
+            problems.push(Problem::error("bad-certificate", at, told(&error)));
+            None
+        }
     }
 }
 

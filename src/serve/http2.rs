@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::base::drain::Phase;
 use crate::flow::{Conn, Worker, serve_stream};
-use crate::net::Stream;
+use crate::net::{Cork, Stream};
 
 /// Streams at a time on one connection.
 const STREAMS: u32 = 128;
@@ -78,7 +78,7 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
         .enable_connect_protocol();
-    let mut served = pin!(builder.serve_connection(TokioIo::new(*stream), service));
+    let mut served = pin!(builder.serve_connection(TokioIo::new(Cork::new(*stream)), service));
     let mut tick = pin!(tokio::time::sleep(limits.idle));
     let mut told = false;
     let end = poll_fn(|cx| {

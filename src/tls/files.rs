@@ -67,8 +67,17 @@ impl fmt::Debug for Loaded {
 
 /// Reads a chain (the server's own certificate first) and its private key; they may be in one file.
 pub fn load(chain: &Path, key: &Path, now: SystemTime) -> Result<Loaded, TlsError> {
+    load_as(chain, key, Holds::Key, now)
+}
+
+/// As [`load`], also for a key that others on this machine may read: for a listener that only this machine can reach.
+pub fn load_open(chain: &Path, key: &Path, now: SystemTime) -> Result<Loaded, TlsError> {
+    load_as(chain, key, Holds::Certificates, now)
+}
+
+fn load_as(chain: &Path, key: &Path, holds: Holds, now: SystemTime) -> Result<Loaded, TlsError> {
     let certificates = read_chain(chain)?;
-    let private = read_key(key)?;
+    let private = read_key(key, holds)?;
     let malformed = |path: &Path, found: &str| TlsError::Malformed {
         path: path.to_owned(),
         found: found.to_owned(),
@@ -136,8 +145,8 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     })
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let text = read(path, Holds::Key)?;
+fn read_key(path: &Path, holds: Holds) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = read(path, holds)?;
     if is_locked(&text) {
         return Err(TlsError::EncryptedKey {
             path: path.to_owned(),
