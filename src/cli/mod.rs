@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub mod args;
+mod args;
 pub mod banner;
 mod ca;
 mod check;

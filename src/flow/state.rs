@@ -48,6 +48,10 @@ impl std::fmt::Debug for Shared {
 pub struct Worker {
     /// What is common to all threads.
     pub shared: Arc<Shared>,
+    #[allow(
+        clippy::redundant_allocation,
+        reason = "cloning the inner Arc would bounce a cache line between threads at every request"
+    )]
     plan: RefCell<Rc<Arc<Plan>>>,
     /// Idle upstream connections of this thread.
     pub pool: Pool,
@@ -76,6 +80,7 @@ impl Worker {
     }
 
     /// The plan in force. Not shared between threads, so that taking it costs no cache line.
+    #[allow(clippy::redundant_allocation, reason = "as above")]
     pub fn plan(&self) -> Rc<Arc<Plan>> {
         let generation = self.shared.live.generation();
         if self.plan.borrow().generation != generation {
