@@ -1,0 +1,6 @@
+//! Everything that a user can see, over real sockets: the whole program in process, one file a subject.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod judgement;

@@ -1,0 +1,178 @@
+//! The real program in process, on a port of its own, from configuration text.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use loopgate::app::{Running, Source, start};
+use loopgate::net::Machine;
+use loopgate::plan::Kept;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Client, H2, Upstream, until};
+
+/// Those who may log in: alice (`open sesame`), bob (`brick wall`), carol (`ocean wave`).
+const USERS: &str = "\
+alice:$5$alicesalt$2r0gqZaXuJIaknOSFxOWyiTHeyQGDC0/5PRv8A272a2
+bob:$5$bobsalt$/BTBIX5PxpPwmiKtmMoj4wNSFhtLTxM5MSeNahxXue8
+carol:$5$carolsalt$KPtFDgYh5jy1v.SIHHaVqEtxd3f/NkafByxI.6kqhf.
+";
+
+/// The rest of every configuration.
+const FRAME: &str = "\
+[server]
+workers = 1
+[log]
+access = \"access.log\"
+format = \"json\"
+[auth]
+users_file = \"users.htpasswd\"
+";
+
+const LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
+
+/// A gate that runs until it is dropped.
+pub struct Gate {
+    pub address: SocketAddr,
+    running: Option<Running>,
+    dir: TempDir,
+    kept: Kept,
+    machine: Machine,
+}
+
+impl Gate {
+    /// `app.lan` leads to the upstream, without a log-in.
+    pub fn plain(upstream: &Upstream) -> Self {
+        Self::limited(upstream, "")
+    }
+
+    /// As [`Gate::plain`], with these lines in `[limits]`.
+    pub fn limited(upstream: &Upstream, limits: &str) -> Self {
+        let route = route("app.lan", "/", upstream, "\"anyone\"");
+        Self::open(&format!("[limits]\n{limits}\n{route}"))
+    }
+
+    /// With these tables; loopback may connect.
+    pub fn open(tables: &str) -> Self {
+        Self::listening("networks = { allow = [\"loopback\"] }", tables)
+    }
+
+    /// With these keys of the listener and these tables.
+    pub fn listening(listener: &str, tables: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let machine = Machine {
+            names: vec!["localhost".into(), "gate".into(), "gate.local".into()],
+            addresses: vec![IpAddr::from([127, 0, 0, 1])],
+            ..Machine::default()
+        };
+        std::fs::write(dir.path().join("users.htpasswd"), USERS).expect("a users file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(dir.path().join("users.htpasswd"), mode).expect("its mode");
+        let text = format!("{FRAME}{LISTENER}{listener}\n{tables}");
+        let file = dir.path().join("loopgate.toml");
+        std::fs::write(&file, text).expect("a configuration file");
+        let kept = Kept::new(dir.path().join("state"));
+        let plan = match Source::File(file).plan(&machine, &kept, None) {
+            Ok((plan, _)) => plan,
+            Err(report) => panic!("{}", report.render(false, 100)),
+        };
+        for tls in plan.listeners.iter().filter_map(|l| l.tls.as_ref()) {
+            tls.warm(&machine.addresses, SystemTime::now())
+                .expect("certificates");
+        }
+        let running = start(plan).expect("a gate");
+        Self {
+            address: running.addresses[0],
+            running: Some(running),
+            dir,
+            kept,
+            machine,
+        }
+    }
+
+    /// A file beside the configuration.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The name of the session cookie.
+    pub fn cookie(&self) -> String {
+        self.running()
+            .shared
+            .live
+            .current()
+            .cookie
+            .as_str()
+            .to_owned()
+    }
+
+    /// HTTP/1.1 over TLS to `app.lan`.
+    pub async fn h1(&self) -> Client {
+        Client::tls(self.address, Some("app.lan"), "http/1.1").await
+    }
+
+    /// HTTP/2 over TLS to `app.lan`.
+    pub async fn h2(&self) -> H2 {
+        H2::open(Client::tls(self.address, Some("app.lan"), "h2").await).await
+    }
+
+    /// How many clients are connected.
+    pub fn connections(&self) -> usize {
+        self.running().connections()
+    }
+
+    /// Waits until nobody is connected.
+    pub async fn deserted(&self) {
+        until("the last connection to end", || self.connections() == 0).await;
+    }
+
+    /// The access log, once it has `n` lines.
+    pub async fn log(&self, n: usize) -> Vec<Value> {
+        let mut lines = Vec::new();
+        until("the access log", || {
+            self.running().shared.log.flush(Duration::from_secs(1));
+            let text = std::fs::read_to_string(self.path("access.log")).unwrap_or_default();
+            lines = text
+                .lines()
+                .map(|l| serde_json::from_str(l).expect("JSON"))
+                .collect();
+            lines.len() >= n
+        })
+        .await;
+        lines
+    }
+
+    /// The word of the refusal in line `n` of the access log, from 1.
+    pub async fn word(&self, n: usize) -> String {
+        self.log(n).await[n - 1]["reason"]
+            .as_str()
+            .unwrap_or("none")
+            .to_owned()
+    }
+
+    /// Begins the end; true when everything finished within `limit`.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.running().drain(limit).await
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs until it is dropped")
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+        }
+    }
+}
+
+/// A route table: `access` is written as in the file.
+pub fn route(host: &str, path: &str, upstream: &Upstream, access: &str) -> String {
+    let address = upstream.address;
+    format!(
+        "[[route]]\nhosts = [\"{host}\"]\npath = \"{path}\"\nupstream = \"{address}\"\naccess = {access}\n"
+    )
+}

@@ -1,0 +1,48 @@
+//! The kit of the integration tests: the real program in process, clients that write raw bytes, a recording upstream, and
+//! an oracle that reads what arrived there.
+
+#![allow(dead_code, reason = "a kit offers more than each test takes")]
+
+pub mod client;
+pub mod frames;
+pub mod gate;
+pub mod message;
+pub mod naive;
+pub mod table;
+pub mod upstream;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use client::Client;
+pub use frames::{H2, Outcome};
+pub use gate::Gate;
+pub use message::{Answer, Request};
+pub use upstream::{After, At, Peer, Upstream};
+
+/// What takes longer than this has failed.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits for something within the deadline.
+pub async fn soon<T>(what: &str, it: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, it).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited in vain for {what}"),
+    }
+}
+
+/// Waits for a fact that nobody announces.
+pub async fn until(what: &str, mut fact: impl FnMut() -> bool) {
+    soon(what, async {
+        while !fact() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+/// `Basic` credentials.
+pub fn basic(user: &str, password: &str) -> String {
+    let text = data_encoding::BASE64.encode(format!("{user}:{password}").as_bytes());
+    format!("Basic {text}")
+}
