@@ -4,3 +4,4 @@
 mod support;
 
 mod judgement;
+mod wire_h1;

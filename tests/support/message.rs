@@ -307,7 +307,7 @@ fn chunks(bytes: &[u8]) -> Read<(Vec<u8>, Fields)> {
         if size == 0 {
             return trailers(bytes, at, data);
         }
-        let Some(chunk) = bytes.get(at..at + size + 2) else {
+        let Some(chunk) = bytes.get(at..at.saturating_add(size).saturating_add(2)) else {
             return Read::More;
         };
         if !chunk.ends_with(b"\r\n") {
@@ -323,7 +323,7 @@ fn trailers(bytes: &[u8], at: usize, data: Vec<u8>) -> Read<(Vec<u8>, Fields)> {
     if rest.starts_with(b"\r\n") {
         return Read::Whole((data, Vec::new()), at + 2);
     }
-    if rest.len() < 2 {
+    if rest.is_empty() || rest == b"\r" {
         return Read::More;
     }
     // A trailer section looks like a head without its first line.

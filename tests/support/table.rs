@@ -12,6 +12,8 @@ use super::{Client, Gate, Upstream};
 pub enum Want {
     /// These requests reached the upstream, as [`super::Request::shown`] and ` | ` between them; each was answered with 200.
     Pass(&'static str),
+    /// As `Pass`, then one more is refused with this status and the connection ends.
+    Then(&'static str, u16),
     /// Refused with this status, and the connection ended. Not one byte reached the upstream.
     No(u16),
     /// Refused with this status, or cut without one (0), once a part had reached the upstream: no whole request did.
@@ -21,6 +23,7 @@ pub enum Want {
 }
 
 /// One case.
+#[derive(Clone)]
 pub struct Row {
     pub name: String,
     pub input: Vec<u8>,
@@ -78,7 +81,7 @@ async fn through_gate(gate: &Gate, upstream: &Upstream, row: &Row) -> Seen {
     let _ = client.try_send(&row.input).await;
     let mut seen = Seen::default();
     let methods: Vec<&str> = match &row.want {
-        Want::Pass(shown) => shown
+        Want::Pass(shown) | Want::Then(shown, _) => shown
             .split(" | ")
             .map(|s| s.split(' ').next().unwrap_or(""))
             .collect(),
@@ -90,7 +93,11 @@ async fn through_gate(gate: &Gate, upstream: &Upstream, row: &Row) -> Seen {
             Err(_) => break,
         }
     }
-    if matches!(row.want, Want::No(_) | Want::Cut(_)) {
+    if matches!(row.want, Want::Then(..)) {
+        seen.statuses
+            .extend(client.try_answer("GET").await.map(|a| a.status));
+    }
+    if matches!(row.want, Want::No(_) | Want::Cut(_) | Want::Then(..)) {
         seen.end = Some(client.closed().await);
     }
     drop(client);
@@ -147,7 +154,7 @@ pub fn verdict(want: &Want, seen: &Seen) -> Result<(), String> {
     }
     let shown = seen.requests.join(" | ");
     match want {
-        Want::Pass(wanted) if shown != *wanted => {
+        Want::Pass(wanted) | Want::Then(wanted, _) if shown != *wanted => {
             Err(format!("the upstream saw `{shown}`, not `{wanted}`"))
         }
         Want::Pass(_) if seen.statuses.iter().any(|s| *s != 200) => {
@@ -157,6 +164,14 @@ pub fn verdict(want: &Want, seen: &Seen) -> Result<(), String> {
             Err("not every request was answered".into())
         }
         Want::Pass(_) => Ok(()),
+        Want::Then(wanted, status) => {
+            let mut all = vec![200; wanted.split(" | ").count()];
+            all.push(*status);
+            match seen.statuses == all {
+                true => Ok(()),
+                false => Err(format!("statuses {:?}, not {all:?}", seen.statuses)),
+            }
+        }
         Want::No(_) | Want::Told(_) | Want::Cut(_) if !shown.is_empty() => {
             Err(format!("UNSAFE, the upstream saw `{shown}`"))
         }
