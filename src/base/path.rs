@@ -71,6 +71,19 @@ impl<'a> Path<'a> {
         })
     }
 
+    /// What a server that decodes once more reads; `None` when that changes nothing. Ends: a path that goes on for longer
+    /// than a few rounds is in doubt already.
+    pub fn again(&self) -> Option<Path<'static>> {
+        if self.doubt.is_some() || !self.decoded.contains(&b'%') {
+            return None;
+        }
+        let decoded = decode(&self.decoded).0;
+        (decoded != *self.decoded).then_some(Path {
+            decoded: Cow::Owned(decoded),
+            doubt: None,
+        })
+    }
+
     /// Whether `prefix` (no trailing slash, or `/`) covers this path by whole segments.
     pub fn is_under(&self, prefix: &str) -> bool {
         if prefix == "/" {

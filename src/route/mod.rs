@@ -92,10 +92,22 @@ impl Table {
         if let Some(doubt) = path.doubt.filter(|_| by_path) {
             return Err(Refusal::bad(doubt));
         }
-        let route = [named, general]
-            .into_iter()
-            .flatten()
-            .find_map(|paths| paths.find(path));
+        let found = |path: &Path<'_>| {
+            [named, general]
+                .into_iter()
+                .flatten()
+                .find_map(|paths| paths.find(path))
+        };
+        let route = found(path);
+        let mut again = path.again().filter(|_| by_path);
+        while let Some(deeper) = again {
+            if found(&deeper) != route {
+                return Err(Refusal::bad(
+                    "the path is another one once it is decoded twice",
+                ));
+            }
+            again = deeper.again();
+        }
         route
             .map(|route| Found { route })
             .ok_or(Refusal::new(Reason::NoRoute, "no route has this path"))
@@ -162,6 +174,9 @@ mod tests {
             ("app.lan", "/%61dmin", Ok(1)),
             ("app.lan", "/x/../admin", Err(Reason::BadRequest)),
             ("app.lan", "/x%2f..%2fadmin", Err(Reason::BadRequest)),
+            ("app.lan", "/%2561dmin", Err(Reason::BadRequest)),
+            ("app.lan", "/%252561dmin", Err(Reason::BadRequest)),
+            ("app.lan", "/100%2525", Ok(0)),
             ("app.lan", "//admin", Err(Reason::BadRequest)),
             ("app.lan", "/only", Ok(0)),
             ("api.lan", "/v1/x", Ok(3)),
