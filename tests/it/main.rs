@@ -5,3 +5,5 @@ mod support;
 
 mod judgement;
 mod wire_h1;
+mod wire_hosts;
+mod wire_paths;

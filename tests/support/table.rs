@@ -97,7 +97,8 @@ async fn through_gate(gate: &Gate, upstream: &Upstream, row: &Row) -> Seen {
         seen.statuses
             .extend(client.try_answer("GET").await.map(|a| a.status));
     }
-    if matches!(row.want, Want::No(_) | Want::Cut(_) | Want::Then(..)) {
+    let refused = seen.statuses.last().is_none_or(|s| *s != 200);
+    if refused && matches!(row.want, Want::No(_) | Want::Cut(_) | Want::Then(..)) {
         seen.end = Some(client.closed().await);
     }
     drop(client);

@@ -1,0 +1,261 @@
+//! Hosts: judged for every request by `Host` or `:authority`, in agreement with the TLS name, never inherited.
+
+use crate::support::gate::route;
+use crate::support::table::{self, Row, Want};
+use crate::support::*;
+use Want::{No, Pass, Told};
+
+/// Two named sites, and one for the names of this machine (`localhost`, `gate`, `127.0.0.1`).
+fn gate(upstream: &Upstream) -> Gate {
+    let any = "\"anyone\"";
+    let general = format!(
+        "[[route]]\nupstream = \"{}\"\naccess = {any}\n",
+        upstream.address
+    );
+    Gate::open(
+        &[
+            route("app.lan", "/", upstream, any),
+            route("api.lan", "/", upstream, any),
+            general,
+        ]
+        .concat(),
+    )
+}
+
+const APP: Option<&str> = Some("app.lan");
+
+/// `Host` values, with the TLS name.
+const HOSTS: &[(Option<&str>, &str, Want)] = &[
+    (APP, "app.lan", Pass("GET /")),
+    (APP, "APP.Lan", Pass("GET /")),
+    (APP, "app.lan.", Pass("GET /")),
+    (APP, "app.lan:8443", Pass("GET /")),
+    (APP, "app.lan:1", Pass("GET /")),
+    (APP, "app.lan:65535", Pass("GET /")),
+    (None, "app.lan", Pass("GET /")),
+    (Some("APP.LAN"), "app.lan", Pass("GET /")),
+    (Some("localhost"), "localhost:8443", Pass("GET /")),
+    (Some("gate"), "gate", Pass("GET /")),
+    (Some("gate.local"), "GATE.local", Pass("GET /")),
+    (None, "127.0.0.1", Pass("GET /")),
+    (None, "127.0.0.1:8443", Pass("GET /")),
+    (None, "[::ffff:127.0.0.1]", Pass("GET /")),
+    (APP, "api.lan", Told(421)),
+    (APP, "localhost", Told(421)),
+    (APP, "127.0.0.1", Told(421)),
+    (APP, "evil.lan", Told(421)),
+    (Some("evil.lan"), "evil.lan", Told(421)),
+    (Some("evil.lan"), "app.lan", Told(421)),
+    (None, "evil.lan", Told(421)),
+    (None, "evil.lan.", Told(421)),
+    (APP, "sub.app.lan", Told(421)),
+    (APP, "app.lan.evil.lan", Told(421)),
+    (APP, "app", Told(421)),
+    (APP, "xapp.lan", Told(421)),
+    (APP, "app-lan", Told(421)),
+    (APP, "app_lan", Told(421)),
+    (None, "127.0.0.2", Told(421)),
+    (None, "10.9.9.9", Told(421)),
+    (None, "[::1]", Told(421)),
+    (None, "[::ffff:10.9.9.9]", Told(421)),
+    (APP, "", No(400)),
+    (APP, ".", No(400)),
+    (APP, "app.lan..", No(400)),
+    (APP, ".app.lan", No(400)),
+    (APP, "app..lan", No(400)),
+    (APP, "app.lan:", No(400)),
+    (APP, "app.lan:0", No(400)),
+    (APP, "app.lan:65536", No(400)),
+    (APP, "app.lan:+80", No(400)),
+    (APP, "app.lan:-1", No(400)),
+    (APP, "app.lan:x", No(400)),
+    (APP, "app.lan: 80", No(400)),
+    (APP, "app.lan:80:80", No(400)),
+    (APP, "app.lan:000080", No(400)),
+    (APP, "app lan", No(400)),
+    (APP, "app.lan evil.lan", No(400)),
+    (APP, "app.lan\tevil.lan", No(400)),
+    (APP, "app.lan,evil.lan", No(400)),
+    (APP, "app.lan, app.lan", No(400)),
+    (APP, "app.lan/", No(400)),
+    (APP, "app.lan/x", No(400)),
+    (APP, "app.lan?x", No(400)),
+    (APP, "app.lan#x", No(400)),
+    (APP, "app.lan\\x", No(400)),
+    (APP, "https://app.lan", No(400)),
+    (APP, "//app.lan", No(400)),
+    (APP, "u@app.lan", No(400)),
+    (APP, "u:p@app.lan", No(400)),
+    (APP, "app.lan@evil.lan", No(400)),
+    (APP, "app%2elan", No(400)),
+    (APP, "app.lan%00", No(400)),
+    (APP, "app.lan%0d%0a", No(400)),
+    (APP, "\u{e4}pp.lan", No(400)),
+    (APP, "app.lan\u{3002}", No(400)),
+    (APP, "*", No(400)),
+    (APP, "*.lan", No(400)),
+    (APP, "[app.lan]", No(400)),
+    (APP, "\"app.lan\"", No(400)),
+    (APP, "app.lan;x", No(400)),
+    (None, "127.1", No(400)),
+    (None, "127.0.0.1.", Pass("GET /")),
+    (None, "127.0.0.01", No(400)),
+    (None, "0177.0.0.1", No(400)),
+    (None, "0x7f.0.0.1", No(400)),
+    (None, "0x7f000001", No(400)),
+    (None, "2130706433", No(400)),
+    (None, "127.0.0.1.1", No(400)),
+    (None, "127.0.0.256", No(400)),
+    (None, "::1", No(400)),
+    (None, "[::1", No(400)),
+    (None, "::1]", No(400)),
+    (None, "[::1]x", No(400)),
+    (None, "[::1]:", No(400)),
+    (None, "[::1%25lo]", No(400)),
+    (None, "[127.0.0.1]", No(400)),
+    (None, "[]", No(400)),
+];
+
+/// Whole targets, with the `Host` beside them.
+const TARGETS: &[(&str, &str, Want)] = &[
+    ("https://app.lan/x?y", "app.lan", Pass("GET /x?y")),
+    ("HTTPS://APP.LAN/x", "app.lan", Pass("GET /x")),
+    ("http://app.lan/x", "app.lan", Pass("GET /x")),
+    ("https://app.lan", "app.lan", Pass("GET /")),
+    ("https://app.lan.:8443/", "App.Lan:8443", Pass("GET /")),
+    ("//app.lan/x", "app.lan", Pass("GET //app.lan/x")),
+    ("//evil.lan/x", "app.lan", Pass("GET //evil.lan/x")),
+    (
+        "/https://evil.lan/",
+        "app.lan",
+        Pass("GET /https://evil.lan/"),
+    ),
+    ("https://evil.lan/", "evil.lan", Told(421)),
+    ("https://api.lan/", "api.lan", Told(421)),
+    ("https://evil.lan/", "app.lan", No(400)),
+    ("https://app.lan/", "evil.lan", No(400)),
+    ("https://api.lan/", "app.lan", No(400)),
+    ("https://app.lan:8443/", "app.lan", No(400)),
+    ("https://app.lan/", "app.lan:8443", No(400)),
+    ("https://app.lan:8443/", "app.lan:8444", No(400)),
+    ("https://u@app.lan/", "app.lan", No(400)),
+    ("https://u:p@app.lan/", "app.lan", No(400)),
+    ("https://app.lan@evil.lan/", "app.lan", No(400)),
+    ("https://app.lan:x@evil.lan/", "app.lan", No(400)),
+    ("https://app.lan\\@evil.lan/", "app.lan", No(400)),
+    ("https://app.lan\\.evil.lan/", "app.lan", No(400)),
+    ("https:///x", "app.lan", No(400)),
+    ("https://", "app.lan", No(400)),
+    ("https:/app.lan/", "app.lan", No(400)),
+    ("https:app.lan", "app.lan", No(400)),
+    ("https://app.lan?x", "app.lan", No(400)),
+    ("https://app.lan#x", "app.lan", No(400)),
+    ("https://app.lan%2fx/", "app.lan", No(400)),
+    ("ftp://app.lan/", "app.lan", No(400)),
+    ("ws://app.lan/", "app.lan", No(400)),
+    ("file:///etc/passwd", "app.lan", No(400)),
+    ("app.lan:443", "app.lan:443", No(400)),
+    ("app.lan", "app.lan", No(400)),
+    ("@app.lan/", "app.lan", No(400)),
+    (":80/", "app.lan", No(400)),
+];
+
+#[tokio::test]
+async fn a_host_is_ours_in_one_spelling_or_it_is_refused() {
+    let upstream = Upstream::ok();
+    let row = |(sni, host, want): &(Option<&'static str>, &str, Want)| Row {
+        sni: *sni,
+        ..Row::new(
+            format!("{host:?} for {sni:?}"),
+            format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+            want.clone(),
+        )
+    };
+    table::run(&gate(&upstream), &upstream, HOSTS.iter().map(row).collect()).await;
+}
+
+#[tokio::test]
+async fn an_absolute_target_agrees_with_its_host() {
+    let upstream = Upstream::ok();
+    let row = |(target, host, want): &(&str, &str, Want)| {
+        Row::new(
+            *target,
+            format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+            want.clone(),
+        )
+    };
+    table::run(
+        &gate(&upstream),
+        &upstream,
+        TARGETS.iter().map(row).collect(),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_host_is_judged_anew_for_every_request_of_a_connection() {
+    let upstream = Upstream::ok();
+    let gate = gate(&upstream);
+    let mut one = Client::tls(gate.address, None, "http/1.1").await;
+    let mut two = H2::open(Client::tls(gate.address, None, "h2").await).await;
+    for (i, (host, status)) in [
+        ("app.lan", 200),
+        ("evil.lan", 421),
+        ("api.lan", 200),
+        ("127.0.0.1", 200),
+        ("10.1.1.1", 421),
+        ("app.lan", 200),
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert_eq!(
+            one.ask(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+                .await
+                .status,
+            *status,
+            "{host}"
+        );
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", host),
+            (":path", "/"),
+        ];
+        let stream = 2 * i as u32 + 1;
+        two.send(frames::frame(
+            frames::HEADERS,
+            frames::END_HEADERS | frames::END_STREAM,
+            stream,
+            frames::block(&fields),
+        ))
+        .await;
+        assert_eq!(two.outcome(stream).await.status(), *status, "{host}");
+    }
+    assert_eq!(upstream.requests().len(), 8);
+}
+
+#[tokio::test]
+async fn the_upstream_sees_the_host_as_it_came_or_its_own() {
+    let upstream = Upstream::ok();
+    let address = upstream.address;
+    let own = format!(
+        "[[route]]\nhosts = [\"app.lan\"]\nupstream = \"{address}\"\naccess = \"anyone\"\nhost_header = \"upstream\"\n"
+    );
+    for (tables, want) in [
+        (
+            route("app.lan", "/", &upstream, "\"anyone\""),
+            "App.Lan:8443".to_owned(),
+        ),
+        (own, format!("localhost:{}", address.port())),
+    ] {
+        upstream.forget();
+        let gate = Gate::open(&tables);
+        gate.h1()
+            .await
+            .ask("GET https://app.lan:8443/ HTTP/1.1\r\nHost: App.Lan:8443\r\n\r\n")
+            .await;
+        assert_eq!(upstream.only().all("host"), [&*want]);
+        assert_eq!(upstream.only().all("x-forwarded-host"), ["App.Lan:8443"]);
+    }
+}

@@ -1,0 +1,191 @@
+//! Paths: forwarded byte for byte where the site has no rules by path; where it has some, one that a decoder behind us could
+//! read as another is refused.
+
+use crate::support::gate::route;
+use crate::support::message::Request;
+use crate::support::table::{self, Row, Want};
+use crate::support::*;
+use Ruled::{Doubt, Open, Shut};
+
+/// What becomes of a path on a site whose `/admin` is shut.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ruled {
+    /// It is none of `/admin`.
+    Open,
+    /// It is under `/admin`.
+    Shut,
+    /// It might be.
+    Doubt,
+}
+
+const PATHS: &[(&str, Ruled)] = &[
+    ("/", Open),
+    ("/a", Open),
+    ("/a/", Open),
+    ("/a/b.c/d", Open),
+    ("/...", Open),
+    ("/..a/b../.c", Open),
+    ("/.well-known/x", Open),
+    ("/a+b", Open),
+    ("/a:b@c!d$e&f'g(h)i*j,k=l", Open),
+    ("/~user", Open),
+    ("/a%20b", Open),
+    ("/a%2Bb", Open),
+    ("/100%25", Open),
+    ("/100%2520", Open),
+    ("/caf%c3%a9", Open),
+    ("/%E2%82%AC", Open),
+    ("/a%C2%85b", Open),
+    ("/administrator", Open),
+    ("/Admin", Open),
+    ("/x/admin", Open),
+    ("/?/../admin", Open),
+    ("/a?b=%2e%2e%2fadmin;x//y\\z%00", Open),
+    ("/admin", Shut),
+    ("/admin/", Shut),
+    ("/admin/x/y", Shut),
+    ("/admin?x", Shut),
+    ("/%61dmin", Shut),
+    ("/admi%6E/x", Shut),
+    ("/%61%64%6d%69%6e", Shut),
+    ("//admin", Doubt),
+    ("///admin", Doubt),
+    ("//", Doubt),
+    ("/a//b", Doubt),
+    ("/a//", Doubt),
+    ("/.", Doubt),
+    ("/..", Doubt),
+    ("/./admin", Doubt),
+    ("/a/..", Doubt),
+    ("/a/../admin", Doubt),
+    ("/a/./b", Doubt),
+    ("/admin/..", Doubt),
+    ("/%2e/admin", Doubt),
+    ("/a/%2e%2e/admin", Doubt),
+    ("/a/%2E./admin", Doubt),
+    ("/a/.%2e/admin", Doubt),
+    ("/a/%252e%252e/admin", Doubt),
+    ("/a/%25252e%25252e/admin", Doubt),
+    ("/a/%2525252525252e%2525252525252e/admin", Doubt),
+    ("/a%2f..%2fadmin", Doubt),
+    ("/a%2Fb", Doubt),
+    ("/admin%2f", Doubt),
+    ("/a%252fb", Doubt),
+    ("/a%25252Fb", Doubt),
+    ("/a\\..\\admin", Doubt),
+    ("/\\admin", Doubt),
+    ("/%5cadmin", Doubt),
+    ("/a%5C..%5Cadmin", Doubt),
+    ("/a%255cb", Doubt),
+    ("/;/admin", Doubt),
+    ("/a;b", Doubt),
+    ("/a/..;/admin", Doubt),
+    ("/admin;x", Doubt),
+    ("/admin%3bx", Doubt),
+    ("/admin%253bx", Doubt),
+    ("/a%23b", Doubt),
+    ("/a%2523b", Doubt),
+    ("/a%3fb", Doubt),
+    ("/a%253Fb", Doubt),
+    ("/admin%00", Doubt),
+    ("/a%00b", Doubt),
+    ("/a%2500b", Doubt),
+    ("/a%0d%0aX:y", Doubt),
+    ("/a%09", Doubt),
+    ("/a%7f", Doubt),
+    ("/a%", Doubt),
+    ("/a%4", Doubt),
+    ("/a%zz", Doubt),
+    ("/%u0061dmin", Doubt),
+    ("/%c0%ae%c0%ae/admin", Doubt),
+    ("/%c0%af", Doubt),
+    ("/%e0%80%af", Doubt),
+    ("/%ff", Doubt),
+    ("/%2561dmin", Doubt),
+    ("/%25%36%31dmin", Doubt),
+    ("/%252561dmin", Doubt),
+    ("/admin%2520", Open),
+];
+
+/// A site without rules by path, and one with them.
+fn gates(upstream: &Upstream) -> (Gate, Gate) {
+    let all = route("app.lan", "/", upstream, "\"anyone\"");
+    let shut = route("app.lan", "/admin", upstream, "\"nobody\"");
+    (Gate::open(&all), Gate::open(&format!("{all}{shut}")))
+}
+
+fn rows(ruled: bool) -> Vec<Row> {
+    let row = |(path, verdict): &(&'static str, Ruled)| {
+        let shown: &'static str = Box::leak(format!("GET {path}").into_boxed_str());
+        let want = match verdict {
+            _ if !ruled => Want::Pass(shown),
+            Open => Want::Pass(shown),
+            Shut => Want::Told(403),
+            Doubt => Want::No(400),
+        };
+        Row::new(
+            *path,
+            format!("GET {path} HTTP/1.1\r\nHost: app.lan\r\n\r\n"),
+            want,
+        )
+    };
+    PATHS.iter().map(row).collect()
+}
+
+#[tokio::test]
+async fn without_rules_by_path_every_byte_passes() {
+    let upstream = Upstream::ok();
+    table::run(&gates(&upstream).0, &upstream, rows(false)).await;
+}
+
+#[tokio::test]
+async fn with_rules_by_path_a_doubtful_one_is_refused() {
+    let upstream = Upstream::ok();
+    table::run(&gates(&upstream).1, &upstream, rows(true)).await;
+}
+
+#[tokio::test]
+async fn the_same_over_http2() {
+    let upstream = Upstream::ok();
+    let (plain, ruled) = gates(&upstream);
+    for (path, verdict) in PATHS {
+        upstream.forget();
+        assert_eq!(plain.h2().await.get(1, path).await.status(), 200, "{path}");
+        assert_eq!(upstream.only().target, *path, "byte for byte");
+        let want = [200, 403, 400][*verdict as usize];
+        assert_eq!(ruled.h2().await.get(1, path).await.status(), want, "{path}");
+        assert_eq!(
+            upstream.requests().len(),
+            1 + usize::from(*verdict == Open),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_longest_prefix_of_whole_segments_wins() {
+    let (root, api, deep) = (Upstream::ok(), Upstream::ok(), Upstream::ok());
+    let any = "\"anyone\"";
+    let tables = [
+        route("app.lan", "/", &root, any),
+        route("app.lan", "/api", &api, any),
+        route("app.lan", "/api/v2", &deep, any),
+    ];
+    let gate = Gate::open(&tables.concat());
+    for (path, to) in [
+        ("/", &root),
+        ("/apis", &root),
+        ("/api", &api),
+        ("/api/v22", &api),
+        ("/%61pi/v1", &api),
+        ("/api/v2", &deep),
+        ("/api/v2/x?y", &deep),
+    ] {
+        [&root, &api, &deep].into_iter().for_each(Upstream::forget);
+        assert_eq!(gate.h1().await.get(path, "").await.status, 200);
+        assert_eq!(
+            to.requests().iter().map(Request::shown).collect::<Vec<_>>(),
+            [format!("GET {path}")]
+        );
+    }
+}
