@@ -59,20 +59,26 @@ pub async fn identify<'l>(
             basis,
         });
     }
-    if let Some(text) = facts.token {
-        return token(worker, conn, plan, intake, text, false);
-    }
-    let Some(value) = facts.authorization else {
-        return Ok(Identity::default());
-    };
-    match authorization(value) {
-        Ok(Presented::Basic(basic)) => password(worker, conn, plan, intake, &basic, needed).await,
-        Ok(Presented::Bearer(text)) if is_ours(text) => {
-            token(worker, conn, plan, intake, text.as_bytes(), true)
+    if let Some(value) = facts.authorization {
+        match authorization(value) {
+            Ok(Presented::Basic(basic)) => {
+                return password(worker, conn, plan, intake, &basic, needed).await;
+            }
+            Ok(Presented::Bearer(text)) if is_ours(text) => {
+                return token(worker, conn, plan, intake, text.as_bytes(), needed);
+            }
+            Ok(Presented::Bearer(_) | Presented::Foreign) => {}
+            Err(detail) if needed => return Err(Refusal::new(Reason::CredentialsWrong, detail)),
+            Err(_) => {}
         }
-        Ok(Presented::Bearer(_) | Presented::Foreign) => Ok(Identity::default()),
-        Err(detail) if needed => Err(Refusal::new(Reason::CredentialsWrong, detail)),
-        Err(_) => Ok(Identity::default()),
+    }
+    // The second place for a token: `Authorization` may be the application's own. The field itself never passes.
+    match facts.token.filter(|_| needed) {
+        Some(text) => Ok(Identity {
+            spent: false,
+            ..token(worker, conn, plan, intake, text, needed)?
+        }),
+        None => Ok(Identity::default()),
     }
 }
 
@@ -125,8 +131,14 @@ fn token(
     plan: &Plan,
     intake: &Intake<'_>,
     text: &[u8],
-    spent: bool,
+    needed: bool,
 ) -> Result<Identity, Refusal> {
+    if !needed {
+        return Ok(Identity {
+            spent: true,
+            ..Identity::default()
+        });
+    }
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs() as i64);
@@ -150,7 +162,7 @@ fn token(
     };
     Ok(Identity {
         who: Some(who),
-        spent,
+        spent: true,
         set_cookie: None,
         basis: Basis::Token(token.id.clone()),
     })

@@ -28,6 +28,7 @@ access = \"access.log\"
 format = \"json\"
 [auth]
 users_file = \"users.htpasswd\"
+lockout = { failures = 250, window = \"5m\", ban = \"15m\" }
 ";
 
 const LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
