@@ -242,11 +242,12 @@ async fn relay(
         });
         match head.status {
             101 => {
-                let agreed = lines
+                let mut named = lines
                     .clone()
-                    .find(|l| l.known == Name::Upgrade)
+                    .filter(|l| l.known == Name::Upgrade)
                     .map(|l| l.value);
-                let (Some(asked), Some(agreed)) = (upgrade, agreed) else {
+                let (Some(asked), Some(agreed), None) = (upgrade, named.next(), named.next())
+                else {
                     return Err(broken("the upstream switched protocols unasked").into());
                 };
                 if !asked.eq_ignore_ascii_case(agreed) {

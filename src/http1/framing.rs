@@ -121,6 +121,13 @@ pub fn of_response(
         (false, Some(n)) => Body::Length(n),
         (false, None) => Body::Close,
     };
+    // RFC 9112, 6.1 and 6.3: such an answer has no body, whatever its fields say. Who says otherwise may send one.
+    let claims = said.chunked || said.length.is_some_and(|n| n > 0);
+    match status {
+        100..200 if claims => return Err("an interim answer that claims a body"),
+        204 if claims => return Ok((body, false)),
+        _ => {}
+    }
     Ok((body, kept && body != Body::Close))
 }
 
