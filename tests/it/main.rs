@@ -7,3 +7,4 @@ mod judgement;
 mod wire_h1;
 mod wire_hosts;
 mod wire_paths;
+mod wire_upgrade;

@@ -17,8 +17,8 @@ use std::time::Duration;
 pub use client::Client;
 pub use frames::{H2, Outcome};
 pub use gate::Gate;
-pub use message::{Answer, Request};
-pub use upstream::{After, At, Peer, Upstream};
+pub use message::Request;
+pub use upstream::{After, Upstream};
 
 /// What takes longer than this has failed.
 pub const DEADLINE: Duration = Duration::from_secs(20);
