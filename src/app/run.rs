@@ -23,8 +23,8 @@ pub enum Ending {
     Expired,
 }
 
-/// How often the machine's addresses are looked at.
-const LOOK: Duration = Duration::from_secs(3);
+/// How often the machine and the files of the plan are looked at.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Runs until a signal, or for as long as `limit` says.
 pub async fn until_stopped(
@@ -39,6 +39,7 @@ pub async fn until_stopped(
     let mut hangup = signal(SignalKind::hangup())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
     let mut look = tokio::time::interval(LOOK);
+    let mut stamp = source.stamp();
     let over = async {
         match limit {
             Some(limit) => tokio::time::sleep(limit).await,
@@ -54,6 +55,10 @@ pub async fn until_stopped(
             _ = hangup.recv() => reload(&running, source, kept, &machine),
             _ = reopen.recv() => running.shared.log.reopen(),
             _ = look.tick() => {
+                let now = source.stamp();
+                if std::mem::replace(&mut stamp, now) != stamp {
+                    reload(&running, source, kept, &machine);
+                }
                 if let Some(now) = machine::read().ok().filter(|now| *now != machine) {
                     running.shared.log.event(Event::info("network_changed"));
                     machine = now;

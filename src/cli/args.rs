@@ -56,6 +56,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say why a request passes or not, with the line of the file that decided
+    Explain(Explain),
+    /// Add, revoke or list API tokens
+    Token {
+        #[command(subcommand)]
+        act: Token,
+    },
     /// Add, remove or list those who may log in
     User {
         #[command(subcommand)]
@@ -142,6 +149,72 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// `loopgate explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    pub from: std::net::IpAddr,
+    /// The user who is logged in; without it nobody is
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// `[METHOD] URL`: `https://app.lan/admin`, `POST /upload`
+    #[arg(required = true, num_args = 1..=2, value_names = ["METHOD", "URL"])]
+    pub request: Vec<String>,
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loopgate token`.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a token; it is shown once
+    Add {
+        /// Its name, as it stands in the log
+        #[arg(long)]
+        name: String,
+        /// How long it is good, for example 30d; without it for ever
+        #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+        duration: Option<Duration>,
+        /// Only below this path; repeatable
+        #[arg(long, value_name = "PATH")]
+        path: Vec<String>,
+        /// Only with this method; repeatable
+        #[arg(long, value_name = "METHOD")]
+        method: Vec<String>,
+        #[command(flatten)]
+        file: TokensFile,
+    },
+    /// Revoke a token
+    Revoke {
+        /// Its name or id
+        name: String,
+        #[command(flatten)]
+        file: TokensFile,
+    },
+    /// List the tokens
+    List {
+        #[command(flatten)]
+        file: TokensFile,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which tokens file.
+#[derive(Debug, Args)]
+pub struct TokensFile {
+    /// The tokens file; else the one of the configuration file
+    #[arg(long, value_name = "FILE")]
+    pub tokens_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigFile,
 }
 
 /// `loopgate user`.

@@ -8,6 +8,7 @@ mod args;
 pub mod banner;
 mod ca;
 mod check;
+mod explain;
 mod expose;
 mod manual;
 pub mod output;
@@ -15,6 +16,7 @@ pub mod password;
 pub mod qr;
 mod serve;
 pub mod table;
+mod token;
 mod user;
 
 use args::{Cli, Command};
@@ -71,6 +73,8 @@ pub fn main() -> ExitCode {
         Command::Expose { target, options } => expose::expose(&output, &target, &options),
         Command::Serve { file } => serve::serve(&output, &file),
         Command::Check { file, json } => check::check(&output, &file, json),
+        Command::Explain(ask) => explain::explain(&output, &ask),
+        Command::Token { act } => token::token(&output, act),
         Command::User { act } => user::user(&output, act),
         Command::HashPassword => user::hash_password(&output),
         Command::Ca { act } => ca::ca(&output, act),

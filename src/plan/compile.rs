@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use rustls::ClientConfig;
 
-use super::{Limits, Plan, Route, listener, people};
+use super::{Limits, Plan, Route, explain, listener, people};
 use crate::access::{self, Rule, Site};
 use crate::auth::cookie::CookieName;
 use crate::auth::users::Users;
@@ -182,6 +182,13 @@ pub fn compile(
         drain: config.server.drain,
         log: log(&config.log, base),
     };
+    explain::run(&plan, config, &mut problems);
+    if problems
+        .iter()
+        .any(|p| p.severity == crate::config::Severity::Error)
+    {
+        return Err(problems);
+    }
     Ok((plan, problems))
 }
 

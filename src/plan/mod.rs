@@ -17,11 +17,13 @@ use crate::tls::ServerTls;
 use crate::upstream::Upstream;
 
 mod compile;
+mod explain;
 mod listener;
 mod live;
 mod people;
 
 pub use compile::{Kept, compile};
+pub use explain::{Explained, Question, Step, explain};
 pub use live::Live;
 
 /// The whole validated configuration.

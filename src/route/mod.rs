@@ -59,6 +59,11 @@ impl Own {
 }
 
 impl Table {
+    /// Whether the address is one of this machine's.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.own.addresses.contains(&address)
+    }
+
     /// Whether some route could answer to the host; the question that TLS asks for a name.
     pub fn knows(&self, host: &Host<'_>, local: IpAddr) -> bool {
         let named = match host {

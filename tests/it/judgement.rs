@@ -313,12 +313,7 @@ async fn nothing_of_the_upstream_is_seen_without_the_password() {
     let gate = Gate::open(&route("app.lan", "/", &upstream, "\"users\""));
     let wrong = basic("alice", "close sesame");
     for method in ["GET", "POST", "HEAD", "OPTIONS", "TRACE", "PUT", "BREW"] {
-        for path in [
-            "/",
-            "/favicon.ico",
-            "/.well-known/x",
-            "/?token=1",
-        ] {
+        for path in ["/", "/favicon.ico", "/.well-known/x", "/?token=1"] {
             let (mut one, mut two) = (gate.h1().await, gate.h2().await);
             for line in ["", &format!("Authorization: {wrong}\r\n")] {
                 let answer = one
