@@ -1,8 +1,11 @@
 //! Everything that a user can see, over real sockets: the whole program in process, one file a subject.
 
-#[path = "../support/mod.rs"]
-#![allow(clippy::type_complexity, reason = "a table of cases is read row by row")]
+#![allow(
+    clippy::type_complexity,
+    reason = "a table of cases is read row by row"
+)]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 mod judgement;
