@@ -297,13 +297,21 @@ async fn relay(
             limits.answer
         };
         visit.status.set(head.status);
-        visit.begun.set(true);
         relay_body(visit, up, head.body, body == Body::Chunked, out, wait).await?;
         return Ok(Ended::Whole {
             keep: head.keep,
             sent: sent.get(),
         });
     }
+}
+
+/// An answer that broke off. While none of it is out it can still be refused; a connection that ends without a byte would
+/// look idle to the client, which may then send its request again.
+fn torn(visit: &Visit<'_>) -> Stop {
+    if visit.begun.get() {
+        return Stop::Cut;
+    }
+    broken("the answer broke off").into()
 }
 
 /// Passes the answer's body on; `out` holds the head, which goes out with the first of it.
@@ -319,7 +327,7 @@ async fn relay_body(
     let client = visit.client;
     let mut reader = Reader::new(body);
     loop {
-        let piece = match reader.at_hand(up).map_err(|_| Stop::Cut)? {
+        let piece = match reader.at_hand(up).map_err(|_| torn(visit))? {
             Some(piece) => piece,
             None => next(visit, &mut reader, up, out, wait).await?,
         };
@@ -329,13 +337,16 @@ async fn relay_body(
                 pass(up, client, n, chunked, out, idle)
                     .await
                     .map_err(|_| Stop::Cut)?;
+                if out.is_empty() {
+                    visit.begun.set(true);
+                }
                 reader.took(up, n);
                 if reader.is_done() && !chunked {
                     break;
                 }
             }
             Piece::End(n) => {
-                let map = trailers_of(up, n).map_err(|_| Stop::Cut)?;
+                let map = trailers_of(up, n).map_err(|_| torn(visit))?;
                 if chunked {
                     out.extend_from_slice(b"0\r\n");
                     write_trailers(&map, out);
@@ -344,6 +355,7 @@ async fn relay_body(
             }
         }
     }
+    visit.begun.set(true);
     client.write(out, idle).await.map_err(|_| Stop::Cut)
 }
 
@@ -359,8 +371,9 @@ async fn next(
         let ready =
             std::future::poll_fn(|cx| std::task::Poll::Ready(reader.poll(up, cx, wait))).await;
         if let std::task::Poll::Ready(piece) = ready {
-            return piece.map_err(|_| Stop::Cut);
+            return piece.map_err(|_| torn(visit));
         }
+        visit.begun.set(true);
         visit
             .client
             .write(out, visit.plan.limits.body_idle)
