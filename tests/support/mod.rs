@@ -12,6 +12,7 @@ pub mod table;
 pub mod upstream;
 
 use std::future::Future;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 pub use client::Client;
@@ -39,6 +40,28 @@ pub async fn until(what: &str, mut fact: impl FnMut() -> bool) {
         }
     })
     .await;
+}
+
+/// Tells another thread that something may happen, or has happened. Every `set` lets one `wait` pass.
+#[derive(Clone, Default)]
+pub struct Signal(Arc<(Mutex<usize>, Condvar)>);
+
+impl Signal {
+    pub fn set(&self) {
+        *self.0.0.lock().expect("not poisoned") += 1;
+        self.0.1.notify_all();
+    }
+
+    pub fn wait(&self) {
+        let lock = self.0.0.lock().expect("not poisoned");
+        let (mut lock, waited) = self
+            .0
+            .1
+            .wait_timeout_while(lock, DEADLINE, |n| *n == 0)
+            .expect("not poisoned");
+        assert!(!waited.timed_out(), "nobody gave the signal");
+        *lock -= 1;
+    }
 }
 
 /// `Basic` credentials.
