@@ -30,13 +30,10 @@ impl Source {
     ) -> Result<(Plan, Report), Report> {
         match self {
             Self::File(path) => {
+                // The paths in it are resolved already.
                 let loaded = config::load(path, std::env::vars())?;
-                let base = path
-                    .parent()
-                    .filter(|p| !p.as_os_str().is_empty())
-                    .unwrap_or(Path::new("."));
                 report(
-                    compile(&loaded.raw, base, machine, kept, before, None),
+                    compile(&loaded.raw, Path::new(""), machine, kept, before, None),
                     loaded.origins,
                 )
             }

@@ -114,8 +114,7 @@ fn users_file(output: &Output, file: &UsersFile) -> Result<PathBuf, Failure> {
     })?;
     let loaded =
         config::load(&config, std::env::vars()).map_err(|report| wrong(output, &report))?;
-    let base = config.parent().unwrap_or(std::path::Path::new("."));
-    let named = loaded.raw.auth.users_file.map(|path| base.join(path));
+    let named = loaded.raw.auth.users_file;
     named.ok_or_else(|| {
         Failure::new(
             Code::Config,

@@ -38,7 +38,8 @@ pub(super) fn spawn_pump(
                 // Wakes whoever waits for an answer: there will be none.
                 let _ = wire.shutdown(idle).await;
             }
-            Err(None) => {}
+            // The upstream takes no more; its answer may still come.
+            Err(None) => wire.read_by(idle),
         }
     });
     Pump {

@@ -169,7 +169,7 @@ fn token(
 }
 
 /// Name and password. Where nobody is asked for, the credential may be the application's own: it is ours only when it is
-/// right, and then it is taken out all the same.
+/// remembered as right, and then it is taken out all the same.
 async fn password(
     worker: &Worker,
     conn: &Conn,
@@ -178,42 +178,22 @@ async fn password(
     basic: &Basic,
     needed: bool,
 ) -> Result<Identity, Refusal> {
-    let cached =
-        worker
-            .shared
-            .verifier
-            .cached(&plan.users, basic.user(), basic.password(), Instant::now());
-    if cached.is_none() {
-        if !needed && plan.users.find(basic.user()).is_none() {
-            return Ok(Identity::default());
-        }
-        match Box::pin(verify(
-            worker,
-            conn,
-            plan,
-            basic.user(),
-            basic.password_owned(),
-            "basic",
-        ))
-        .await
-        {
-            Ok(()) => {}
-            Err(refusal) if needed => return Err(refusal),
-            // Locked out or busy: whether it is ours cannot be told, so it does not pass on.
-            Err(refusal) => {
-                return Ok(Identity {
-                    spent: refusal.reason != Reason::CredentialsWrong,
-                    ..Identity::default()
-                });
-            }
-        }
-    }
-    let Some(user) = plan.users.find(basic.user()).filter(|_| needed) else {
+    let ours = by_heart(worker, conn, plan, basic.user(), basic.password())?;
+    if !needed {
+        // Nobody is asked for, so nobody is guessed at: what is not remembered is the application's own.
         return Ok(Identity {
-            spent: true,
+            spent: ours,
             ..Identity::default()
         });
-    };
+    }
+    if !ours {
+        let password = basic.password_owned();
+        Box::pin(verify(worker, conn, plan, basic.user(), password, "basic")).await?;
+    }
+    let user = plan
+        .users
+        .find(basic.user())
+        .ok_or(Refusal::from(Reason::CredentialsWrong))?;
     // Browsers that send no Basic credentials with a WebSocket send the cookie; other clients have no use for one.
     let browser = intake.is_navigation() || intake.facts.fetch_mode == Some(b"navigate");
     let set_cookie = (browser && !conn.tls.is_empty()).then(|| {
@@ -230,6 +210,36 @@ async fn password(
         set_cookie,
         basis,
     })
+}
+
+/// Whether the password is remembered. It counts only where a guess would be listened to: otherwise a client that is locked
+/// out could go on guessing at a password that another one has just used.
+pub fn by_heart(
+    worker: &Worker,
+    conn: &Conn,
+    plan: &Plan,
+    user: &str,
+    password: &[u8],
+) -> Result<bool, Refusal> {
+    let now = Instant::now();
+    let shared = &worker.shared;
+    if shared
+        .verifier
+        .cached(&plan.users, user, password, now)
+        .is_none()
+    {
+        return Ok(false);
+    }
+    if shared
+        .lockout
+        .listens(ClientNet::of(conn.client), user, now)
+    {
+        return Ok(true);
+    }
+    Err(Refusal::new(
+        Reason::LockedOut,
+        "too many failed logins from this network or for this user",
+    ))
 }
 
 /// Verifies a password that is not remembered, as a guess that counts from its first moment.

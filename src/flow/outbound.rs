@@ -1,6 +1,7 @@
 //! The request as the upstream sees it, written anew: nothing of the client's framing, no claim that only a proxy may make,
 //! and no credential that was ours.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::intake::{Intake, Line};
@@ -87,11 +88,14 @@ impl Outbound<'_> {
         let has_named = named
             .clone()
             .any(|v| tokens(v).any(|t| !is_plain_option(t)));
-        for line in lines {
+        for line in lines.clone() {
             if has_named && named.clone().any(|v| names(v, line.name)) && is_nameable(line.known) {
                 continue;
             }
             self.field(line, &mut put);
+        }
+        if self.intake.facts.has_cookie {
+            self.cookies(lines.clone(), &mut put);
         }
         self.ours(&mut put);
     }
@@ -111,11 +115,7 @@ impl Outbound<'_> {
             | Name::XRequestId => {}
             Name::MethodOverride if self.route.by_method => {}
             Name::Authorization if self.spent => {}
-            Name::Cookie => match self.cookie.strip(line.value) {
-                Stripped::Untouched => put(line.name, line.value),
-                Stripped::Gone => {}
-                Stripped::Rest(rest) => put(line.name, &rest),
-            },
+            Name::Cookie => {}
             Name::Origin | Name::Referer if self.route.local_mode => {
                 match self.mapped(line.value) {
                     Some(value) => put(line.name, value.as_bytes()),
@@ -129,6 +129,32 @@ impl Outbound<'_> {
             // A spelling that some servers take for the other one does not pass beside it.
             _ if line.underscore && line.known != Name::Other => {}
             _ => put(line.name, line.value),
+        }
+    }
+
+    /// The cookies in one field, as HTTP/1.1 has them (RFC 9113, 8.2.3), without ours.
+    fn cookies<'a>(
+        &self,
+        lines: impl Iterator<Item = Line<'a>>,
+        put: &mut impl FnMut(&[u8], &[u8]),
+    ) {
+        let mut joined: Cow<'a, [u8]> = Cow::Borrowed(&[]);
+        for line in lines.filter(|line| line.known == Name::Cookie) {
+            let rest = match self.cookie.strip(line.value) {
+                Stripped::Untouched => Cow::Borrowed(line.value),
+                Stripped::Gone => continue,
+                Stripped::Rest(rest) => Cow::Owned(rest),
+            };
+            if joined.is_empty() {
+                joined = rest;
+            } else {
+                let all = joined.to_mut();
+                all.extend_from_slice(b"; ");
+                all.extend_from_slice(&rest);
+            }
+        }
+        if !joined.is_empty() {
+            put(b"Cookie", &joined);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::identify::verify;
+use super::identify::{by_heart, verify};
 use super::intake::{Intake, Line};
 use super::judge::{asked, same_origin};
 use super::refuse::{Reply, reply};
@@ -182,20 +182,30 @@ impl Visit<'_> {
                 403,
             ));
         }
-        let (users, verifier) = (&self.plan.users, &self.worker.shared.verifier);
-        if verifier
-            .cached(users, &form.user, form.password.expose(), now)
-            .is_none()
-            && let Err(refusal) = verify(
-                self.worker,
-                self.conn,
-                self.plan,
-                &form.user,
-                form.password.clone(),
-                "login",
-            )
-            .await
-        {
+        let users = &self.plan.users;
+        let known = by_heart(
+            self.worker,
+            self.conn,
+            self.plan,
+            &form.user,
+            form.password.expose(),
+        );
+        let right = match known {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                verify(
+                    self.worker,
+                    self.conn,
+                    self.plan,
+                    &form.user,
+                    form.password.clone(),
+                    "login",
+                )
+                .await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = right {
             return Ok(self.login_refused(&form, refusal, record));
         }
         let Some(user) = users.find(&form.user) else {

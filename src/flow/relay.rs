@@ -57,7 +57,11 @@ pub(super) async fn attempt(
             }
             Err(Some(stop)) => stop,
             // The upstream takes no more; its answer may still come.
-            Err(None) => std::future::pending().await,
+            Err(None) => {
+                up.read_by(limits.body_idle);
+                visit.client.gone(AHEAD).await;
+                Stop::Cut
+            }
         }
     };
     let wait = if visit.body.is_empty() {

@@ -57,7 +57,7 @@ impl Inbound<'_> {
                 | Name::Te
                 | Name::Hop => {}
                 Name::Location | Name::ContentLocation | Name::Refresh if self.route.local_mode => {
-                    match self.mapped(line.value) {
+                    match self.mapped(line.value, line.known == Name::Refresh) {
                         Some(value) => put(line.name, value.as_bytes()),
                         None => put(line.name, line.value),
                     }
@@ -78,9 +78,13 @@ impl Inbound<'_> {
     }
 
     /// A URL on the upstream's own host becomes one on ours. `Refresh` has it behind `url=`.
-    fn mapped(&self, value: &[u8]) -> Option<String> {
+    fn mapped(&self, value: &[u8], is_refresh: bool) -> Option<String> {
         let text = std::str::from_utf8(value).ok()?;
-        let at = text.to_ascii_lowercase().find("url=").map_or(0, |i| i + 4);
+        let at = if is_refresh {
+            text.to_ascii_lowercase().find("url=")? + 4
+        } else {
+            0
+        };
         let (before, url) = text.split_at(at);
         let upstream = &self.route.upstream;
         let port = upstream

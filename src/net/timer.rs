@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub struct Timer {
     due: Cell<Option<Instant>>,
     sleep: RefCell<Option<Pin<Box<Sleep>>>>,
+    waiting: RefCell<Option<Waker>>,
 }
 
 impl Timer {
@@ -20,6 +21,14 @@ impl Timer {
     pub fn arm(&self, after: Duration) {
         if self.due.get().is_none() {
             self.due.set(Some(Instant::now() + after));
+        }
+    }
+
+    /// Sets another deadline, also from another task than the one that waits: that one is woken to see it.
+    pub fn rearm(&self, after: Duration) {
+        self.due.set(Some(Instant::now() + after));
+        if let Some(waker) = self.waiting.borrow_mut().take() {
+            waker.wake();
         }
     }
 
@@ -43,6 +52,13 @@ impl Timer {
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(due);
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting
+            .as_ref()
+            .is_none_or(|waker| !waker.will_wake(cx.waker()))
+        {
+            *waiting = Some(cx.waker().clone());
         }
         Poll::Pending
     }

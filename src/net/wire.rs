@@ -64,8 +64,7 @@ impl Wire {
 
     /// Starts the clock of the next reads anew at `wait`; they share one deadline until [`Wire::read_done`].
     pub fn read_by(&self, wait: Duration) {
-        self.reading.disarm();
-        self.reading.arm(wait);
+        self.reading.rearm(wait);
     }
 
     /// As [`Wire::fill`], but bytes that arrive do not move the deadline of [`Wire::read_by`].

@@ -141,6 +141,13 @@ impl Lockout {
             .find_map(|(scope, table, key)| Some(locked(scope, table.with(key, banned)??)))
     }
 
+    /// Whether a right password of this user would be listened to from this client: nothing is banned, or the user has logged in
+    /// from there before (such a user is never locked out by what others do).
+    pub fn listens(&self, client: ClientNet, user: &str, now: Instant) -> bool {
+        let tag = self.tag(&[user.as_bytes()]);
+        self.is_trusted(client.bits(), tag, now) || self.look(client, user, now).is_none()
+    }
+
     /// How many client networks are banned now. Walks the whole table: for a scrape, not for a request.
     pub fn banned_clients(&self, now: Instant) -> usize {
         let (now, mut count) = (self.seconds(now), 0);

@@ -1,0 +1,375 @@
+//! Every listening socket of this machine by exposure, with its process, what guards it, and one line of advice; pure.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::advice::advice;
+use super::expected::expected;
+use super::forward::{Forward, Way, recognise};
+use super::judge::Snapshot;
+use super::owner::Process;
+use super::reach::{Openness, reach};
+use super::socket_table::{Protocol, Socket};
+use super::words::plain;
+use crate::net::interfaces::Interfaces;
+
+/// A listener of the gate, with what its plan lets in, as `192.168.1.0/24, with a password`.
+#[derive(Clone, Debug)]
+pub struct GateListener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Who is let in, in words.
+    pub lets_in: String,
+}
+
+/// Whether somebody should act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Open to others with nothing known to guard it.
+    Unguarded,
+    /// A listener of loopgate.
+    Gate,
+    /// Open to others, as a part of the system that is meant to be or that has its own guard.
+    Expected,
+    /// On loopback.
+    Local,
+}
+
+/// One line of the audit: a socket, or several of one process at one address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// `this-machine`, `networks` or `everyone`.
+    pub exposure: &'static str,
+    /// Who can reach it now, in words.
+    pub reachable_by: String,
+    /// The interfaces on which it can be reached.
+    pub interfaces: Vec<String>,
+    /// Who opened it.
+    pub uid: u32,
+    /// The process, where it can be seen.
+    pub pid: Option<u32>,
+    /// Its name.
+    pub process: Option<String>,
+    /// What it is, where it is known.
+    pub what: Option<String>,
+    /// The container it is in.
+    pub container: Option<String>,
+    /// The forwarder it belongs to.
+    pub forwarder: Option<&'static str>,
+    /// How many sockets share this line.
+    pub sockets: usize,
+    /// Whether somebody should act.
+    pub standing: Standing,
+    /// What to do, or why nothing.
+    pub advice: String,
+    #[serde(skip)]
+    openness: Openness,
+}
+
+/// A program that carries ports out of this machine without a listening socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tunnel {
+    /// What it is.
+    pub what: &'static str,
+    /// The process.
+    pub pid: u32,
+    /// The ports that its arguments name; empty where they do not.
+    pub ports: Vec<u16>,
+    /// Whether all it names are ports of the gate.
+    pub leads_to_gate: bool,
+}
+
+/// The audit of a machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct Audit {
+    /// The widest open first.
+    pub sockets: Vec<Row>,
+    /// Programs that carry ports outside.
+    pub tunnels: Vec<Tunnel>,
+    /// What could not be seen, one sentence each.
+    pub unseen: Vec<String>,
+}
+
+impl Audit {
+    /// Whether something is open that nothing guards: the exit code is 4 then.
+    pub fn has_unguarded(&self) -> bool {
+        self.sockets
+            .iter()
+            .any(|row| row.standing == Standing::Unguarded)
+            || self
+                .tunnels
+                .iter()
+                .any(|t| !t.ports.is_empty() && !t.leads_to_gate)
+    }
+}
+
+/// Sorts all sockets by exposure. `gate` are the listeners of the plan that this machine's loopgate runs.
+pub fn audit(snapshot: &Snapshot, interfaces: &Interfaces, gate: &[GateListener]) -> Audit {
+    let mut rows: Vec<Row> = Vec::new();
+    // Workers of one service share an address.
+    let mut twins: HashMap<(Protocol, SocketAddr, u32, u32, Option<&str>), usize> = HashMap::new();
+    for socket in &snapshot.sockets {
+        let name = snapshot.owners.get(&socket.inode).map(|p| &*p.name);
+        let key = (
+            socket.protocol,
+            socket.address,
+            socket.device,
+            socket.uid,
+            name,
+        );
+        match twins.get(&key).and_then(|at| rows.get_mut(*at)) {
+            Some(twin) => twin.sockets += 1,
+            None => {
+                twins.insert(key, rows.len());
+                rows.push(row(socket, snapshot, interfaces, gate));
+            }
+        }
+    }
+    let order = |row: &Row| {
+        (
+            std::cmp::Reverse(row.openness),
+            row.standing as u8,
+            row.protocol,
+            row.address.port(),
+            row.address,
+        )
+    };
+    rows.sort_by_key(order);
+    let mut unseen = snapshot.surroundings.unseen();
+    let nameless = rows.iter().filter(|row| row.pid.is_none()).count();
+    if let Some(reason) = &snapshot.unreadable {
+        unseen.push(format!(
+            "The socket table could not be read in whole: {reason}."
+        ));
+    }
+    if nameless > 0 {
+        unseen.push(format!(
+            "Who holds the sockets with `?` ({nameless}) cannot be seen: they belong to another user (ask again as root), to the kernel, \
+             or to another process namespace."
+        ));
+    }
+    Audit {
+        sockets: rows,
+        tunnels: tunnels(&snapshot.forwards, gate),
+        unseen,
+    }
+}
+
+fn tunnels(forwards: &[Forward], gate: &[GateListener]) -> Vec<Tunnel> {
+    forwards
+        .iter()
+        .filter(|forward| forward.way == Way::Tunnel)
+        .map(|forward| Tunnel {
+            what: forward.what,
+            pid: forward.process.pid,
+            ports: forward.ports.clone(),
+            leads_to_gate: !forward.ports.is_empty()
+                && forward
+                    .ports
+                    .iter()
+                    .all(|port| gate.iter().any(|g| g.address.port() == *port)),
+        })
+        .collect()
+}
+
+fn row(
+    socket: &Socket,
+    snapshot: &Snapshot,
+    interfaces: &Interfaces,
+    gate: &[GateListener],
+) -> Row {
+    let process = snapshot.owners.get(&socket.inode);
+    let reach = reach(socket, interfaces);
+    let mut names: Vec<String> = reach
+        .networks
+        .iter()
+        .map(|(_, name)| name.clone())
+        .collect();
+    names.sort();
+    names.dedup();
+    let port = socket.address.port();
+    let what = advice(process, port).what;
+    let (standing, advice) = judge(socket, process, reach.openness, snapshot, gate);
+    Row {
+        protocol: socket.protocol.word(),
+        address: socket.address,
+        exposure: match reach.openness {
+            Openness::ThisMachine => "this-machine",
+            Openness::Networks => "networks",
+            Openness::Everyone => "everyone",
+        },
+        reachable_by: reach.to_string(),
+        interfaces: names,
+        uid: socket.uid,
+        pid: process.map(|p| p.pid),
+        process: process.map(|p| plain(&p.name)),
+        what: what.map(str::to_owned),
+        container: process.and_then(|p| p.container.clone()),
+        forwarder: process.and_then(recognise).map(|f| f.what),
+        sockets: 1,
+        standing,
+        advice,
+        openness: reach.openness,
+    }
+}
+
+fn judge(
+    socket: &Socket,
+    process: Option<&Process>,
+    openness: Openness,
+    snapshot: &Snapshot,
+    gate: &[GateListener],
+) -> (Standing, String) {
+    // A name proves nothing, but whoever can start a program here can also read this table.
+    let is_loopgate =
+        snapshot.own.contains(&socket.inode) || process.is_none_or(|p| p.name == "loopgate");
+    let planned = gate.iter().find(|g| g.address == socket.address);
+    match planned {
+        Some(listener) if is_loopgate => {
+            return (Standing::Gate, format!("lets in {}", listener.lets_in));
+        }
+        Some(_) | None => {}
+    }
+    if openness == Openness::ThisMachine {
+        return (Standing::Local, String::new());
+    }
+    if process.is_some_and(|p| p.name == "loopgate") {
+        return (
+            Standing::Gate,
+            "a loopgate with another plan than this one".to_owned(),
+        );
+    }
+    if let Some(reason) = expected(socket, process, snapshot.surroundings.client_ports) {
+        return (Standing::Expected, reason.to_owned());
+    }
+    (
+        Standing::Unguarded,
+        advice(process, socket.address.port()).repair,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reach::tests::machine;
+    use super::super::socket_table::tests::socket;
+    use super::super::table;
+    use super::*;
+
+    fn process(pid: u32, line: &str) -> Process {
+        let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let name = arguments[0].rsplit('/').next().unwrap();
+        Process {
+            pid,
+            name: name.trim_end_matches(':').to_owned(),
+            arguments,
+            container: None,
+        }
+    }
+
+    fn sample() -> Audit {
+        let lines = [
+            ("0.0.0.0:22", "sshd"),
+            ("[::]:22 v6only", "sshd"),
+            ("0.0.0.0:8000", "python3 -m http.server 8000"),
+            ("127.0.0.1:5432", "postgres"),
+            ("192.168.1.5:6379", "redis-server *:6379"),
+            ("0.0.0.0:8443", "loopgate serve"),
+            ("0.0.0.0:8443", "loopgate serve"),
+            ("0.0.0.0:8444", "loopgate serve"),
+            ("0.0.0.0:5353 udp", "avahi-daemon"),
+            ("0.0.0.0:40000 udp", "firefox"),
+            ("0.0.0.0:53 udp", "dnsmasq"),
+            ("0.0.0.0:2222", "sshd: alice@pts/0"),
+            ("[::]:3000", "node /app/node_modules/.bin/vite --host"),
+        ];
+        let mut snapshot = Snapshot::default();
+        snapshot.surroundings.client_ports = (32768, 60999);
+        for (n, (bound, line)) in (1_u32..).zip(lines) {
+            let mut socket = socket(bound);
+            socket.inode = u64::from(n);
+            snapshot.owners.insert(socket.inode, process(100 + n, line));
+            snapshot.sockets.push(socket);
+        }
+        snapshot
+            .forwards
+            .extend(recognise(&process(900, "ngrok http 8000")));
+        let home = machine(&["lo 127.0.0.1/8 ::1/128", "eth0 192.168.1.5/24 fe80::5/64"]);
+        let gate = GateListener {
+            address: "0.0.0.0:8443".parse().unwrap(),
+            lets_in: "192.168.1.0/24, with a password".to_owned(),
+        };
+        audit(&snapshot, &home, &[gate])
+    }
+
+    #[test]
+    fn each_socket_has_its_standing() {
+        let audit = sample();
+        for (port, want) in [
+            (22, Standing::Expected),
+            (8000, Standing::Unguarded),
+            (5432, Standing::Local),
+            (6379, Standing::Unguarded),
+            (8443, Standing::Gate),
+            (8444, Standing::Gate),
+            (5353, Standing::Expected),
+            (40000, Standing::Expected),
+            (53, Standing::Unguarded),
+            (2222, Standing::Unguarded),
+            (3000, Standing::Unguarded),
+        ] {
+            let row = audit
+                .sockets
+                .iter()
+                .find(|row| row.address.port() == port)
+                .unwrap();
+            assert_eq!(row.standing, want, "{port}");
+        }
+        assert!(audit.has_unguarded());
+        let ours = audit
+            .sockets
+            .iter()
+            .find(|row| row.address.port() == 8443)
+            .unwrap();
+        assert_eq!(
+            (ours.sockets, &*ours.advice),
+            (2, "lets in 192.168.1.0/24, with a password")
+        );
+        assert!(!audit.tunnels[0].leads_to_gate);
+    }
+
+    #[test]
+    fn a_machine_with_only_guarded_sockets_passes() {
+        let mut audit = sample();
+        audit
+            .sockets
+            .retain(|row| row.standing != Standing::Unguarded);
+        assert!(audit.has_unguarded(), "the tunnel is still there");
+        audit.tunnels.clear();
+        assert!(!audit.has_unguarded());
+    }
+
+    #[test]
+    fn the_table_fits_its_width_and_names_what_is_open() {
+        let audit = sample();
+        let text = table::render(&audit, 80);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        for part in [
+            "python3 -m http.server 8000 --bind 127.0.0.1",
+            "0.0.0.0:8000",
+            "ngrok",
+            "vite --host 127.0.0.1",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+}

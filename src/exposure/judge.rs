@@ -1,0 +1,223 @@
+//! Whether an upstream can be reached around the gate: a pure function of the socket table, the interfaces and what a dial found.
+//! In doubt a socket is open. What cannot be known is `CannotTell`, never `Loopback`.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use super::forward::{Forward, Way};
+use super::owner::Process;
+use super::reach::{Reach, reach};
+use super::socket_table::{LO, Protocol, Socket};
+use super::surroundings::Surroundings;
+use crate::base::loopback::LoopbackAddr;
+use crate::net::interfaces::Interfaces;
+
+/// All that a judgement is made of, taken at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Listening sockets.
+    pub sockets: Vec<Socket>,
+    /// Why the table could not be read; then there are no sockets in it and nothing can be told.
+    pub unreadable: Option<String>,
+    /// Processes by socket inode, of those that were asked for and can be seen.
+    pub owners: HashMap<u64, Process>,
+    /// Inodes of this process's own sockets.
+    pub own: HashSet<u64>,
+    /// Forwarders that run here.
+    pub forwards: Vec<Forward>,
+    /// What hides sockets here.
+    pub surroundings: Surroundings,
+}
+
+/// Whether an upstream can be reached around the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// On loopback alone.
+    Loopback,
+    /// Open to others.
+    Exposed(Exposure),
+    /// Nothing listens there now; who will, is judged then.
+    NotListening,
+    /// Nothing was found open, but something hides what would be.
+    CannotTell(Doubt),
+}
+
+/// How an upstream is open to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// The upstream as it is written.
+    pub upstream: String,
+    /// Its port.
+    pub port: u16,
+    /// Each way in.
+    pub openings: Vec<Opening>,
+}
+
+/// One way around the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// A socket on the upstream's port that is bound to more than loopback.
+    Socket {
+        /// The socket.
+        socket: Socket,
+        /// Whose it is, if that can be seen.
+        process: Option<Process>,
+        /// Who can reach it.
+        reach: Reach,
+        /// It is not the one that requests from the gate arrive at: a more specific socket holds loopback.
+        is_beside: bool,
+    },
+    /// A program that carries the upstream's port to the outside.
+    Forwarder {
+        /// The program.
+        forward: Forward,
+    },
+    /// The port answers on an address of this machine although no socket is bound there: the kernel redirects it.
+    Redirect {
+        /// The address that answered.
+        address: SocketAddr,
+    },
+}
+
+/// Why it cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// The socket table cannot be read.
+    NoTable(String),
+    /// `route_localnet` is set on these interfaces, so that 127.0.0.1 may be reached from outside.
+    RoutedLoopback(Vec<String>),
+    /// Something answers although no socket listens: the kernel redirects to another namespace.
+    AnswersFromElsewhere,
+}
+
+impl Verdict {
+    /// Whether the policy must act. Doubt alone is said, not acted upon.
+    pub fn is_exposed(&self) -> bool {
+        matches!(self, Self::Exposed(_))
+    }
+
+    /// The word for logs and metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Exposed(_) => "exposed",
+            Self::NotListening => "not-listening",
+            Self::CannotTell(_) => "cannot-tell",
+        }
+    }
+
+    /// The verdict together with what dialling found: addresses of this machine other than loopback that answered on the port, and
+    /// whether the upstream itself answered.
+    #[must_use]
+    pub fn with_dialled(
+        self,
+        upstream: &LoopbackAddr,
+        others: &[SocketAddr],
+        itself: bool,
+    ) -> Self {
+        let openings = || {
+            others
+                .iter()
+                .map(|address| Opening::Redirect { address: *address })
+        };
+        match self {
+            Self::Exposed(exposure) => Self::Exposed(exposure),
+            _ if !others.is_empty() => Self::Exposed(Exposure {
+                upstream: upstream.to_string(),
+                port: upstream.port().unwrap_or(0),
+                openings: openings().collect(),
+            }),
+            Self::NotListening if itself => Self::CannotTell(Doubt::AnswersFromElsewhere),
+            Self::Loopback | Self::NotListening | Self::CannotTell(_) => self,
+        }
+    }
+}
+
+/// Judges one upstream. `ours` are the addresses that the gate itself listens on: its own sockets there are no way around it.
+/// A Unix socket has no place in the table; it is judged by [`super::unix`].
+pub fn judge(
+    snapshot: &Snapshot,
+    interfaces: &Interfaces,
+    upstream: &LoopbackAddr,
+    ours: &[SocketAddr],
+) -> Verdict {
+    let Some(port) = upstream.port() else {
+        return Verdict::Loopback;
+    };
+    if let Some(reason) = &snapshot.unreadable {
+        return Verdict::CannotTell(Doubt::NoTable(reason.clone()));
+    }
+    let on_port: Vec<&Socket> = snapshot
+        .sockets
+        .iter()
+        .filter(|s| s.protocol == Protocol::Tcp && s.address.port() == port)
+        .filter(|s| !is_ours(s, snapshot, ours))
+        .collect();
+    let mut openings: Vec<Opening> = on_port
+        .iter()
+        .filter(|s| !s.is_loopback())
+        .map(|s| Opening::Socket {
+            socket: (*s).clone(),
+            process: snapshot.owners.get(&s.inode).cloned(),
+            reach: reach(s, interfaces),
+            is_beside: is_beside(s, &on_port, upstream),
+        })
+        .collect();
+    openings.extend(
+        snapshot
+            .forwards
+            .iter()
+            .filter(|f| f.ports.contains(&port) && carries(f, snapshot))
+            .map(|forward| Opening::Forwarder {
+                forward: forward.clone(),
+            }),
+    );
+    if !openings.is_empty() {
+        return Verdict::Exposed(Exposure {
+            upstream: upstream.to_string(),
+            port,
+            openings,
+        });
+    }
+    let serves = |to: SocketAddr| on_port.iter().any(|s| s.accepts(to.ip(), LO));
+    if !upstream.sockets().any(serves) {
+        return Verdict::NotListening;
+    }
+    // The kernel drops packets from outside to ::1 whatever is configured, and to 127.0.0.0/8 unless it is told otherwise.
+    let routed = &snapshot.surroundings.routed_loopback;
+    if !routed.is_empty() && upstream.sockets().any(|to| to.is_ipv4() && serves(to)) {
+        return Verdict::CannotTell(Doubt::RoutedLoopback(routed.clone()));
+    }
+    Verdict::Loopback
+}
+
+/// A socket is ours when we hold it and asked for it. Another process may share the address by `SO_REUSEPORT`; that one is not.
+fn is_ours(socket: &Socket, snapshot: &Snapshot, ours: &[SocketAddr]) -> bool {
+    ours.contains(&socket.address) && snapshot.own.contains(&socket.inode)
+}
+
+/// Whether requests from the gate go to another socket: Linux prefers the one with the more specific address.
+fn is_beside(open: &Socket, on_port: &[&Socket], upstream: &LoopbackAddr) -> bool {
+    let has_own = |to: SocketAddr| {
+        let mut holders = on_port.iter().filter(|s| s.is_loopback());
+        holders.any(|s| s.accepts(to.ip(), LO))
+    };
+    upstream.sockets().any(has_own)
+        && upstream
+            .sockets()
+            .all(|to| has_own(to) || !open.accepts(to.ip(), LO))
+}
+
+/// A tunnel carries by being there; a local forwarder only if it listens on more than loopback.
+fn carries(forward: &Forward, snapshot: &Snapshot) -> bool {
+    match forward.way {
+        Way::Tunnel => true,
+        Way::Listener => snapshot.sockets.iter().any(|s| {
+            let holder = snapshot.owners.get(&s.inode);
+            !s.is_loopback() && holder.is_some_and(|p| p.pid == forward.process.pid)
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! The table of the issue: bind address × family × forward × firewall, and what must be said in each cell.
+
+use super::super::reach::tests::machine;
+use super::super::socket_table::tests::socket;
+use super::super::{Surroundings, forward};
+use super::*;
+use crate::base::loopback::Target;
+
+fn upstream(text: &str) -> LoopbackAddr {
+    text.parse::<Target>().unwrap().address
+}
+
+fn process(pid: u32, line: &str) -> Process {
+    let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    let name = arguments[0].rsplit('/').next().unwrap().to_owned();
+    Process {
+        pid,
+        name,
+        arguments,
+        container: None,
+    }
+}
+
+fn home() -> Interfaces {
+    machine(&[
+        "lo 127.0.0.1/8 ::1/128",
+        "eth0 192.168.1.5/24 fe80::5/64 2001:db8::5/64",
+        "docker0 172.17.0.1/16",
+    ])
+}
+
+const GATE: &str = "0.0.0.0:8443";
+
+/// Judges sockets written as in `socket`; `ours` are those that this process holds.
+fn word(sockets: &[&str], upstream_text: &str, ours: &[&str], routed: bool) -> Verdict {
+    let mut snapshot = Snapshot {
+        sockets: sockets.iter().map(|text| socket(text)).collect(),
+        surroundings: Surroundings {
+            routed_loopback: if routed {
+                vec!["eth0".to_owned()]
+            } else {
+                Vec::new()
+            },
+            ..Surroundings::default()
+        },
+        ..Snapshot::default()
+    };
+    let ours: Vec<SocketAddr> = ours.iter().map(|text| text.parse().unwrap()).collect();
+    snapshot.own.insert(4242);
+    judge(&snapshot, &home(), &upstream(upstream_text), &ours)
+}
+
+#[test]
+fn bind_address_by_family() {
+    const A: &str = "127.0.0.1:3000";
+    const SIX: &str = "[::1]:3000";
+    const BOTH: &str = "localhost:3000";
+    for (sockets, to, want) in [
+        // Loopback, each way it can be written.
+        (&["127.0.0.1:3000"][..], A, "loopback"),
+        (&["127.0.0.1:3000"], BOTH, "loopback"),
+        (&["[::1]:3000"], BOTH, "loopback"),
+        (&["[::1]:3000"], SIX, "loopback"),
+        (&["127.0.0.1:3000", "[::1]:3000"], BOTH, "loopback"),
+        (&["[::ffff:127.0.0.1]:3000"], A, "loopback"),
+        (&["127.0.0.1:3000", "127.0.0.2:3000"], A, "loopback"),
+        (&["127.9.9.9:3000"], "127.9.9.9:3000", "loopback"),
+        (&["0.0.0.0:3000 dev 1"], A, "loopback"),
+        (&["[::]:3000 dev 1"], A, "loopback"),
+        // Nothing that would answer.
+        (&[], A, "not-listening"),
+        (&["127.0.0.2:3000"], A, "not-listening"),
+        (&["[::1]:3000"], A, "not-listening"),
+        (&["127.0.0.1:3000"], SIX, "not-listening"),
+        (&["127.0.0.1:3001"], A, "not-listening"),
+        (&["0.0.0.0:3001"], A, "not-listening"),
+        (&["127.0.0.1:3000 udp"], A, "not-listening"),
+        (&["0.0.0.0:3000 udp", "127.0.0.1:3000"], A, "loopback"),
+        // Wildcards.
+        (&["0.0.0.0:3000"], A, "exposed"),
+        (&["0.0.0.0:3000"], BOTH, "exposed"),
+        (&["[::]:3000"], A, "exposed"),
+        (&["[::]:3000"], SIX, "exposed"),
+        (&["[::]:3000 v6only"], SIX, "exposed"),
+        (&["[::]:3000 v6?"], A, "exposed"),
+        (&["[::ffff:0.0.0.0]:3000"], A, "exposed"),
+        // A wildcard of the other family is still a way to the same port.
+        (&["127.0.0.1:3000", "[::]:3000 v6only"], A, "exposed"),
+        (&["[::1]:3000", "0.0.0.0:3000"], SIX, "exposed"),
+        // A wildcard beside the right one (SO_REUSEPORT).
+        (&["127.0.0.1:3000", "0.0.0.0:3000"], A, "exposed"),
+        (&["127.0.0.1:3000", "[::]:3000"], A, "exposed"),
+        // Single addresses.
+        (&["192.168.1.5:3000"], A, "exposed"),
+        (&["127.0.0.1:3000", "192.168.1.5:3000"], A, "exposed"),
+        (&["127.0.0.1:3000", "172.17.0.1:3000"], A, "exposed"),
+        (&["[fe80::5]:3000"], BOTH, "exposed"),
+        (&["[2001:db8::5]:3000", "127.0.0.1:3000"], A, "exposed"),
+        (&["10.99.99.99:3000", "127.0.0.1:3000"], A, "exposed"),
+        (&["0.0.0.0:3000 dev 3"], A, "exposed"),
+        // An address that merely looks like loopback.
+        (&["[::127.0.0.1]:3000"], A, "exposed"),
+        (&["128.0.0.1:3000"], A, "exposed"),
+    ] {
+        assert_eq!(
+            word(sockets, to, &[], false).word(),
+            want,
+            "{sockets:?} {to}"
+        );
+        // Where loopback is routed, what was fine over IPv4 cannot be told, and nothing becomes fine.
+        let routed = word(sockets, to, &[], true).word();
+        let serves_four = want == "loopback"
+            && sockets.iter().any(|text| {
+                let s = socket(text);
+                upstream(to)
+                    .sockets()
+                    .any(|t| t.is_ipv4() && s.protocol == Protocol::Tcp && s.accepts(t.ip(), LO))
+            });
+        let expected = if serves_four { "cannot-tell" } else { want };
+        assert_eq!(routed, expected, "{sockets:?} {to} with route_localnet");
+    }
+}
+
+#[test]
+fn our_own_sockets_are_no_way_around_but_others_at_the_same_address_are() {
+    for (sockets, ours, want) in [
+        (
+            &["127.0.0.1:8443", "0.0.0.0:8443 inode 4242"][..],
+            &[GATE][..],
+            "loopback",
+        ),
+        (
+            &["127.0.0.1:8443", "0.0.0.0:8443 inode 4242"],
+            &[],
+            "exposed",
+        ),
+        (
+            &[
+                "127.0.0.1:8443",
+                "0.0.0.0:8443 inode 4242",
+                "0.0.0.0:8443 inode 7",
+            ],
+            &[GATE],
+            "exposed",
+        ),
+        (
+            &["127.0.0.1:8443", "0.0.0.0:8443 inode 7"],
+            &[GATE],
+            "exposed",
+        ),
+        (
+            &["127.0.0.1:8443", "192.168.1.5:8443 inode 4242"],
+            &["192.168.1.5:8443"],
+            "loopback",
+        ),
+        (
+            &["192.168.1.5:8443 inode 4242"],
+            &["192.168.1.5:8443"],
+            "not-listening",
+        ),
+    ] {
+        assert_eq!(
+            word(sockets, "127.0.0.1:8443", ours, false).word(),
+            want,
+            "{sockets:?}"
+        );
+    }
+}
+
+/// What a forward or a firewall makes of a verdict, by what dialling finds: other addresses that answer, and the upstream itself.
+#[test]
+fn forwards_and_firewalls() {
+    let lan: SocketAddr = "192.168.1.5:3000".parse().unwrap();
+    for (sockets, routed, others, itself, want) in [
+        // No forward, no firewall: the dial agrees.
+        (&["127.0.0.1:3000"][..], false, &[][..], true, "loopback"),
+        (&[], false, &[], false, "not-listening"),
+        (&["0.0.0.0:3000"], false, &[lan], true, "exposed"),
+        // A firewall swallows the dial: what is bound to all addresses stays exposed, it is one rule away.
+        (&["0.0.0.0:3000"], false, &[], false, "exposed"),
+        (&["127.0.0.1:3000"], false, &[], false, "loopback"),
+        // A container's published port without a socket here.
+        (&[], false, &[lan], true, "exposed"),
+        (&["127.0.0.1:3000"], false, &[lan], true, "exposed"),
+        // Published on 127.0.0.1 alone, by translation: no socket, yet it answers.
+        (&[], false, &[], true, "cannot-tell"),
+        // Translation to loopback in PREROUTING: only route_localnet tells that there may be one.
+        (&["127.0.0.1:3000"], true, &[], true, "cannot-tell"),
+        (&["[::1]:3000"], true, &[], true, "loopback"),
+        (&["127.0.0.1:3000"], true, &[lan], true, "exposed"),
+    ] {
+        let to = upstream("localhost:3000");
+        let got = word(sockets, "localhost:3000", &[], routed).with_dialled(&to, others, itself);
+        assert_eq!(got.word(), want, "{sockets:?} {routed} {others:?} {itself}");
+        assert_eq!(got.is_exposed(), want == "exposed");
+    }
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_not_an_empty_one() {
+    let snapshot = Snapshot {
+        unreadable: Some("permission denied".to_owned()),
+        ..Snapshot::default()
+    };
+    let to = upstream("3000");
+    let verdict = judge(&snapshot, &home(), &to, &[]);
+    assert!(matches!(verdict, Verdict::CannotTell(Doubt::NoTable(_))));
+    let lan = ["192.168.1.5:3000".parse().unwrap()];
+    assert!(verdict.with_dialled(&to, &lan, false).is_exposed());
+}
+
+#[test]
+fn forwarders_expose_the_port_that_they_name() {
+    for (line, holds_open_socket, port, want) in [
+        ("ngrok http 3000", false, "3000", "exposed"),
+        ("ngrok http 3001", false, "3000", "loopback"),
+        ("ssh -N -R 80:localhost:3000 host", false, "3000", "exposed"),
+        (
+            "socat TCP-LISTEN:9000,fork TCP:127.0.0.1:3000",
+            true,
+            "3000",
+            "exposed",
+        ),
+        (
+            "socat TCP-LISTEN:9000,bind=127.0.0.1 TCP:127.0.0.1:3000",
+            false,
+            "3000",
+            "loopback",
+        ),
+        (
+            "socat TCP-LISTEN:9000,fork TCP:127.0.0.1:3000",
+            true,
+            "3001",
+            "not-listening",
+        ),
+    ] {
+        let forwarder = process(77, line);
+        let mut snapshot = Snapshot {
+            sockets: vec![socket("127.0.0.1:3000"), socket("127.0.0.1:9001 inode 5")],
+            forwards: forward::recognise(&forwarder).into_iter().collect(),
+            ..Snapshot::default()
+        };
+        snapshot.owners.insert(5, forwarder.clone());
+        if holds_open_socket {
+            snapshot.sockets.push(socket("0.0.0.0:9000 inode 6"));
+            snapshot.owners.insert(6, forwarder);
+        }
+        let verdict = judge(&snapshot, &home(), &upstream(port), &[]);
+        assert_eq!(verdict.word(), want, "{line}");
+    }
+}
+
+#[test]
+fn the_message_names_process_address_who_and_repair() {
+    let mut snapshot = Snapshot {
+        sockets: vec![socket("0.0.0.0:8000 inode 9")],
+        ..Snapshot::default()
+    };
+    snapshot
+        .owners
+        .insert(9, process(4711, "python3 -m http.server 8000"));
+    let lan = machine(&["lo 127.0.0.1/8", "eth0 192.168.1.5/24"]);
+    let verdict = judge(&snapshot, &lan, &upstream("8000"), &[]);
+    assert_eq!(
+        verdict.to_string(),
+        "127.0.0.1:8000 can be reached without passing this gate:\n  \
+         python3 (pid 4711), Python's http.server, listens on 0.0.0.0:8000: reachable by everyone on 192.168.1.0/24 (eth0)\n  \
+         repair: `python3 -m http.server 8000 --bind 127.0.0.1`"
+    );
+    snapshot.owners.clear();
+    snapshot.sockets.push(socket("127.0.0.1:8000 inode 10"));
+    let text = judge(&snapshot, &lan, &upstream("8000"), &[]).to_string();
+    assert!(text.contains("a process that cannot be seen from here (user 1000) listens on 0.0.0.0:8000 beside the one on loopback"), "{text}");
+}

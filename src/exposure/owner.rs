@@ -1,0 +1,216 @@
+//! Whose socket it is: from the socket's inode to the process that holds it, as far as this user may look.
+//! Costs a `readlink` for each open descriptor of each process that may be inspected, so it is asked only where the answer is shown.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+
+/// A process, as a person knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// The short name that the kernel has for it, at most 15 bytes.
+    pub name: String,
+    /// Its arguments, the program first. Never shown as a whole: they may hold secrets.
+    pub arguments: Vec<String>,
+    /// The container it runs in.
+    pub container: Option<String>,
+}
+
+/// More descriptors than this are not looked at; what is left then has no known owner.
+const MOST_DESCRIPTORS: usize = 1_000_000;
+
+impl Process {
+    /// Reads what is known about a process; `None` when it is gone.
+    pub fn read(pid: u32) -> Option<Self> {
+        let dir = Path::new("/proc").join(pid.to_string());
+        let name = fs::read_to_string(dir.join("comm")).ok()?;
+        let arguments = fs::read(dir.join("cmdline")).unwrap_or_default();
+        let cgroup = fs::read_to_string(dir.join("cgroup")).unwrap_or_default();
+        Some(Self {
+            pid,
+            name: name.trim_end().to_owned(),
+            arguments: arguments
+                .split(|byte| *byte == 0)
+                .filter(|word| !word.is_empty())
+                .take(64)
+                .map(|word| String::from_utf8_lossy(word).into_owned())
+                .collect(),
+            container: container(&cgroup),
+        })
+    }
+
+    /// The name with the number, free of control characters: a process chooses its own name.
+    pub fn label(&self) -> String {
+        let name = super::words::plain(&self.name);
+        match &self.container {
+            Some(container) => format!("{name} (pid {}, {container})", self.pid),
+            None => format!("{name} (pid {})", self.pid),
+        }
+    }
+}
+
+/// The numbers of all processes, lowest first; pid 1 last, since it often holds sockets on behalf of the service that uses them.
+pub fn processes() -> Vec<u32> {
+    let mut pids: Vec<u32> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable_by_key(|pid| (*pid == 1, *pid));
+    pids
+}
+
+/// The processes that hold these sockets. A socket is missing when its owner belongs to somebody else, or lives in another
+/// process namespace. Of several holders the oldest is named.
+pub fn owners(inodes: &HashSet<u64>) -> HashMap<u64, Process> {
+    let mut wanted: HashSet<u64> = inodes.iter().copied().filter(|inode| *inode != 0).collect();
+    let mut found = HashMap::new();
+    let mut left = MOST_DESCRIPTORS;
+    for pid in processes() {
+        if wanted.is_empty() || left == 0 {
+            break;
+        }
+        let mut process = None;
+        for inode in socket_inodes(&format!("/proc/{pid}/fd"), &mut left) {
+            if !wanted.remove(&inode) {
+                continue;
+            }
+            let process = process.get_or_insert_with(|| Process::read(pid));
+            if let Some(process) = process {
+                found.insert(inode, process.clone());
+            }
+        }
+    }
+    found
+}
+
+/// The inodes of the sockets that this process itself holds.
+pub fn own_inodes() -> HashSet<u64> {
+    let mut left = MOST_DESCRIPTORS;
+    socket_inodes("/proc/self/fd", &mut left).collect()
+}
+
+fn socket_inodes<'a>(dir: &str, left: &'a mut usize) -> impl Iterator<Item = u64> + 'a {
+    fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .take_while(move |_| {
+            *left = left.saturating_sub(1);
+            *left > 0
+        })
+        .filter_map(|entry| {
+            let link = fs::read_link(entry.ok()?.path()).ok()?;
+            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            inode.parse().ok()
+        })
+}
+
+/// The container that a `/proc/PID/cgroup` names, as `docker 0123456789ab`; pure.
+pub fn container(cgroup: &str) -> Option<String> {
+    // The innermost one: a pod's own path has segments for the pod above those for the container.
+    cgroup
+        .lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .flat_map(|path| path.split('/'))
+        .filter_map(segment)
+        .next_back()
+}
+
+const RUNTIMES: [(&str, &str); 7] = [
+    ("docker-", "docker"),
+    ("libpod-", "podman"),
+    ("cri-containerd-", "containerd"),
+    ("crio-", "cri-o"),
+    ("nerdctl-", "containerd"),
+    ("lxc.payload.", "lxc"),
+    ("machine-", "machine"),
+];
+
+fn segment(segment: &str) -> Option<String> {
+    let is_id = |text: &str| text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit());
+    let bare = segment.strip_suffix(".scope").unwrap_or(segment);
+    if is_id(bare) {
+        return Some(format!("container {}", &bare[..12]));
+    }
+    let (runtime, name) = RUNTIMES
+        .iter()
+        .find_map(|(prefix, runtime)| Some((runtime, bare.strip_prefix(prefix)?)))?;
+    match *runtime {
+        "lxc" | "machine" => Some(format!("{runtime} {}", name.replace("\\x2d", "-"))),
+        _ => is_id(name).then(|| format!("{runtime} {}", &name[..12])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_by_their_cgroup() {
+        let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        for (cgroup, want) in [
+            (
+                format!("0::/system.slice/docker-{id}.scope\n"),
+                Some("docker 0123456789ab"),
+            ),
+            (
+                format!("12:pids:/docker/{id}\n0::/docker/{id}\n"),
+                Some("container 0123456789ab"),
+            ),
+            (
+                format!(
+                    "0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope/container\n"
+                ),
+                Some("podman 0123456789ab"),
+            ),
+            (
+                format!("0::/kubepods.slice/kubepods-pod12.slice/cri-containerd-{id}.scope\n"),
+                Some("containerd 0123456789ab"),
+            ),
+            (
+                "0::/lxc.payload.web/system.slice/nginx.service\n".to_owned(),
+                Some("lxc web"),
+            ),
+            (
+                "0::/machine.slice/machine-a\\x2db.scope\n".to_owned(),
+                Some("machine a-b"),
+            ),
+            (
+                "0::/user.slice/user-1000.slice/session-2.scope\n".to_owned(),
+                None,
+            ),
+            (
+                "0::/system.slice/docker-registry.service\n".to_owned(),
+                None,
+            ),
+            ("0::/\n".to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(container(&cgroup).as_deref(), want, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn a_socket_of_this_process_is_found_and_a_strangers_is_not() {
+        use std::os::unix::fs::MetadataExt;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&listener);
+        let inode = fs::metadata(format!("/proc/self/fd/{fd}")).unwrap().ino();
+        assert!(own_inodes().contains(&inode));
+        let found = owners(&HashSet::from([inode, 0, u64::MAX]));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[&inode].pid, std::process::id());
+    }
+
+    #[test]
+    fn a_name_cannot_move_the_cursor() {
+        let process = Process {
+            pid: 7,
+            name: "evil\u{1b}[2J".to_owned(),
+            ..Process::default()
+        };
+        assert_eq!(process.label(), "evil?[2J (pid 7)");
+    }
+}

@@ -1,0 +1,150 @@
+//! What this machine allows the check to see, and what it hides: containers, network namespaces, and loopback that is routed.
+
+use std::fs;
+use std::path::Path;
+
+use super::socket_table::Source;
+
+/// Where the check is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// What tells that this is a container.
+    pub container: Option<String>,
+    /// Interfaces on which `route_localnet` is set: packets from outside may be sent on to 127.0.0.0/8 there.
+    pub routed_loopback: Vec<String>,
+    /// Where the table of sockets came from.
+    pub source: Source,
+    /// The ports that the kernel gives to clients.
+    pub client_ports: (u16, u16),
+}
+
+impl Surroundings {
+    /// Reads them. A dozen small files; blocking.
+    pub fn read(source: Source) -> Self {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let routed_loopback = fs::read_dir("/proc/sys/net/ipv4/conf")
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let name = entry.file_name().into_string().ok()?;
+                let flag = fs::read_to_string(entry.path().join("route_localnet")).ok()?;
+                // `default` is only for interfaces to come, and `lo` has nobody outside.
+                let counts = flag.trim() == "1" && name != "default" && name != "lo";
+                counts.then_some(name)
+            })
+            .collect();
+        Self {
+            container: container(
+                Path::new("/.dockerenv").exists(),
+                Path::new("/run/.containerenv").exists(),
+                std::env::var("KUBERNETES_SERVICE_HOST").is_ok(),
+                &text("/proc/self/cgroup"),
+                &text("/run/systemd/container"),
+            ),
+            routed_loopback,
+            source,
+            client_ports: ports(&text("/proc/sys/net/ipv4/ip_local_port_range")),
+        }
+    }
+
+    /// What the check cannot see here, one sentence each, to be said once at start.
+    pub fn unseen(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        if let Some(container) = &self.container {
+            said.push(format!(
+                "This runs in a container ({container}): the sockets in it are seen, but not which of its ports the host publishes, nor \
+                 processes of other containers that share its network."
+            ));
+        }
+        if !self.routed_loopback.is_empty() {
+            said.push(format!(
+                "`route_localnet` is set ({}): address translation and neighbours on that link may reach 127.0.0.1 itself, which no \
+                 socket table shows.",
+                self.routed_loopback.join(", ")
+            ));
+        }
+        if self.source == Source::Proc {
+            said.push(
+                "The kernel refused netlink, so sockets are read from /proc/net: a socket held to one interface is taken for open on all."
+                    .to_owned(),
+            );
+        }
+        said
+    }
+}
+
+fn container(
+    docker: bool,
+    podman: bool,
+    kubernetes: bool,
+    cgroup: &str,
+    systemd: &str,
+) -> Option<String> {
+    if kubernetes {
+        return Some("kubernetes".to_owned());
+    }
+    if docker {
+        return Some("docker".to_owned());
+    }
+    if podman {
+        return Some("podman".to_owned());
+    }
+    let systemd = systemd.trim();
+    if !systemd.is_empty() {
+        return Some(systemd.to_owned());
+    }
+    super::owner::container(cgroup)
+}
+
+fn ports(text: &str) -> (u16, u16) {
+    let mut numbers = text.split_ascii_whitespace().map(str::parse::<u16>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(from)), Some(Ok(to))) => (from, to),
+        _ => (32768, 60999),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_told_by_any_of_its_marks() {
+        assert_eq!(container(false, false, false, "0::/user.slice\n", ""), None);
+        assert_eq!(
+            container(true, false, false, "", "").as_deref(),
+            Some("docker")
+        );
+        assert_eq!(
+            container(true, false, true, "", "").as_deref(),
+            Some("kubernetes")
+        );
+        assert_eq!(
+            container(false, false, false, "0::/lxc.payload.web\n", "").as_deref(),
+            Some("lxc web")
+        );
+        assert_eq!(
+            container(false, false, false, "", "systemd-nspawn\n").as_deref(),
+            Some("systemd-nspawn")
+        );
+    }
+
+    #[test]
+    fn nothing_is_said_where_all_can_be_seen() {
+        assert!(Surroundings::default().unseen().is_empty());
+        let kube = Surroundings {
+            container: Some("kubernetes".to_owned()),
+            routed_loopback: vec!["all".to_owned()],
+            source: Source::Proc,
+            ..Surroundings::default()
+        };
+        assert_eq!(kube.unseen().len(), 3);
+    }
+
+    #[test]
+    fn client_ports_have_a_default() {
+        assert_eq!(ports("1024\t65535\n"), (1024, 65535));
+        assert_eq!(ports(""), (32768, 60999));
+    }
+}

@@ -1,0 +1,152 @@
+//! Verdicts in words: the message that somebody reads at night, with the process, the address, who can reach it, and the repair.
+
+use std::fmt;
+
+use super::advice::advice;
+use super::forward::Way;
+use super::judge::{Doubt, Exposure, Opening, Verdict};
+
+/// A text that somebody else chose, free of control characters: a process names itself.
+pub(super) fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loopback => f.write_str("on loopback alone"),
+            Self::Exposed(exposure) => exposure.fmt(f),
+            Self::NotListening => f.write_str("nothing listens there yet"),
+            Self::CannotTell(doubt) => doubt.fmt(f),
+        }
+    }
+}
+
+/// Openings beyond this are counted.
+const SHOWN: usize = 4;
+
+impl fmt::Display for Exposure {
+    /// A line for what is open, one for each way in, one for each different repair.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} can be reached without passing this gate:",
+            self.upstream
+        )?;
+        for opening in self.openings.iter().take(SHOWN) {
+            write!(f, "\n  {}", opening.sentence())?;
+        }
+        if self.openings.len() > SHOWN {
+            write!(f, "\n  and {} more ways", self.openings.len() - SHOWN)?;
+        }
+        for repair in self.repairs() {
+            write!(f, "\n  repair: {repair}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Exposure {
+    /// The first way in, for a log line.
+    pub fn summary(&self) -> String {
+        self.openings
+            .first()
+            .map_or_else(String::new, Opening::sentence)
+    }
+
+    /// What to do, each once.
+    pub fn repairs(&self) -> Vec<String> {
+        let mut repairs: Vec<String> = Vec::new();
+        for repair in self.openings.iter().map(|o| o.repair(self.port)) {
+            if !repairs.contains(&repair) && repairs.len() < SHOWN {
+                repairs.push(repair);
+            }
+        }
+        repairs
+    }
+}
+
+impl Opening {
+    /// What it is and who can use it.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Socket {
+                socket,
+                process,
+                reach,
+                is_beside,
+            } => {
+                let who = match process {
+                    Some(process) => match advice(Some(process), socket.address.port()).what {
+                        Some(what) => format!("{}, {what},", process.label()),
+                        None => process.label(),
+                    },
+                    None => format!(
+                        "a process that cannot be seen from here (user {})",
+                        socket.uid
+                    ),
+                };
+                let beside = if *is_beside {
+                    " beside the one on loopback"
+                } else {
+                    ""
+                };
+                let address = socket.address;
+                format!("{who} listens on {address}{beside}: reachable by {reach}")
+            }
+            Self::Forwarder { forward } => match forward.way {
+                Way::Tunnel => format!(
+                    "{} carries the port out of this machine ({})",
+                    forward.process.label(),
+                    forward.what
+                ),
+                Way::Listener => format!(
+                    "{} forwards to it from a port that others can reach ({})",
+                    forward.process.label(),
+                    forward.what
+                ),
+            },
+            Self::Redirect { address } => format!(
+                "{address} answers although no socket is bound there: the kernel redirects it (a container's published port, or address \
+                 translation)"
+            ),
+        }
+    }
+
+    fn repair(&self, port: u16) -> String {
+        match self {
+            Self::Socket { process, .. } => advice(process.as_ref(), port).repair,
+            Self::Forwarder { forward } => format!(
+                "end {} (pid {}), or point it at this gate instead of port {port}",
+                forward.what, forward.process.pid
+            ),
+            Self::Redirect { .. } => format!(
+                "publish the container's port as `-p 127.0.0.1:{port}:PORT`, or look for port {port} in `nft list ruleset`"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTable(reason) => write!(
+                f,
+                "cannot tell: the kernel's socket table cannot be read here ({reason}); dialling this machine's own addresses found \
+                 nothing open"
+            ),
+            Self::RoutedLoopback(interfaces) => write!(
+                f,
+                "cannot tell: it is bound to loopback, but `route_localnet` is set ({}), so address translation or a neighbour on that \
+                 link may reach 127.0.0.1; the rules that `loopgate firewall` prints close that",
+                interfaces.join(", ")
+            ),
+            Self::AnswersFromElsewhere => f.write_str(
+                "cannot tell: it answers although nothing listens here, so the kernel redirects it to another namespace, whose sockets \
+                 cannot be seen",
+            ),
+        }
+    }
+}
