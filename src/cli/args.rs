@@ -100,6 +100,8 @@ pub struct ConfigFile {
 
 /// The options of `expose` and `demo`.
 #[derive(Debug, Args)]
+// Its group would carry the name of the command `expose`.
+#[group(skip)]
 pub struct Expose {
     /// Where to listen; repeatable [default: 0.0.0.0:8443 and [::]:8443]
     #[arg(short, long, value_name = "ADDR:PORT")]
@@ -269,4 +271,16 @@ pub enum Ca {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_put_together_soundly() {
+        Cli::command().debug_assert();
+    }
 }
