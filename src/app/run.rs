@@ -82,6 +82,15 @@ fn reload(running: &Running, source: &Source, kept: &Kept, machine: &Machine) {
     let before = running.shared.live.current();
     match source.plan(machine, kept, Some(&before)) {
         Ok((plan, _)) => {
+            let bound: Vec<_> = before.addresses().collect();
+            if let Some(new) = plan.addresses().find(|address| !bound.contains(address)) {
+                let why = format!("listening on {new} needs a restart; nothing was changed");
+                running
+                    .shared
+                    .log
+                    .event(Event::error("config_rejected").with("problems", why));
+                return;
+            }
             running.swap(plan);
             running.shared.log.event(Event::info("config_reloaded"));
         }

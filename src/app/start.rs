@@ -61,16 +61,16 @@ pub struct Running {
 pub fn start(plan: Plan) -> Result<Running, StartError> {
     let (sink, format, query) = plan.log.clone();
     let workers = plan.workers.max(1);
-    let mut sockets: Vec<Vec<(usize, std::net::TcpListener)>> =
+    let mut sockets: Vec<Vec<(SocketAddr, std::net::TcpListener)>> =
         (0..workers).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
-    for (index, listener) in plan.listeners.iter().enumerate() {
-        for address in &listener.addresses {
+    for address in plan.addresses() {
+        {
             let bound =
-                bind::listen(*address, workers).map_err(|source| bind_error(*address, source))?;
+                bind::listen(address, workers).map_err(|source| bind_error(address, source))?;
             addresses.extend(bound.first().and_then(|l| l.local_addr().ok()));
             for (thread, socket) in sockets.iter_mut().zip(bound) {
-                thread.push((index, socket));
+                thread.push((address, socket));
             }
         }
     }

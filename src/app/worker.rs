@@ -1,7 +1,7 @@
 //! One data thread: a runtime, listeners and pools of its own.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) struct Signal {
 /// What a data thread needs.
 pub(super) struct Job {
     pub shared: Arc<Shared>,
-    pub listeners: Vec<(usize, TcpListener)>,
+    pub listeners: Vec<(SocketAddr, TcpListener)>,
     pub counts: Arc<Counts>,
     pub drain: Watch,
     pub signal: watch::Receiver<Signal>,
@@ -53,11 +53,11 @@ pub(super) fn spawn(index: usize, job: Job) -> io::Result<JoinHandle<()>> {
 
 async fn serve(mut job: Job) {
     let worker = Worker::new(Arc::clone(&job.shared));
-    for (index, listener) in job.listeners {
+    for (address, listener) in job.listeners {
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => drop(tokio::task::spawn_local(accept(
                 listener,
-                index,
+                address,
                 worker.clone(),
                 job.counts.clone(),
                 job.drain.clone(),

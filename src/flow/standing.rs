@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,7 +39,7 @@ pub struct Standing {
     worker: Rc<Worker>,
     bell: Bell,
     seen: Cell<u64>,
-    listener: usize,
+    listener: SocketAddr,
     peer: IpAddr,
     client: IpAddr,
     local: IpAddr,
@@ -120,8 +120,7 @@ impl Standing {
     /// The pure decision once more, with what is known now.
     fn stands(&self, plan: &Plan) -> bool {
         let gate = plan
-            .listeners
-            .get(self.listener)
+            .listener(self.listener)
             .is_some_and(|l| l.gate.judge(self.peer).is_ok());
         let target = if &*self.target == "*" {
             "/"

@@ -164,8 +164,8 @@ pub struct Conn {
     pub sni: Option<Box<str>>,
     /// `TLSv1.3`, `TLSv1.2`, or empty.
     pub tls: &'static str,
-    /// Index of the listener in the plan.
-    pub listener: usize,
+    /// The listener's address, as the plan has it.
+    pub listener: SocketAddr,
     /// Wakes this connection.
     pub bell: Bell,
 }

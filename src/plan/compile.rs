@@ -89,6 +89,20 @@ pub fn compile(
             )
         })
         .collect();
+    for (i, listener) in listeners.iter().enumerate() {
+        let others = listeners.iter().take(i).flat_map(|l| &l.listener.addresses);
+        for address in others.filter(|a| a.port() != 0 && listener.listener.addresses.contains(a)) {
+            let message = format!("another listener has the address {address} already");
+            list.push(
+                Problem::error(
+                    "duplicate-address",
+                    format!("listener[{i}].address"),
+                    message,
+                )
+                .hint("put its rules into one `[[listener]]`"),
+            );
+        }
+    }
     if config.listener.is_empty() {
         let problem = Problem::error(
             "no-listener",

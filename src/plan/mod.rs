@@ -65,6 +65,23 @@ pub struct Plan {
     pub log: (Sink, Format, bool),
 }
 
+impl Plan {
+    /// The listener with this address, as it is written. A socket finds its rules by its address: the order of tables in the
+    /// file means nothing.
+    pub fn listener(&self, address: SocketAddr) -> Option<&Listener> {
+        self.listeners
+            .iter()
+            .find(|listener| listener.addresses.contains(&address))
+    }
+
+    /// Every address to listen on.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.listeners
+            .iter()
+            .flat_map(|listener| listener.addresses.iter().copied())
+    }
+}
+
 /// One listener: several addresses with the same rules.
 #[derive(Debug)]
 pub struct Listener {

@@ -1,6 +1,7 @@
 //! The accept loop of one listener on one data thread. It judges the address and hands on; it never waits for a peer.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -24,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Accepts until the drain begins. Every connection holds a guard of `drain`.
 pub async fn accept(
     listener: TcpListener,
-    index: usize,
+    address: SocketAddr,
     worker: Rc<Worker>,
     counts: Arc<Counts>,
     drain: Watch,
@@ -34,7 +35,7 @@ pub async fn accept(
     loop {
         let accepted = poll_fn(|cx| {
             bell.listen(cx);
-            if worker.phase() > Phase::Run {
+            if worker.phase() > Phase::Run || worker.plan().listener(address).is_none() {
                 return Poll::Ready(None);
             }
             listener.poll_accept(cx).map(Some)
@@ -55,7 +56,7 @@ pub async fn accept(
         };
         failing = false;
         let plan = worker.plan();
-        let Some(rules) = plan.listeners.get(index) else {
+        let Some(rules) = plan.listener(address) else {
             return;
         };
         let local = stream.local_addr();
@@ -77,28 +78,23 @@ pub async fn accept(
         let (worker, guard) = (Rc::clone(&worker), drain.guard());
         tokio::task::spawn_local(async move {
             let _held = (counted, guard);
-            serve(admitted, index, worker).await;
+            serve(admitted, address, worker).await;
         });
     }
 }
 
-fn denied(
-    worker: &Rc<Worker>,
-    peer: std::net::SocketAddr,
-    local: Option<std::net::SocketAddr>,
-    refusal: Refusal,
-) {
+fn denied(worker: &Rc<Worker>, peer: SocketAddr, local: Option<SocketAddr>, refusal: Refusal) {
     if !worker.shared.log.wants_access() {
         return;
     }
-    let peer = std::net::SocketAddr::new(fold(peer.ip()), peer.port());
+    let peer = SocketAddr::new(fold(peer.ip()), peer.port());
     let conn = Conn {
         peer,
         client: peer.ip(),
         local: local.unwrap_or(peer),
         sni: None,
         tls: "",
-        listener: 0,
+        listener: local.unwrap_or(peer),
         bell: worker.bell(),
     };
     let mut record = conn.record(worker, "");
@@ -106,8 +102,8 @@ fn denied(
     worker.shared.log.access(record);
 }
 
-async fn serve(admitted: Admitted, index: usize, worker: Rc<Worker>) {
-    let Some(ready) = Box::pin(handshake::shake(admitted, index, &worker)).await else {
+async fn serve(admitted: Admitted, address: SocketAddr, worker: Rc<Worker>) {
+    let Some(ready) = Box::pin(handshake::shake(admitted, address, &worker)).await else {
         return;
     };
     match ready {

@@ -1,5 +1,6 @@
 //! From an admitted socket to a stream that speaks HTTP: TLS with a deadline; plain HTTP on a TLS port gets a redirect.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,7 +23,11 @@ pub(super) enum Ready {
 const HANDSHAKE: u8 = 0x16;
 
 /// Shakes hands within the deadline; `None` when there is nothing to serve.
-pub(super) async fn shake(admitted: Admitted, index: usize, worker: &Rc<Worker>) -> Option<Ready> {
+pub(super) async fn shake(
+    admitted: Admitted,
+    address: SocketAddr,
+    worker: &Rc<Worker>,
+) -> Option<Ready> {
     let plan = worker.plan();
     let (peer, local) = (admitted.peer(), admitted.local());
     let conn = Conn {
@@ -31,10 +36,10 @@ pub(super) async fn shake(admitted: Admitted, index: usize, worker: &Rc<Worker>)
         local,
         sni: None,
         tls: "",
-        listener: index,
+        listener: address,
         bell: worker.bell(),
     };
-    let tls = plan.listeners.get(index)?.tls.clone();
+    let tls = plan.listener(address)?.tls.clone();
     let limit = plan.limits.handshake;
     let Some(tls) = tls else {
         let stream = admitted.into_stream();
