@@ -272,6 +272,7 @@ async fn forward<'l>(
         spent,
         set_cookie,
         basis,
+        epoch,
     } = judge(
         visit.worker,
         visit.conn,
@@ -295,6 +296,18 @@ async fn forward<'l>(
         .routes
         .get(permit.route())
         .ok_or(Refusal::from(Reason::NoRoute))?;
+    let describe = || {
+        let upstream = route.upstream.target().to_string();
+        Standing::new(
+            visit.worker,
+            visit.conn,
+            intake,
+            permit.who(),
+            basis.clone(),
+            upstream,
+            epoch,
+        )
+    };
     let upgrade = upgrade.filter(|_| route.upstream.scheme() != Scheme::H2c);
     let head = Outbound {
         intake,
@@ -315,9 +328,11 @@ async fn forward<'l>(
             set_cookie: set_cookie.as_deref(),
             cookie: &plan.cookie,
         };
-        return Box::pin(super::h1_to_h2::forward(
-            visit, &head, &inbound, lines, room.out,
-        ))
+        let withdrawn = Standing::lazily(visit.worker, visit.conn, epoch, describe);
+        let forwarded = super::h1_to_h2::forward(visit, &head, &inbound, lines, room.out);
+        return Box::pin(async {
+            tokio::select! { done = forwarded => done, () = withdrawn => Err(Stop::Cut) }
+        })
         .await;
     }
     head.write(lines, room.out);
@@ -329,17 +344,6 @@ async fn forward<'l>(
         .pool
         .lease(&permit, &route.upstream, again, limits.connect)
         .await?;
-    let describe = || {
-        let upstream = route.upstream.target().to_string();
-        Standing::new(
-            visit.worker,
-            visit.conn,
-            intake,
-            permit.who(),
-            basis.clone(),
-            upstream,
-        )
-    };
     let inbound = Inbound {
         route,
         scheme: visit.conn.scheme(),
@@ -356,7 +360,7 @@ async fn forward<'l>(
             &request,
             upgrade,
             &inbound,
-            Standing::lazily(visit.worker, visit.conn, describe),
+            Standing::lazily(visit.worker, visit.conn, epoch, describe),
             &mut room,
         )
         .await
@@ -386,7 +390,7 @@ async fn forward<'l>(
             )
         }
         Ended::Tunnel => {
-            let ended = Standing::lazily(visit.worker, visit.conn, describe);
+            let ended = Standing::lazily(visit.worker, visit.conn, epoch, describe);
             let (up, down) = Box::pin(tunnel::run(
                 visit.client,
                 &lease.wire,

@@ -1,5 +1,7 @@
 //! An HTTP/1.1 client in front of an HTTP/2 upstream: the uncommon crossing, in one place.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body as _, Frame};
@@ -53,15 +55,30 @@ pub(super) async fn forward<'l>(
         limits.connect,
         wait,
     );
+    let sent = Cell::new(false);
     let answer = async {
         let answer = send.await?;
-        relay(visit, head, inbound, answer, out).await
+        relay(visit, head, inbound, answer, out, &sent).await
     };
     let feed = async {
         match pump(visit, &pieces).await {
             Ok(()) => {
+                sent.set(true);
                 drop(pieces);
-                visit.client.gone(8 << 10).await;
+                let gone = visit.client.gone(8 << 10);
+                tokio::pin!(gone);
+                tokio::select! {
+                    () = &mut gone => return Stop::Cut,
+                    () = tokio::time::sleep(limits.answer) => {}
+                }
+                if !visit.begun.get() {
+                    return Refusal::new(
+                        Reason::UpstreamTimeout,
+                        "the upstream did not answer in time",
+                    )
+                    .into();
+                }
+                gone.await;
                 Stop::Cut
             }
             Err(stop) => {
@@ -124,6 +141,7 @@ async fn relay(
     inbound: &Inbound<'_>,
     answer: http::Response<hyper::body::Incoming>,
     out: &mut Vec<u8>,
+    sent: &Cell<bool>,
 ) -> Result<Done, Stop> {
     let (mut parts, mut body) = answer.into_parts();
     let length = parts
@@ -156,7 +174,14 @@ async fn relay(
     let idle = visit.plan.limits.body_idle;
     visit.client.write(out, idle).await.map_err(|_| Stop::Cut)?;
     out.clear();
-    let mut ended = false;
+    let (mut ended, mut left) = (
+        false,
+        match framing {
+            Body::None => Some(0),
+            Body::Length(n) => Some(n),
+            Body::Chunked | Body::Close => None,
+        },
+    );
     while let Some(frame) = timeout(Limits::FOREVER, body.frame())
         .await
         .map_err(|_| Stop::Cut)?
@@ -165,8 +190,12 @@ async fn relay(
             .map_err(|_| Stop::Refused(broken("the upstream cut its answer")))?
             .into_data()
         {
+            Ok(data) if left.is_some_and(|left| data.len() as u64 > left) => return Err(Stop::Cut),
             Ok(data) if framing == Body::Chunked => chunked::write(&data, out),
-            Ok(data) => out.extend_from_slice(&data),
+            Ok(data) => {
+                left = left.map(|left| left - data.len() as u64);
+                out.extend_from_slice(&data);
+            }
             Err(frame) => {
                 if let (Ok(map), Body::Chunked) = (frame.into_trailers(), framing) {
                     out.extend_from_slice(b"0\r\n");
@@ -181,6 +210,9 @@ async fn relay(
         visit.client.write(out, idle).await.map_err(|_| Stop::Cut)?;
         out.clear();
     }
+    if left.is_some_and(|left| left > 0) {
+        return Err(Stop::Cut);
+    }
     if framing == Body::Chunked && !ended {
         visit
             .client
@@ -188,7 +220,8 @@ async fn relay(
             .await
             .map_err(|_| Stop::Cut)?;
     }
-    Ok(if close || framing == Body::Close {
+    // What is left of the request's body is not the next request.
+    Ok(if close || framing == Body::Close || !sent.get() {
         Done::Linger
     } else {
         Done::Again

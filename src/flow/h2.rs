@@ -136,6 +136,7 @@ impl<'a> Stream<'a> {
             spent,
             set_cookie,
             basis,
+            epoch,
         } = judge(
             self.worker,
             self.conn,
@@ -170,19 +171,20 @@ impl<'a> Stream<'a> {
             set_cookie: set_cookie.as_deref(),
             cookie: &self.plan.cookie,
         };
-        let standing = || {
+        let standing = {
             let upstream = route.upstream.target().to_string();
             Standing::new(
                 self.worker,
                 self.conn,
                 &intake,
                 permit.who(),
-                basis.clone(),
+                basis,
                 upstream,
+                epoch,
             )
         };
         if route.upstream.scheme() == Scheme::H2c {
-            return self.to_h2(&head, &inbound, standing(), body.take()).await;
+            return self.to_h2(&head, &inbound, standing, body.take()).await;
         }
         if websocket {
             return Box::pin(super::h2_websocket::open(
@@ -190,14 +192,14 @@ impl<'a> Stream<'a> {
                 self.plan,
                 &head,
                 &inbound,
-                standing(),
+                standing,
                 self.parts,
                 scratch,
             ))
             .await;
         }
         head.write(self.lines.iter().copied(), &mut scratch.out);
-        self.to_h1(&head, &inbound, &standing, body, scratch).await
+        self.to_h1(&head, &inbound, standing, body, scratch).await
     }
 
     /// The body that follows; hyper checks that it matches its content-length.
@@ -242,7 +244,7 @@ impl<'a> Stream<'a> {
         &self,
         head: &Outbound<'_>,
         inbound: &Inbound<'_>,
-        standing: &dyn Fn() -> Standing,
+        standing: Standing,
         body: &mut Option<Incoming>,
         scratch: &mut Scratch,
     ) -> Result<Response<Carried>, Refusal> {
@@ -257,7 +259,12 @@ impl<'a> Stream<'a> {
         loop {
             let reused = lease.reused;
             let wire = Rc::new(lease.wire);
-            match self.exchange(head, &wire, body, scratch).await {
+            let exchanged = tokio::select! {
+                biased;
+                exchanged = self.exchange(head, &wire, body, scratch) => exchanged,
+                () = standing.ended() => return Err(Refusal::new(Reason::NotPermitted, "the permission was withdrawn")),
+            };
+            match exchanged {
                 Err(Fault::Dead) if reused && again => {
                     lease = self
                         .worker
@@ -453,11 +460,11 @@ impl<'a> Stream<'a> {
 }
 
 /// A body that goes on is cut when its permission ends.
-fn watched(response: Response<Carried>, standing: &dyn Fn() -> Standing) -> Response<Carried> {
+fn watched(response: Response<Carried>, standing: Standing) -> Response<Carried> {
     if response.body().is_end_stream() {
         return response;
     }
-    response.map(|body| Carried::Watched(Box::new(body), Box::new(standing())))
+    response.map(|body| Carried::Watched(Box::new(body), Box::new(standing)))
 }
 
 /// Reads what is left of a refused request's body and throws it away, within bounds: a stream that is reset while the

@@ -147,7 +147,16 @@ async fn run(
         }
     };
     let both = async {
-        tokio::join!(up, down);
+        tokio::pin!(up, down);
+        let first = tokio::select! { () = &mut up => true, () = &mut down => false };
+        let rest = async {
+            if first {
+                down.await;
+            } else {
+                up.await;
+            }
+        };
+        let _ = tokio::time::timeout(super::tunnel::HALF_OPEN, rest).await;
     };
     tokio::select! { () = both => {}, () = standing.ended() => {} }
 }

@@ -20,6 +20,8 @@ pub struct Judged {
     pub set_cookie: Option<String>,
     /// What the permission rests on, for streams that outlive a plan.
     pub basis: super::standing::Basis,
+    /// The epoch in which it was judged: whatever changes afterwards is looked at.
+    pub epoch: u64,
 }
 
 /// Judges a request.
@@ -32,6 +34,7 @@ pub async fn judge<'l>(
     is_upgrade: bool,
     record: &mut Record,
 ) -> Result<Judged, Refusal> {
+    let epoch = worker.epoch();
     let stage = before(conn, plan, intake)?;
     record.route = plan.routes.get(stage.route()).map(|r| r.label.clone());
     let Identity {
@@ -53,6 +56,7 @@ pub async fn judge<'l>(
         spent,
         set_cookie,
         basis,
+        epoch,
     })
 }
 

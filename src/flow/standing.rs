@@ -61,11 +61,12 @@ impl Standing {
         who: Option<&Who>,
         basis: Basis,
         upstream: String,
+        epoch: u64,
     ) -> Self {
         Self {
             worker: Rc::clone(worker),
             bell: worker.bell(),
-            seen: Cell::new(worker.epoch()),
+            seen: Cell::new(epoch),
             listener: conn.listener,
             peer: conn.peer.ip(),
             client: conn.client,
@@ -100,8 +101,8 @@ impl Standing {
     }
 
     /// Waits until a permission that is described only when it must be looked at does not stand any more.
-    pub async fn lazily(worker: &Rc<Worker>, conn: &Conn, describe: impl Fn() -> Self) {
-        let seen = Cell::new(worker.epoch());
+    pub async fn lazily(worker: &Rc<Worker>, conn: &Conn, epoch: u64, describe: impl Fn() -> Self) {
+        let seen = Cell::new(epoch);
         poll_fn(|cx| {
             conn.bell.listen(cx);
             if worker.phase() == Phase::Stop {

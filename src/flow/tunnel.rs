@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::net::Wire;
 
 /// What one side may still send after the other has ended.
-const HALF_OPEN: Duration = Duration::from_secs(60);
+pub(super) const HALF_OPEN: Duration = Duration::from_secs(60);
 
 /// Runs the tunnel until it is over or `ended`; returns the bytes that went up and down.
 pub async fn run(

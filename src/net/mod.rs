@@ -2,7 +2,9 @@
 
 pub mod bind;
 mod buffer;
+pub mod changes;
 mod cork;
+pub mod interfaces;
 pub mod machine;
 mod stream;
 mod timer;
