@@ -23,6 +23,8 @@ pub enum Ending {
     Expired,
 }
 
+/// How often the kernel's socket table is looked at (contract 6).
+const WATCH: Duration = Duration::from_secs(10);
 /// How often the machine and the files of the plan are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -40,6 +42,8 @@ pub async fn until_stopped(
     let mut reopen = signal(SignalKind::user_defined1())?;
     let mut look = tokio::time::interval(LOOK);
     let mut stamp = source.stamp();
+    let mut watch = tokio::time::interval(WATCH);
+    watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let over = async {
         match limit {
             Some(limit) => tokio::time::sleep(limit).await,
@@ -52,17 +56,18 @@ pub async fn until_stopped(
             _ = terminate.recv() => break Ending::Drained,
             _ = interrupt.recv() => break Ending::Drained,
             () = &mut over => break Ending::Expired,
-            _ = hangup.recv() => reload(&running, source, kept, &machine),
+            _ = hangup.recv() => reload(&running, source, kept, &machine).await,
             _ = reopen.recv() => running.shared.log.reopen(),
+            _ = watch.tick() => watched(&running, &machine).await,
             _ = look.tick() => {
                 let now = source.stamp();
                 if std::mem::replace(&mut stamp, now) != stamp {
-                    reload(&running, source, kept, &machine);
+                    reload(&running, source, kept, &machine).await;
                 }
                 if let Some(now) = machine::read().ok().filter(|now| *now != machine) {
                     running.shared.log.event(Event::info("network_changed"));
                     machine = now;
-                    reload(&running, source, kept, &machine);
+                    reload(&running, source, kept, &machine).await;
                 }
             }
         }
@@ -77,8 +82,20 @@ pub async fn until_stopped(
     Ok(if finished { ending } else { Ending::Forced })
 }
 
+/// One look at the upstreams of the plan in force.
+async fn watched(running: &Running, machine: &Machine) {
+    let plan = running.shared.live.current();
+    super::exposure::look(
+        &plan,
+        machine,
+        &running.addresses,
+        Some(&running.shared.log),
+    )
+    .await;
+}
+
 /// All or nothing: with a mistake in the file the old plan stays.
-fn reload(running: &Running, source: &Source, kept: &Kept, machine: &Machine) {
+async fn reload(running: &Running, source: &Source, kept: &Kept, machine: &Machine) {
     let before = running.shared.live.current();
     match source.plan(machine, kept, Some(&before)) {
         Ok((plan, _)) => {
@@ -91,6 +108,14 @@ fn reload(running: &Running, source: &Source, kept: &Kept, machine: &Machine) {
                     .event(Event::error("config_rejected").with("problems", why));
                 return;
             }
+            // What is exposed is known before the plan is in force, so that nothing of it is served in between.
+            super::exposure::look(
+                &plan,
+                machine,
+                &running.addresses,
+                Some(&running.shared.log),
+            )
+            .await;
             running.swap(plan);
             running.shared.log.event(Event::info("config_reloaded"));
         }

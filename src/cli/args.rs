@@ -58,6 +58,19 @@ pub enum Command {
     },
     /// Say why a request passes or not, with the line of the file that decided
     Explain(Explain),
+    /// List every listening socket of this machine by who can reach it, and what to do about it
+    Audit {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print nftables rules that match the configuration; applies nothing
+    Firewall {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
     /// Add, revoke or list API tokens
     Token {
         #[command(subcommand)]
@@ -130,6 +143,9 @@ pub struct Expose {
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Serve a service that can be reached around the gate all the same
+    #[arg(long)]
+    pub unsafe_upstream: bool,
     /// Let everybody from the allowed networks in, without a password
     #[arg(long)]
     pub unsafe_no_auth: bool,

@@ -8,7 +8,7 @@ use super::args::{Expose, HostHeader, LogFormat};
 use super::banner::{Banner, UpstreamState, Url};
 use super::output::Output;
 use super::password::fresh_password;
-use super::serve::{Ground, compiled, ground, run, started};
+use super::serve::{Ground, compiled, ground, proven, run, started};
 use super::{Code, Failure};
 use crate::app::Source;
 use crate::auth::password;
@@ -63,6 +63,7 @@ fn gate(
     let ground = ground()?;
     let source = Source::Given(Box::new(config), users);
     let plan = compiled(output, &source, &ground)?;
+    proven(&plan, &ground.machine)?;
     let running = started(plan, &ground.machine)?;
     let urls = urls(&running.addresses, options, &ground);
     let networks = networks(options);
@@ -151,6 +152,9 @@ fn config(target: &str, options: &Expose) -> raw::Config {
         } else {
             AccessWord::Users
         });
+        if options.unsafe_upstream {
+            route.exposed_upstream = raw::ExposedUpstream::Warn;
+        }
         if options.host_header == HostHeader::Upstream {
             route.host_header = raw::HostHeader::Upstream;
         }

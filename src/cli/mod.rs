@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod audit;
 pub mod banner;
 mod ca;
 mod check;
@@ -73,6 +74,8 @@ pub fn main() -> ExitCode {
         Command::Expose { target, options } => expose::expose(&output, &target, &options),
         Command::Serve { file } => serve::serve(&output, &file),
         Command::Check { file, json } => check::check(&output, &file, json),
+        Command::Audit { file, json } => audit::audit(&output, &file, json),
+        Command::Firewall { file } => audit::firewall(&output, &file),
         Command::Explain(ask) => explain::explain(&output, &ask),
         Command::Token { act } => token::token(&output, act),
         Command::User { act } => user::user(&output, act),

@@ -54,6 +54,24 @@ pub(super) fn wrong(output: &Output, report: &Report) -> Failure {
     Failure::new(Code::Config, report.render(output.color, output.width))
 }
 
+/// Proves that nothing goes around the gate, or says what does (exit 4).
+pub(super) fn proven(plan: &Plan, machine: &Machine) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    let found = runtime.block_on(app::look(plan, machine, &[], None));
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut lines: Vec<String> = found
+        .iter()
+        .map(|(_, verdict)| verdict.to_string())
+        .collect();
+    lines.push("Nothing was started. If you mean that, write `exposed_upstream = \"warn\"` or `--unsafe-upstream`.".into());
+    Err(Failure::new(Code::Exposed, lines.join("\n")))
+}
+
 /// Binds and begins.
 pub(super) fn started(plan: Plan, machine: &Machine) -> Result<Running, Failure> {
     for tls in plan.listeners.iter().filter_map(|l| l.tls.as_ref()) {
@@ -107,6 +125,7 @@ pub(super) fn serve(output: &Output, file: &ConfigFile) -> Result<(), Failure> {
     let source = Source::File(path);
     let ground = ground()?;
     let plan = compiled(output, &source, &ground)?;
+    proven(&plan, &ground.machine)?;
     let running = started(plan, &ground.machine)?;
     let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
     running

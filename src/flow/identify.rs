@@ -168,8 +168,8 @@ fn token(
     })
 }
 
-/// Name and password. Where nobody is asked for, the credential may be the application's own: it is ours only when it is
-/// remembered as right, and then it is taken out all the same.
+/// Name and password. Where nobody is asked for, the credential may be the application's own: it is taken for ours, and out,
+/// when the name is one of our users'.
 async fn password(
     worker: &Worker,
     conn: &Conn,
@@ -178,14 +178,14 @@ async fn password(
     basic: &Basic,
     needed: bool,
 ) -> Result<Identity, Refusal> {
-    let ours = by_heart(worker, conn, plan, basic.user(), basic.password())?;
     if !needed {
-        // Nobody is asked for, so nobody is guessed at: what is not remembered is the application's own.
+        // Nobody is asked for, so nobody is guessed at: the name alone tells whose credential it is.
         return Ok(Identity {
-            spent: ours,
+            spent: plan.users.find(basic.user()).is_some(),
             ..Identity::default()
         });
     }
+    let ours = by_heart(worker, conn, plan, basic.user(), basic.password())?;
     if !ours {
         let password = basic.password_owned();
         Box::pin(verify(worker, conn, plan, basic.user(), password, "basic")).await?;

@@ -50,7 +50,17 @@ pub async fn judge<'l>(
             same_origin(conn, intake)?;
         }
     }
+    let route = stage.route();
     let permit = plan.site.after(stage, who)?;
+    if plan
+        .routes
+        .get(route)
+        .is_some_and(|r| r.refuses_exposed && r.upstream.is_exposed())
+    {
+        let detail =
+            "the service can be reached around this gate; the log and `loopgate audit` say how";
+        return Err(Refusal::new(Reason::UpstreamExposed, detail));
+    }
     Ok(Judged {
         permit,
         spent,

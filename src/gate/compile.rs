@@ -26,13 +26,13 @@ pub fn compile(
         problems.push(problem.hint("write `networks = { allow = [\"this-lan\", \"loopback\"] }`"));
         return Gate::default();
     };
-    let allow = network_set(
+    let allowed = self::networks(
         &networks.allow,
         &format!("{key}.networks.allow"),
         machine,
         problems,
     );
-    let deny = network_set(
+    let denied = self::networks(
         &networks.deny,
         &format!("{key}.networks.deny"),
         machine,
@@ -62,8 +62,10 @@ pub fn compile(
         .iter()
         .filter(|g| !listener.allow_gateway && !own.contains(&g.addr()));
     Gate {
-        allow,
-        deny,
+        allow: NetSet::new(&allowed),
+        deny: NetSet::new(&denied),
+        allowed,
+        denied,
         gateways: NetSet::new(gateways),
     }
 }
@@ -75,6 +77,15 @@ pub fn network_set(
     machine: &Machine,
     problems: &mut Vec<Problem>,
 ) -> NetSet {
+    NetSet::new(&networks(list, key, machine, problems))
+}
+
+fn networks(
+    list: &[String],
+    key: &str,
+    machine: &Machine,
+    problems: &mut Vec<Problem>,
+) -> Vec<IpNet> {
     let mut nets: Vec<IpNet> = Vec::new();
     for (i, text) in list.iter().enumerate() {
         match text.parse::<Network>() {
@@ -94,5 +105,5 @@ pub fn network_set(
             }
         }
     }
-    NetSet::new(&nets)
+    nets
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 
 use crate::base::cidr::{NetSet, fold};
@@ -16,6 +17,8 @@ pub use compile::{compile, network_set};
 pub struct Gate {
     allow: NetSet,
     deny: NetSet,
+    allowed: Vec<IpNet>,
+    denied: Vec<IpNet>,
     /// Our default gateways: behind NAT every visitor has this address, so it counts for no `allow` (unless told to).
     gateways: NetSet,
 }
@@ -29,6 +32,16 @@ pub struct Admitted {
 }
 
 impl Gate {
+    /// The networks that are allowed, named sets resolved.
+    pub fn allowed(&self) -> &[IpNet] {
+        &self.allowed
+    }
+
+    /// The networks that are denied.
+    pub fn denied(&self) -> &[IpNet] {
+        &self.denied
+    }
+
     /// Judges an address. Loopback has no privilege that is not written down.
     pub fn judge(&self, peer: IpAddr) -> Result<(), Refusal> {
         let refuse = |detail| Err(Refusal::new(Reason::NetworkDenied, detail));
@@ -96,6 +109,7 @@ mod tests {
             allow: set(allow),
             deny: set(deny),
             gateways: set(gateways),
+            ..Gate::default()
         }
     }
 

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::interfaces::Interfaces;
+
 /// A view of the machine at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
@@ -15,6 +17,8 @@ pub struct Machine {
     pub this_lan: Vec<IpNet>,
     /// The addresses of our default gateways.
     pub gateways: Vec<IpAddr>,
+    /// The interfaces behind all that.
+    pub interfaces: Interfaces,
 }
 
 /// The names by which this machine goes.
@@ -43,68 +47,16 @@ pub fn names() -> Vec<String> {
 
 /// Reads the machine as it is now.
 pub fn read() -> std::io::Result<Machine> {
-    let found = if_addrs::get_if_addrs()?;
-    let carries = default_interfaces();
-    let mut machine = Machine {
+    let interfaces = super::interfaces::read()?;
+    let mut addresses = interfaces.addresses();
+    addresses.sort_unstable();
+    let mut this_lan = interfaces.this_lan();
+    this_lan.sort_unstable();
+    Ok(Machine {
         names: names(),
-        ..Machine::default()
-    };
-    for interface in &found {
-        machine.addresses.push(interface.ip());
-        let prefix = match &interface.addr {
-            if_addrs::IfAddr::V4(v4) => u32::from(v4.netmask).count_ones() as u8,
-            if_addrs::IfAddr::V6(v6) => u128::from(v6.netmask).count_ones() as u8,
-        };
-        let lan = carries.contains(&interface.name)
-            && is_ordinary(&interface.name)
-            && !interface.is_loopback();
-        if let Some(net) = IpNet::new(interface.ip(), prefix).ok().filter(|_| lan) {
-            machine.this_lan.push(net.trunc());
-        }
-    }
-    machine.addresses.sort_unstable();
-    machine.this_lan.sort_unstable();
-    machine.gateways = gateways();
-    Ok(machine)
-}
-
-fn default_interfaces() -> Vec<String> {
-    let four = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let four = four.lines().skip(1).filter_map(|l| {
-        let mut words = l.split_whitespace();
-        let (name, to) = (words.next()?, words.next()?);
-        (to == "00000000").then(|| name.to_owned())
-    });
-    let six = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-    let six = six.lines().filter_map(|l| {
-        let words: Vec<&str> = l.split_whitespace().collect();
-        let (to, prefix, name) = (words.first()?, words.get(1)?, words.get(9)?);
-        (to.bytes().all(|c| c == b'0') && *prefix == "00" && *name != "lo")
-            .then(|| (*name).to_owned())
-    });
-    four.chain(six).collect()
-}
-
-fn gateways() -> Vec<IpAddr> {
-    let four = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let gateway = |l: &str| {
-        let words: Vec<&str> = l.split_whitespace().collect();
-        let raw = u32::from_str_radix(words.get(2)?, 16)
-            .ok()
-            .filter(|_| words[1] == "00000000")?;
-        (raw != 0).then(|| IpAddr::from(raw.to_ne_bytes()))
-    };
-    four.lines().skip(1).filter_map(gateway).collect()
-}
-
-/// Ethernet or wireless: no bridge, tunnel, or container end.
-fn is_ordinary(name: &str) -> bool {
-    let has = |file: &str| {
-        std::path::Path::new("/sys/class/net")
-            .join(name)
-            .join(file)
-            .exists()
-    };
-    let kind = std::fs::read_to_string(format!("/sys/class/net/{name}/type")).unwrap_or_default();
-    kind.trim() == "1" && !has("bridge") && !has("tun_flags")
+        addresses,
+        this_lan,
+        gateways: interfaces.gateways.clone(),
+        interfaces,
+    })
 }

@@ -14,7 +14,7 @@ use crate::auth::users::Users;
 use crate::base::loopback::{Scheme, Target};
 use crate::base::secret::Secret;
 use crate::config::Problem;
-use crate::config::raw::{self, HostHeader, LogFormat, LogTarget, Workers};
+use crate::config::raw::{self, ExposedUpstream, HostHeader, LogFormat, LogTarget, Workers};
 use crate::limit::lockout::LockoutSettings;
 use crate::net::Machine;
 use crate::observe::{Format, Sink};
@@ -286,6 +286,7 @@ fn route_of(
         upstream: Arc::clone(upstream),
         local_mode: raw.host_header == HostHeader::Upstream,
         by_method: rule.methods.is_some(),
+        refuses_exposed: raw.exposed_upstream == ExposedUpstream::Refuse,
         secret,
     })
 }

@@ -104,6 +104,8 @@ pub struct Route {
     pub local_mode: bool,
     /// The rule asks for the method, so no field may change it behind us.
     pub by_method: bool,
+    /// `exposed_upstream = "refuse"`: not served while it can be reached around the gate.
+    pub refuses_exposed: bool,
     /// By this the application knows that the request came through the gate.
     pub secret: Option<Secret<String>>,
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustls::ClientConfig;
 
@@ -21,6 +21,7 @@ pub struct Upstream {
     target: Target,
     tls: Option<Arc<ClientConfig>>,
     host: String,
+    exposed: AtomicBool,
 }
 
 impl fmt::Debug for Upstream {
@@ -44,12 +45,23 @@ impl Upstream {
             target,
             tls,
             host,
+            exposed: AtomicBool::new(false),
         }
     }
 
     /// The target as it was written.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Whether it was last found to be reachable around the gate. One relaxed load.
+    pub fn is_exposed(&self) -> bool {
+        self.exposed.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the last look at the kernel's socket table found; true when that is news.
+    pub fn note_exposed(&self, exposed: bool) -> bool {
+        self.exposed.swap(exposed, Ordering::Relaxed) != exposed
     }
 
     /// What is spoken to it.

@@ -1,0 +1,54 @@
+//! The look at the kernel's socket table: at start, at every reload, every ten seconds. What it finds is noted at the upstream,
+//! where the request path reads it.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::exposure::{Verdict, check};
+use crate::net::Machine;
+use crate::observe::{Event, Log};
+use crate::plan::Plan;
+use crate::upstream::Upstream;
+
+/// Upstreams that can be reached around the gate, and what to do about it.
+pub type Found = Vec<(Arc<Upstream>, Verdict)>;
+
+/// Looks at every upstream of the plan and notes what it finds. Returns those that are exposed and must not be, and tells
+/// the log about every change.
+pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Option<&Log>) -> Found {
+    let mut seen = HashSet::new();
+    let upstreams: Vec<_> = plan
+        .routes
+        .iter()
+        .map(|route| &route.upstream)
+        .filter(|upstream| seen.insert(upstream.target().to_string()))
+        .collect();
+    let addresses: Vec<_> = upstreams.iter().map(|u| &u.target().address).collect();
+    let verdicts = check(&addresses, &machine.interfaces, ours).await;
+    let mut found = Vec::new();
+    for (upstream, verdict) in upstreams.into_iter().zip(verdicts) {
+        let exposed = verdict.is_exposed();
+        if upstream.note_exposed(exposed)
+            && let Some(log) = log
+        {
+            let event = if exposed {
+                Event::warn("exposure_changed")
+            } else {
+                Event::info("exposure_changed")
+            };
+            let event = event
+                .with("upstream", upstream.target())
+                .with("exposed", exposed);
+            log.event(event.with("verdict", verdict.to_string().replace('\n', " ")));
+        }
+        let refused = plan
+            .routes
+            .iter()
+            .any(|route| route.refuses_exposed && Arc::ptr_eq(&route.upstream, upstream));
+        if exposed && refused {
+            found.push((Arc::clone(upstream), verdict));
+        }
+    }
+    found
+}
