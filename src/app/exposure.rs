@@ -11,8 +11,14 @@ use crate::observe::{Event, Log};
 use crate::plan::Plan;
 use crate::upstream::Upstream;
 
-/// Upstreams that can be reached around the gate, and what to do about it.
-pub type Found = Vec<(Arc<Upstream>, Verdict)>;
+/// What a look has found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Upstreams that can be reached around the gate and must not be.
+    pub exposed: Vec<(Arc<Upstream>, Verdict)>,
+    /// Nothing listens at one of them: what comes there next is worth an early look.
+    pub is_waiting: bool,
+}
 
 /// Looks at every upstream of the plan and notes what it finds. Returns those that are exposed and must not be, and tells
 /// the log about every change.
@@ -26,9 +32,10 @@ pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Opti
         .collect();
     let addresses: Vec<_> = upstreams.iter().map(|u| &u.target().address).collect();
     let verdicts = check(&addresses, &machine.interfaces, ours).await;
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for (upstream, verdict) in upstreams.into_iter().zip(verdicts) {
         let exposed = verdict.is_exposed();
+        found.is_waiting |= matches!(verdict, Verdict::NotListening);
         if upstream.note_exposed(exposed)
             && let Some(log) = log
         {
@@ -47,7 +54,7 @@ pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Opti
             .iter()
             .any(|route| route.refuses_exposed && Arc::ptr_eq(&route.upstream, upstream));
         if exposed && refused {
-            found.push((Arc::clone(upstream), verdict));
+            found.exposed.push((Arc::clone(upstream), verdict));
         }
     }
     found

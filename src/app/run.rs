@@ -4,6 +4,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 use super::source::Source;
 use super::start::Running;
@@ -25,6 +26,8 @@ pub enum Ending {
 
 /// How often the kernel's socket table is looked at (contract 6).
 const WATCH: Duration = Duration::from_secs(10);
+/// The same while a service is not there: what comes back may be bound otherwise.
+const SOON: Duration = Duration::from_secs(1);
 /// How often the machine and the files of the plan are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -42,8 +45,8 @@ pub async fn until_stopped(
     let mut reopen = signal(SignalKind::user_defined1())?;
     let mut look = tokio::time::interval(LOOK);
     let mut stamp = source.stamp();
-    let mut watch = tokio::time::interval(WATCH);
-    watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let watch = tokio::time::sleep(Duration::ZERO);
+    tokio::pin!(watch);
     let over = async {
         match limit {
             Some(limit) => tokio::time::sleep(limit).await,
@@ -58,7 +61,16 @@ pub async fn until_stopped(
             () = &mut over => break Ending::Expired,
             _ = hangup.recv() => reload(&running, source, kept, &machine).await,
             _ = reopen.recv() => running.shared.log.reopen(),
-            _ = watch.tick() => watched(&running, &machine).await,
+            () = &mut watch => {
+                let next = if watched(&running, &machine).await { SOON } else { WATCH };
+                watch.as_mut().reset(Instant::now() + next);
+            }
+            () = running.shared.dial_failed.notified() => {
+                let soon = Instant::now() + SOON;
+                if watch.deadline() > soon {
+                    watch.as_mut().reset(soon);
+                }
+            }
             _ = look.tick() => {
                 let now = source.stamp();
                 if std::mem::replace(&mut stamp, now) != stamp {
@@ -82,8 +94,8 @@ pub async fn until_stopped(
     Ok(if finished { ending } else { Ending::Forced })
 }
 
-/// One look at the upstreams of the plan in force.
-async fn watched(running: &Running, machine: &Machine) {
+/// One look at the upstreams of the plan in force; true when one of them is not there.
+async fn watched(running: &Running, machine: &Machine) -> bool {
     let plan = running.shared.live.current();
     super::exposure::look(
         &plan,
@@ -91,7 +103,8 @@ async fn watched(running: &Running, machine: &Machine) {
         &running.addresses,
         Some(&running.shared.log),
     )
-    .await;
+    .await
+    .is_waiting
 }
 
 /// All or nothing: with a mistake in the file the old plan stays.

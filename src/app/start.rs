@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::worker::{Job, Signal, spawn};
 use crate::auth::login::Csrf;
@@ -97,6 +97,7 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
         sessions,
         lockout,
         csrf: Csrf::new(now),
+        dial_failed: Notify::new(),
         log,
     });
     let mut threads = Vec::with_capacity(workers);

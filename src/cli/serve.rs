@@ -61,10 +61,11 @@ pub(super) fn proven(plan: &Plan, machine: &Machine) -> Result<(), Failure> {
         .build()
         .map_err(Failure::failed)?;
     let found = runtime.block_on(app::look(plan, machine, &[], None));
-    if found.is_empty() {
+    if found.exposed.is_empty() {
         return Ok(());
     }
     let mut lines: Vec<String> = found
+        .exposed
         .iter()
         .map(|(_, verdict)| verdict.to_string())
         .collect();

@@ -199,6 +199,8 @@ pub enum Carried {
     Pieces(mpsc::Receiver<Result<Frame<Bytes>, CutError>>),
     /// A body whose end is counted: bytes and trailers pass, and the last owner is told when it is dropped.
     Counted(Box<Carried>, Rc<dyn Count>),
+    /// A body whose stream is counted as running until it is dropped.
+    Held(Box<Carried>, super::state::Held),
     /// A body that is cut when the permission for it does not stand any more.
     Watched(Box<Carried>, Box<super::standing::Standing>),
 }
@@ -230,6 +232,7 @@ impl Body for Carried {
             Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(|_| CutError),
             Self::Answer(answer) => answer.poll_frame(cx),
             Self::Pieces(receiver) => receiver.poll_recv(cx),
+            Self::Held(inner, _) => Pin::new(&mut **inner).poll_frame(cx),
             Self::Watched(inner, standing) => match standing.poll_ended(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(CutError))),
                 Poll::Pending => Pin::new(&mut **inner).poll_frame(cx),
@@ -259,7 +262,9 @@ impl Body for Carried {
             Self::Full(Some(_)) | Self::Pieces(_) => false,
             Self::Incoming(body) => body.is_end_stream(),
             Self::Answer(answer) => answer.is_done(),
-            Self::Counted(inner, _) | Self::Watched(inner, _) => inner.is_end_stream(),
+            Self::Counted(inner, _) | Self::Watched(inner, _) | Self::Held(inner, _) => {
+                inner.is_end_stream()
+            }
         }
     }
 
@@ -270,7 +275,9 @@ impl Body for Carried {
             Self::Incoming(body) => body.size_hint(),
             Self::Answer(answer) => answer.size_hint(),
             Self::Pieces(_) => SizeHint::default(),
-            Self::Counted(inner, _) | Self::Watched(inner, _) => inner.size_hint(),
+            Self::Counted(inner, _) | Self::Watched(inner, _) | Self::Held(inner, _) => {
+                inner.size_hint()
+            }
         }
     }
 }

@@ -236,7 +236,14 @@ async fn refuse(
     record: &mut Record,
 ) -> Done {
     record.refusal = Some(refusal);
-    let reply = refused(refusal, intake, visit.conn, visit.plan, record);
+    let reply = refused(
+        visit.worker,
+        refusal,
+        intake,
+        visit.conn,
+        visit.plan,
+        record,
+    );
     send_reply(visit, &reply, intake, out).await
 }
 

@@ -37,6 +37,7 @@ pub async fn serve_stream(
     conn: Rc<Conn>,
     request: Request<Incoming>,
 ) -> Result<Response<Carried>, Infallible> {
+    let held = conn.busy.hold();
     let plan = worker.plan();
     let mut record = conn.record(&worker, "HTTP/2");
     let mut scratch = Scratch::take();
@@ -60,10 +61,15 @@ pub async fn serve_stream(
             record.refusal = Some(refusal);
             let facts = Facts::read(stream.lines.iter().copied()).unwrap_or_default();
             let intake = stream.intake(facts).ok();
-            refused(refusal, intake.as_ref(), &conn, &plan, &record).into_h2()
+            refused(&worker, refusal, intake.as_ref(), &conn, &plan, &record).into_h2()
         }
     };
     record.status = response.status().as_u16();
+    let response = if response.body().is_end_stream() {
+        response
+    } else {
+        response.map(|body| Carried::Held(Box::new(body), held))
+    };
     if !worker.shared.log.wants_access() {
         return Ok(response);
     }
@@ -193,6 +199,7 @@ impl<'a> Stream<'a> {
                 &head,
                 &inbound,
                 standing,
+                self.conn.busy.hold(),
                 self.parts,
                 scratch,
             ))

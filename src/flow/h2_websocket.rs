@@ -17,7 +17,7 @@ use super::intake::Line;
 use super::outbound::Outbound;
 use super::response::Inbound;
 use super::standing::Standing;
-use super::state::{Scratch, Worker};
+use super::state::{Held, Scratch, Worker};
 use crate::base::id::random;
 use crate::base::refusal::Refusal;
 use crate::http1::field::Name;
@@ -28,12 +28,17 @@ use crate::plan::Plan;
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Opens the tunnel. The stream is answered with 200 once the upstream has said 101 and proven that it means a WebSocket.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one call, and each is a part of the exchange"
+)]
 pub(super) async fn open(
     worker: &Rc<Worker>,
     plan: &Arc<Plan>,
     head: &Outbound<'_>,
     inbound: &Inbound<'_>,
     standing: Standing,
+    held: Held,
     parts: &http::request::Parts,
     scratch: &mut Scratch,
 ) -> Result<Response<Carried>, Refusal> {
@@ -98,6 +103,7 @@ pub(super) async fn open(
     let upgrade = hyper::upgrade::on(&mut request);
     let idle = limits.body_idle;
     tokio::task::spawn_local(async move {
+        let _held = held;
         let Ok(upgraded) = upgrade.await else { return };
         run(TokioIo::new(upgraded), &wire, &standing, idle).await;
     });

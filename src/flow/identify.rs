@@ -50,8 +50,8 @@ pub async fn identify<'l>(
     } else {
         None
     };
-    if let Some((who, basis)) = session {
-        let spent = is_ours_by_heart(worker, plan, facts.authorization);
+    if let Some((who, basis, origin)) = session {
+        let spent = is_ours_beside(worker, plan, facts.authorization, origin);
         return Ok(Identity {
             who: needed.then_some(who),
             spent,
@@ -87,7 +87,7 @@ fn session<'l>(
     worker: &Worker,
     plan: &Plan,
     lines: impl Iterator<Item = Line<'l>>,
-) -> Option<(Who, Basis)> {
+) -> Option<(Who, Basis, Origin)> {
     let values = lines.filter(|l| l.known == Name::Cookie).map(|l| l.value);
     // The cookie twice with two values is somebody else's doing: neither is believed.
     let id = plan.cookie.find(values).ok()??;
@@ -96,7 +96,7 @@ fn session<'l>(
         .sessions
         .lookup(&plan.users, id, Instant::now())?;
     let basis = Basis::Session(found.key);
-    who(plan, found.user, Method::Session).map(|who| (who, basis))
+    who(plan, found.user, Method::Session).map(|who| (who, basis, found.origin))
 }
 
 fn who(plan: &Plan, user: &User, by: Method) -> Option<Who> {
@@ -108,18 +108,26 @@ fn who(plan: &Plan, user: &User, by: Method) -> Option<Who> {
     })
 }
 
-/// Whether `Authorization` is a password of ours that is remembered: beside a session it is taken out, everything else
-/// there belongs to the application.
-fn is_ours_by_heart(worker: &Worker, plan: &Plan, value: Option<&[u8]>) -> bool {
+/// Whether `Authorization` beside a session is a credential of ours, which is taken out; everything else there belongs to the
+/// application. A browser whose session began with Basic goes on sending that password for as long as it runs, longer than it
+/// is remembered here: there the name of a user of ours is enough.
+fn is_ours_beside(worker: &Worker, plan: &Plan, value: Option<&[u8]>, origin: Origin) -> bool {
     let Some(Ok(presented)) = value.map(authorization) else {
         return false;
     };
     match presented {
-        Presented::Basic(basic) => worker
-            .shared
-            .verifier
-            .cached(&plan.users, basic.user(), basic.password(), Instant::now())
-            .is_some(),
+        Presented::Basic(basic) => {
+            let named = || plan.users.find(basic.user()).is_some();
+            let remembered = || {
+                let (user, password) = (basic.user(), basic.password());
+                worker
+                    .shared
+                    .verifier
+                    .cached(&plan.users, user, password, Instant::now())
+                    .is_some()
+            };
+            (origin == Origin::Basic && named()) || remembered()
+        }
         Presented::Bearer(text) => is_ours(text),
         Presented::Foreign => false,
     }

@@ -24,7 +24,7 @@ mod tunnel;
 
 pub use h1::{Done, exchange};
 pub use h2::serve_stream;
-pub use state::{Bell, Conn, Scratch, Shared, Worker};
+pub use state::{Bell, Busy, Conn, Scratch, Shared, Worker};
 
 use intake::Intake;
 

@@ -279,12 +279,16 @@ impl Visit<'_> {
 
 /// The answer to a refused request: a browser that opens a page without credentials is sent to the form.
 pub fn refused(
+    worker: &Worker,
     refusal: Refusal,
     intake: Option<&Intake<'_>>,
     conn: &Conn,
     plan: &Plan,
     record: &Record,
 ) -> Reply {
+    if refusal.reason == Reason::UpstreamRefused {
+        worker.shared.dial_failed.notify_one();
+    }
     match intake {
         Some(intake)
             if refusal.reason == Reason::CredentialsMissing

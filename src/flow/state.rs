@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
 
 use crate::auth::login::Csrf;
 use crate::auth::session::Sessions;
@@ -35,6 +37,8 @@ pub struct Shared {
     pub csrf: Csrf,
     /// Where facts are written.
     pub log: Log,
+    /// Told when an upstream did not take a connection: whatever listens there next is looked at soon.
+    pub dial_failed: Notify,
 }
 
 impl std::fmt::Debug for Shared {
@@ -151,6 +155,51 @@ impl Drop for Bell {
     }
 }
 
+/// What a connection is doing: streams that are not at their end, and since when there are none.
+#[derive(Debug)]
+pub struct Busy {
+    streams: Cell<usize>,
+    since: Cell<Instant>,
+}
+
+/// One stream that is not at its end; dropped with it.
+#[derive(Debug)]
+pub struct Held(Rc<Busy>);
+
+impl Default for Busy {
+    fn default() -> Self {
+        Self {
+            streams: Cell::new(0),
+            since: Cell::new(Instant::now()),
+        }
+    }
+}
+
+impl Busy {
+    /// Counts a stream until the guard is dropped.
+    pub fn hold(self: &Rc<Self>) -> Held {
+        self.streams.set(self.streams.get() + 1);
+        Held(Rc::clone(self))
+    }
+
+    /// Whether no stream runs.
+    pub fn is_idle(&self) -> bool {
+        self.streams.get() == 0
+    }
+
+    /// How long ago the last stream ended.
+    pub fn idle(&self) -> Duration {
+        self.since.get().elapsed()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.since.set(Instant::now());
+    }
+}
+
 /// One client connection.
 #[derive(Debug)]
 pub struct Conn {
@@ -168,6 +217,8 @@ pub struct Conn {
     pub listener: SocketAddr,
     /// Wakes this connection.
     pub bell: Bell,
+    /// What it is doing.
+    pub busy: Rc<Busy>,
 }
 
 impl Conn {

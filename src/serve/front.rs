@@ -96,6 +96,7 @@ fn denied(worker: &Rc<Worker>, peer: SocketAddr, local: Option<SocketAddr>, refu
         tls: "",
         listener: local.unwrap_or(peer),
         bell: worker.bell(),
+        busy: Rc::default(),
     };
     let mut record = conn.record(worker, "");
     record.refusal = Some(refusal);

@@ -14,6 +14,10 @@ use crate::net::{Stream, Wire};
 use crate::tls::ServerTls;
 
 /// A connection that can be served.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "made once a connection and taken apart at once"
+)]
 pub(super) enum Ready {
     Http1(Conn, Wire),
     Http2(Conn, Box<Stream>),
@@ -38,6 +42,7 @@ pub(super) async fn shake(
         tls: "",
         listener: address,
         bell: worker.bell(),
+        busy: Rc::default(),
     };
     let tls = plan.listener(address)?.tls.clone();
     let limit = plan.limits.handshake;

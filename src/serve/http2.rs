@@ -1,6 +1,5 @@
 //! An HTTP/2 connection: hyper's server on this thread, with limits, and an end when it is idle.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -30,40 +29,14 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
     }
 }
 
-/// How busy a connection is.
-struct Busy {
-    streams: Cell<usize>,
-    since: Cell<Instant>,
-}
-
-struct Held(Rc<Busy>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        self.0.since.set(Instant::now());
-    }
-}
-
 /// Serves the connection to its end.
 pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
     let limits = worker.plan().limits;
     let conn = Rc::new(conn);
-    let busy = Rc::new(Busy {
-        streams: Cell::new(0),
-        since: Cell::new(Instant::now()),
-    });
+    let busy = Rc::clone(&conn.busy);
     let service = {
-        let (conn, worker, busy) = (Rc::clone(&conn), Rc::clone(&worker), Rc::clone(&busy));
-        service_fn(move |request| {
-            busy.streams.set(busy.streams.get() + 1);
-            let held = Held(Rc::clone(&busy));
-            let served = serve_stream(Rc::clone(&worker), Rc::clone(&conn), request);
-            async move {
-                let _held = held;
-                served.await
-            }
-        })
+        let (conn, worker) = (Rc::clone(&conn), Rc::clone(&worker));
+        service_fn(move |request| serve_stream(Rc::clone(&worker), Rc::clone(&conn), request))
     };
     let mut builder = http2::Builder::new(Here);
     builder
@@ -84,15 +57,15 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
     let end = poll_fn(|cx| {
         conn.bell.listen(cx);
         while tick.as_mut().poll(cx).is_ready() {
-            let idle = busy.since.get().elapsed();
-            if busy.streams.get() == 0 && idle >= limits.idle {
-                if std::mem::replace(&mut told, true) {
+            let idle = busy.idle();
+            if busy.is_idle() && idle >= limits.idle {
+                if std::mem::replace(&mut told, true) && busy.is_idle() {
                     return Poll::Ready(());
                 }
                 served.as_mut().graceful_shutdown();
                 tick.as_mut().reset(Instant::now() + Duration::from_secs(5));
             } else {
-                let next = if busy.streams.get() == 0 {
+                let next = if busy.is_idle() {
                     limits.idle - idle
                 } else {
                     limits.idle
