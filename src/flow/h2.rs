@@ -14,7 +14,7 @@ use hyper::ext::Protocol;
 
 use super::answer::{self, Answer, Fault, Interim, Pump, broken};
 use super::body::{Carried, Reader};
-use super::h2_head::{begin, forbidden, h2_request, lines, strip};
+use super::h2_head::{begin, forbidden, h2_request, join_crumbs, lines, strip};
 use super::h2_pump::spawn_pump;
 use super::intake::{Facts, Intake, Line};
 use super::judge::{Judged, judge};
@@ -40,12 +40,15 @@ pub async fn serve_stream(
     let plan = worker.plan();
     let mut record = conn.record(&worker, "HTTP/2");
     let mut scratch = Scratch::take();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let fields = parts.headers.len();
+    join_crumbs(&mut parts.headers);
     let stream = Stream {
         worker: &worker,
         conn: &conn,
         plan: &plan,
         parts: &parts,
+        fields,
         lines: lines(&parts.headers),
     };
     let mut body = Some(body);
@@ -75,6 +78,8 @@ struct Stream<'a> {
     conn: &'a Rc<Conn>,
     plan: &'a Arc<Plan>,
     parts: &'a http::request::Parts,
+    /// How many fields came, crumbs counted singly.
+    fields: usize,
     lines: Vec<Line<'a>>,
 }
 
@@ -96,7 +101,12 @@ impl<'a> Stream<'a> {
             .iter()
             .any(|(name, value)| forbidden(name, value))
         {
-            return Err(Refusal::bad("a connection-specific field in HTTP/2"));
+            return Err(Refusal::bad(
+                "a field that HTTP/2 forbids or HTTP/1 cannot say",
+            ));
+        }
+        if !matches!(parts.uri.scheme_str(), None | Some("https" | "http")) {
+            return Err(Refusal::bad("a scheme that is neither https nor http"));
         }
         let target = parts.uri.path_and_query().map_or("", |p| p.as_str());
         let method = match (parts.method.as_str(), self.websocket()) {
@@ -121,7 +131,7 @@ impl<'a> Stream<'a> {
         scratch: &mut Scratch,
     ) -> Result<Response<Carried>, Refusal> {
         let facts = Facts::read(self.lines.iter().copied())?;
-        if self.parts.headers.len() > self.plan.limits.fields {
+        if self.fields > self.plan.limits.fields {
             return Err(Refusal::new(Reason::HeaderTooLarge, "too many fields"));
         }
         let intake = self.intake(facts)?;
@@ -453,7 +463,7 @@ impl<'a> Stream<'a> {
             )
             .await?;
         let (mut parts, body) = response.into_parts();
-        strip(&mut parts.headers, inbound);
+        strip(&mut parts.headers, inbound)?;
         let body = Carried::Watched(Box::new(Carried::Incoming(body)), Box::new(standing));
         Ok(Response::from_parts(parts, body))
     }
