@@ -11,6 +11,7 @@ mod support;
 mod judgement;
 mod wire_answers;
 mod wire_h1;
+mod wire_h2;
 mod wire_hosts;
 mod wire_paths;
 mod wire_upgrade;

@@ -130,6 +130,7 @@ impl Upstream {
     pub fn forget(&self) {
         for conversation in &mut *self.lock() {
             conversation.requests.clear();
+            conversation.bad = None;
         }
     }
 
