@@ -9,6 +9,7 @@
 mod support;
 
 mod judgement;
+mod traffic;
 mod wire_answers;
 mod wire_h1;
 mod wire_h2;
