@@ -14,7 +14,7 @@ use hyper::ext::Protocol;
 
 use super::answer::{self, Answer, Fault, Interim, Pump, broken};
 use super::body::{Carried, Reader};
-use super::h2_head::{begin, forbidden, h2_request, join_crumbs, lines, strip};
+use super::h2_head::{begin, forbidden, h2_request, lines, strip};
 use super::h2_pump::spawn_pump;
 use super::intake::{Facts, Intake, Line};
 use super::judge::{Judged, judge};
@@ -40,15 +40,12 @@ pub async fn serve_stream(
     let plan = worker.plan();
     let mut record = conn.record(&worker, "HTTP/2");
     let mut scratch = Scratch::take();
-    let (mut parts, body) = request.into_parts();
-    let fields = parts.headers.len();
-    join_crumbs(&mut parts.headers);
+    let (parts, body) = request.into_parts();
     let stream = Stream {
         worker: &worker,
         conn: &conn,
         plan: &plan,
         parts: &parts,
-        fields,
         lines: lines(&parts.headers),
     };
     let mut body = Some(body);
@@ -78,8 +75,6 @@ struct Stream<'a> {
     conn: &'a Rc<Conn>,
     plan: &'a Arc<Plan>,
     parts: &'a http::request::Parts,
-    /// How many fields came, crumbs counted singly.
-    fields: usize,
     lines: Vec<Line<'a>>,
 }
 
@@ -131,7 +126,7 @@ impl<'a> Stream<'a> {
         scratch: &mut Scratch,
     ) -> Result<Response<Carried>, Refusal> {
         let facts = Facts::read(self.lines.iter().copied())?;
-        if self.fields > self.plan.limits.fields {
+        if self.parts.headers.len() > self.plan.limits.fields {
             return Err(Refusal::new(Reason::HeaderTooLarge, "too many fields"));
         }
         let intake = self.intake(facts)?;

@@ -38,22 +38,6 @@ pub(super) fn forbidden(name: &HeaderName, value: &HeaderValue) -> bool {
     }
 }
 
-/// One `Cookie` field of several (RFC 9113, 8.2.3): HTTP/1 has no crumbs.
-pub(super) fn join_crumbs(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(http::header::COOKIE).iter();
-    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
-        return;
-    };
-    let mut whole = first.as_bytes().to_vec();
-    for crumb in std::iter::once(second).chain(crumbs) {
-        whole.extend_from_slice(b"; ");
-        whole.extend_from_slice(crumb.as_bytes());
-    }
-    if let Ok(whole) = HeaderValue::from_bytes(&whole) {
-        headers.insert(http::header::COOKIE, whole);
-    }
-}
-
 /// The request for an HTTP/2 upstream.
 pub(super) fn h2_request<'l>(
     head: &Outbound<'_>,
