@@ -229,7 +229,13 @@ impl Body for Carried {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(|_| CutError),
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map(|frame| match frame? {
+                Ok(frame) if frame.trailers_ref().is_some_and(|t| !are_trailers(t)) => {
+                    Some(Err(CutError))
+                }
+                Ok(frame) => Some(Ok(frame)),
+                Err(_) => Some(Err(CutError)),
+            }),
             Self::Answer(answer) => answer.poll_frame(cx),
             Self::Pieces(receiver) => receiver.poll_recv(cx),
             Self::Held(inner, _) => Pin::new(&mut **inner).poll_frame(cx),
@@ -303,6 +309,15 @@ pub fn trailers(raw: &[u8]) -> Result<HeaderMap, &'static str> {
         map.append(name, value);
     }
     Ok(map)
+}
+
+/// Whether every field of a trailer section that came over HTTP/2 may stand in one.
+pub fn are_trailers(map: &HeaderMap) -> bool {
+    use crate::http1::field::{Name, classify, is_token};
+    map.keys().all(|name| {
+        let name = name.as_str().as_bytes();
+        is_token(name) && classify(name).0 == Name::Other
+    })
 }
 
 /// Writes trailers and the empty line that ends a chunked body.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::answer::broken;
-use super::body::{Carried, CutError, Piece, Reader, trailers, write_trailers};
+use super::body::{Carried, CutError, Piece, Reader, are_trailers, trailers, write_trailers};
 use super::h1::{Done, Stop, Visit};
 use super::h2_head::{h2_request, strip};
 use super::intake::Line;
@@ -148,7 +148,7 @@ async fn relay(
         .headers
         .remove(http::header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok()?.parse().ok());
-    strip(&mut parts.headers, inbound);
+    strip(&mut parts.headers, inbound)?;
     let status = parts.status.as_u16();
     let framing = match length {
         _ if head.intake.method == "HEAD" || matches!(status, 204 | 304) => Body::None,
@@ -198,6 +198,9 @@ async fn relay(
             }
             Err(frame) => {
                 if let (Ok(map), Body::Chunked) = (frame.into_trailers(), framing) {
+                    if !are_trailers(&map) {
+                        return Err(Stop::Cut);
+                    }
                     out.extend_from_slice(b"0\r\n");
                     write_trailers(&map, out);
                     ended = true;

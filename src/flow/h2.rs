@@ -102,7 +102,12 @@ impl<'a> Stream<'a> {
             .iter()
             .any(|(name, value)| forbidden(name, value))
         {
-            return Err(Refusal::bad("a connection-specific field in HTTP/2"));
+            return Err(Refusal::bad(
+                "a field that HTTP/2 forbids or HTTP/1 cannot say",
+            ));
+        }
+        if !matches!(parts.uri.scheme_str(), None | Some("https" | "http")) {
+            return Err(Refusal::bad("a scheme that is neither https nor http"));
         }
         let target = parts.uri.path_and_query().map_or("", |p| p.as_str());
         let method = match (parts.method.as_str(), self.websocket()) {
@@ -460,7 +465,7 @@ impl<'a> Stream<'a> {
             )
             .await?;
         let (mut parts, body) = response.into_parts();
-        strip(&mut parts.headers, inbound);
+        strip(&mut parts.headers, inbound)?;
         let body = Carried::Watched(Box::new(Carried::Incoming(body)), Box::new(standing));
         Ok(Response::from_parts(parts, body))
     }

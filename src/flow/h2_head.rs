@@ -8,7 +8,7 @@ use super::intake::Line;
 use super::outbound::Outbound;
 use super::response::Inbound;
 use crate::base::refusal::Refusal;
-use crate::http1::field::classify;
+use crate::http1::field::{classify, is_token};
 use crate::http1::framing::Body;
 use crate::http1::head;
 
@@ -29,12 +29,12 @@ pub(super) fn lines(headers: &HeaderMap) -> Vec<Line<'_>> {
         .collect()
 }
 
-/// Fields that HTTP/2 forbids (RFC 9113, 8.2.2).
+/// Fields that HTTP/2 forbids (RFC 9113, 8.2.2), and names that HTTP/1 has no way to say.
 pub(super) fn forbidden(name: &HeaderName, value: &HeaderValue) -> bool {
     match name.as_str() {
         "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
         "te" => !value.as_bytes().eq_ignore_ascii_case(b"trailers"),
-        _ => false,
+        name => !is_token(name.as_bytes()),
     }
 }
 
@@ -69,13 +69,20 @@ pub(super) fn h2_request<'l>(
 }
 
 /// Fields of an HTTP/2 answer that must not pass, and the ones that are mapped.
-pub(super) fn strip(headers: &mut HeaderMap, inbound: &Inbound<'_>) {
+pub(super) fn strip(headers: &mut HeaderMap, inbound: &Inbound<'_>) -> Result<(), Refusal> {
+    if !headers
+        .keys()
+        .all(|name| is_token(name.as_str().as_bytes()))
+    {
+        return Err(broken("a field name that is not a token"));
+    }
     let length = headers.get(http::header::CONTENT_LENGTH).cloned();
     let old = std::mem::take(headers);
     append(inbound, lines(&old).into_iter(), headers);
     if let Some(length) = length {
         headers.insert(http::header::CONTENT_LENGTH, length);
     }
+    Ok(())
 }
 
 fn append<'l>(

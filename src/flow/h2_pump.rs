@@ -7,10 +7,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::answer::Pump;
-use super::body::write_trailers;
+use super::body::{are_trailers, write_trailers};
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
-use crate::http1::field::{Name, classify};
 use crate::http1::framing::Body;
 use crate::net::Wire;
 use crate::plan::Limits;
@@ -90,10 +89,7 @@ async fn pump(
                 let Ok(map) = frame.into_trailers() else {
                     continue;
                 };
-                if map
-                    .keys()
-                    .any(|name| classify(name.as_str().as_bytes()).0 != Name::Other)
-                {
+                if !are_trailers(&map) {
                     return Err(Some(Refusal::bad(
                         "a trailer that no trailer section may have",
                     )));

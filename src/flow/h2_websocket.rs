@@ -88,6 +88,10 @@ pub(super) async fn open(
         &scratch.answer,
         &scratch.answer_fields,
     )?;
+    if (200..300).contains(&found.status) {
+        // To an extended CONNECT any 2xx would say that the tunnel stands (RFC 8441, 5).
+        return Err(broken("the upstream did not switch to a WebSocket"));
+    }
     if found.status != 101 {
         // A refusal of the application; its body is small and is not passed on through a stream that wanted a tunnel.
         return Ok(response);

@@ -129,6 +129,14 @@ fn prefixed(name: &[u8]) -> Name {
     }
 }
 
+/// Whether a name is a token (RFC 9110, 5.6.2), as HTTP/1 needs it. The `http` crate also takes a double quote.
+pub fn is_token(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name
+            .iter()
+            .all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(c))
+}
+
 /// The comma-separated tokens of a value, without white space and empty ones.
 pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value
@@ -145,6 +153,16 @@ pub fn has_token(value: &[u8], token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_tokens() {
+        for name in ["x", "X-Y", "!#$%&'*+-.^_`|~09aZ"] {
+            assert!(is_token(name.as_bytes()), "{name}");
+        }
+        for name in ["", "x y", "x\"", "x:", "x(y)", "x\u{e9}", "x\r\n", "\0"] {
+            assert!(!is_token(name.as_bytes()), "{name:?}");
+        }
+    }
 
     #[test]
     fn knows_names_in_every_spelling() {

@@ -9,8 +9,11 @@
 mod support;
 
 mod judgement;
+mod limits;
+mod traffic;
 mod wire_answers;
 mod wire_h1;
+mod wire_h2;
 mod wire_hosts;
 mod wire_paths;
 mod wire_upgrade;

@@ -265,7 +265,7 @@ impl H2 {
 }
 
 /// The `:status` that begins a header block.
-fn status(block: &[u8]) -> u16 {
+pub fn status(block: &[u8]) -> u16 {
     let mut at = 0;
     // Changes of the table's size come first (RFC 7541, 6.3).
     while block.get(at).is_some_and(|c| c & 0xe0 == 0x20) {

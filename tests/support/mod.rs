@@ -6,6 +6,7 @@
 pub mod client;
 pub mod frames;
 pub mod gate;
+pub mod h2_client;
 pub mod message;
 pub mod naive;
 pub mod table;
@@ -19,7 +20,7 @@ pub use client::Client;
 pub use frames::{H2, Outcome};
 pub use gate::Gate;
 pub use message::Request;
-pub use upstream::{After, Upstream};
+pub use upstream::{After, At, Upstream};
 
 /// What takes longer than this has failed.
 pub const DEADLINE: Duration = Duration::from_secs(20);

@@ -42,12 +42,26 @@ pub struct Peer<'a> {
     pub number: usize,
     /// Requests that it carried before this one.
     pub before: usize,
+    /// What came behind the head already.
+    pub rest: Vec<u8>,
 }
 
 impl Peer<'_> {
     /// Writes at once; a gate that has gone is no mistake of the script.
     pub fn say(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Reads `n` bytes behind the head and throws them away; says how many came.
+    pub fn swallow(&mut self, n: usize) -> usize {
+        let (mut came, mut junk) = (self.rest.len(), vec![0; 64 << 10]);
+        while came < n {
+            match self.stream.read(&mut junk) {
+                Ok(0) | Err(_) => return came,
+                Ok(more) => came += more,
+            }
+        }
+        came
     }
 
     /// Waits until the gate has ended this connection; what it still sends is thrown away.
@@ -130,6 +144,7 @@ impl Upstream {
     pub fn forget(&self) {
         for conversation in &mut *self.lock() {
             conversation.requests.clear();
+            conversation.bad = None;
         }
     }
 
@@ -212,6 +227,7 @@ fn converse(stream: &TcpStream, seen: &Seen, script: &Script) {
             stream,
             number,
             before,
+            rest: Vec::new(),
         };
         let after = match request(&bytes) {
             Read::Bad(why) => {
@@ -242,9 +258,14 @@ fn converse(stream: &TcpStream, seen: &Seen, script: &Script) {
                     head_of_request(&bytes)
                 };
                 match head {
-                    Read::Whole(request, _) => {
+                    Read::Whole(request, used) => {
                         head_asked = true;
-                        script(At::Head, &request, &mut peer)
+                        peer.rest = bytes[used..].to_vec();
+                        let after = script(At::Head, &request, &mut peer);
+                        if matches!(after, After::Echo) {
+                            bytes.drain(..used);
+                        }
+                        after
                     }
                     Read::More | Read::Bad(_) => match peer_stream.read(&mut buffer) {
                         Ok(0) | Err(_) => After::Close,
