@@ -9,7 +9,6 @@
 mod support;
 
 mod judgement;
-mod limits;
 mod traffic;
 mod wire_answers;
 mod wire_h1;
