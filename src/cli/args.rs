@@ -281,6 +281,8 @@ pub enum Ca {
         #[arg(long)]
         json: bool,
     },
+    /// Make a new one in place of the old; every device has to trust the new one
+    Renew,
     /// Write its certificate (PEM) to standard output or a file
     Export {
         /// The file

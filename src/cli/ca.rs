@@ -12,11 +12,20 @@ use crate::tls::LocalCa;
 
 pub(super) fn ca(output: &Output, act: Ca) -> Result<(), Failure> {
     let ground = ground()?;
+    if matches!(act, Ca::Renew) {
+        let made = ground
+            .kept
+            .renew_authority(&ground.machine)
+            .map_err(Failure::failed)?;
+        output.say("a new authority is made; the old one is gone. Restart running gates, and let every device trust the new one.");
+        return output.print(&made.fingerprint()).map_err(Failure::failed);
+    }
     let authority = ground
         .kept
         .authority(&ground.machine)
         .map_err(Failure::failed)?;
     match act {
+        Ca::Renew => Ok(()),
         Ca::Show { json } => output
             .print(&show(&authority, json))
             .map_err(Failure::failed),

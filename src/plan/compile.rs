@@ -43,6 +43,11 @@ impl Kept {
         }
     }
 
+    /// Makes a new local authority in place of the old one.
+    pub fn renew_authority(&self, machine: &Machine) -> Result<LocalCa, TlsError> {
+        LocalCa::renew(&self.state.join("ca"), &machine.names, SystemTime::now())
+    }
+
     /// The local authority, made on first use.
     pub fn authority(&self, machine: &Machine) -> Result<Arc<LocalCa>, TlsError> {
         if let Some(authority) = self.authority.get() {

@@ -39,13 +39,13 @@ pub struct Limits {
     /// The whole request head, in bytes. Room for large cookies; more is answered with 431.
     pub head_size: ByteSize,
     /// Header fields in a request. Browsers send about thirty; more is answered with 431.
-    #[schemars(range(min = 1, max = 10000))]
+    #[schemars(range(min = 1, max = 256))]
     pub fields: u16,
     /// A request body. More is answered with 413. `none` leaves it to the application, so that uploads simply work.
     #[serde(with = "unit::size_or_none")]
     #[schemars(with = "unit::SizeOrNone")]
     pub body_size: Option<ByteSize>,
-    /// Open client connections in all. Bounds memory; the ones above it wait in the kernel's queue.
+    /// Open client connections in all. Bounds memory; what is too many is closed at accept.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: u32,
     /// Open connections of one client (IPv6: of one /64). So that one device cannot take all of them.
