@@ -7,6 +7,7 @@ use std::io::Write as _;
 use super::intake::{Intake, Line};
 use super::state::Conn;
 use crate::access::Permit;
+use crate::auth::Method;
 use crate::auth::cookie::{CookieName, Stripped};
 use crate::base::id::RequestId;
 use crate::http1::field::{Name, has_token, tokens};
@@ -75,6 +76,11 @@ impl Outbound<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
+    /// A token may be limited to methods, so no field may change them behind us.
+    fn by_token(&self) -> bool {
+        self.permit.who().is_some_and(|who| who.by == Method::Token)
+    }
+
     /// Every field that passes and every one of ours, except host and framing.
     pub fn fields<'a>(
         &self,
@@ -113,7 +119,7 @@ impl Outbound<'_> {
             | Name::PathOverride
             | Name::LoopgateToken
             | Name::XRequestId => {}
-            Name::MethodOverride if self.route.by_method => {}
+            Name::MethodOverride if self.route.by_method || self.by_token() => {}
             Name::Authorization if self.spent => {}
             Name::Cookie => {}
             Name::Origin | Name::Referer if self.route.local_mode => {

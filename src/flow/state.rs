@@ -227,6 +227,13 @@ impl Conn {
         if self.tls.is_empty() { "http" } else { "https" }
     }
 
+    /// Whether the listener lets this peer in under the plan in force: a network that was narrowed ends open connections.
+    pub fn is_welcome(&self, worker: &Worker) -> bool {
+        let plan = worker.plan();
+        let listener = plan.listener(self.listener);
+        listener.is_some_and(|l| l.gate.judge(self.peer.ip()).is_ok())
+    }
+
     /// Begins the record of a request.
     pub fn record(&self, worker: &Worker, http: &'static str) -> Box<Record> {
         Box::new(Record {

@@ -17,7 +17,14 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves the connection to its end.
 pub(super) async fn serve(conn: Conn, wire: Wire, worker: Rc<Worker>) {
+    let mut epoch = worker.epoch();
     loop {
+        if worker.epoch() != epoch {
+            epoch = worker.epoch();
+            if !conn.is_welcome(&worker) {
+                return;
+            }
+        }
         let mut scratch = match next_head(&conn, &wire, &worker).await {
             Ok(Some(scratch)) => scratch,
             Ok(None) => {
@@ -94,10 +101,17 @@ async fn next_head(conn: &Conn, wire: &Wire, worker: &Worker) -> Result<Option<S
 /// Waits for the first byte of a head, holding no buffer. False when the connection is at its end.
 async fn first_byte(conn: &Conn, wire: &Wire, worker: &Worker) -> bool {
     let idle = worker.plan().limits.idle;
+    let mut epoch = worker.epoch();
     poll_fn(|cx| {
         conn.bell.listen(cx);
         if worker.phase() > Phase::Run {
             return Poll::Ready(false);
+        }
+        if worker.epoch() != epoch {
+            epoch = worker.epoch();
+            if !conn.is_welcome(worker) {
+                return Poll::Ready(false);
+            }
         }
         wire.poll_fill(cx, 8 << 10, idle)
             .map(|read| matches!(read, Ok(n) if n > 0))

@@ -53,9 +53,15 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         .enable_connect_protocol();
     let mut served = pin!(builder.serve_connection(TokioIo::new(Cork::new(*stream)), service));
     let mut tick = pin!(tokio::time::sleep(limits.idle));
-    let mut told = false;
+    let (mut told, mut epoch) = (false, worker.epoch());
     let end = poll_fn(|cx| {
         conn.bell.listen(cx);
+        if worker.epoch() != epoch {
+            epoch = worker.epoch();
+            if !conn.is_welcome(&worker) {
+                return Poll::Ready(());
+            }
+        }
         while tick.as_mut().poll(cx).is_ready() {
             let idle = busy.idle();
             if busy.is_idle() && idle >= limits.idle {
