@@ -51,6 +51,8 @@ pub fn read() -> std::io::Result<Machine> {
     let mut addresses = interfaces.addresses();
     addresses.sort_unstable();
     let mut this_lan = interfaces.this_lan();
+    // fe80::/64 is the same on every interface: an address in it does not say on which one its owner is.
+    this_lan.retain(|net| !matches!(net, IpNet::V6(six) if six.addr().is_unicast_link_local()));
     this_lan.sort_unstable();
     Ok(Machine {
         names: names(),
