@@ -1,0 +1,158 @@
+# shellcheck shell=bash
+# What the checks with real programs share: a work directory, processes that are ended by the id they were started with,
+# a count of what passed. Sourced, after `set -u`; `finish` is the last line of every script.
+
+# A name in the environment that could change what a check finds.
+unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy LOOPGATE_CONFIG
+export LC_ALL=C
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+passed=0 failed=0
+started=()
+
+# Installs what is missing: `packages COMMAND:PACKAGE…`.
+packages() {
+    local pair missing=()
+    for pair in "$@"; do
+        command -v "${pair%%:*}" >/dev/null 2>&1 || missing+=("${pair#*:}")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    echo "installing ${missing[*]}"
+    local sudo=()
+    [ "$(id -u)" -eq 0 ] || sudo=(sudo)
+    "${sudo[@]}" apt-get update -qq >/dev/null &&
+        DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+        { echo "cannot install ${missing[*]}" >&2; exit 1; }
+}
+
+# Installs the npm packages of a directory, as its lock file names them.
+node_modules() {
+    [ "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ] && return
+    (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) || { echo "npm ci failed in $1" >&2; exit 1; }
+}
+
+# Finds the program, or builds it.
+binary() {
+    GATE=${LOOPGATE_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/debug/loopgate}
+    [ -n "${LOOPGATE_BIN:-}" ] || (cd "$ROOT" && cargo build --locked --quiet) || exit 1
+}
+
+# Runs the rest of the script under a time limit: `limited SECONDS "$0" "$@"`. Installing is done before and does not count.
+limited() {
+    local seconds=$1
+    shift
+    [ -n "${LIMITED:-}" ] || LIMITED=1 exec timeout -k 10 "$seconds" "$@"
+    WORK=$(mktemp -d)
+    export STATE_DIRECTORY=$WORK/state
+    mkdir -m 700 "$STATE_DIRECTORY"
+    trap 'ended $?' EXIT
+    trap 'echo "out of time or interrupted" >&2; failed=$((failed + 1)); exit 1' TERM INT
+}
+
+ended() {
+    local pid
+    for pid in "${started[@]}"; do kill "$pid" 2>/dev/null; done
+    # A second, then by force: nothing outlives the checks.
+    local n=0
+    while [ $n -lt 20 ] && running; do sleep 0.1; n=$((n + 1)); done
+    for pid in "${started[@]}"; do kill -9 "$pid" 2>/dev/null; done
+    declare -F tidy >/dev/null && tidy
+    if [ "$failed" -gt 0 ] && [ -n "${KEEP:-}" ]; then
+        echo "kept: $WORK"
+    else
+        rm -rf "$WORK"
+    fi
+    echo "$passed passed, $failed failed"
+    [ "$1" -eq 0 ] && [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ] || exit 1
+}
+
+running() {
+    local pid
+    for pid in "${started[@]}"; do kill -0 "$pid" 2>/dev/null && return 0; done
+    return 1
+}
+
+ok() { passed=$((passed + 1)); echo "ok    $1"; }
+bad() {
+    failed=$((failed + 1))
+    echo "FAIL  $1"
+    [ -z "${2:-}" ] || printf '%s\n' "$2" | head -c 2000 | sed 's/^/      /'
+}
+
+# `same NAME WANTED GOT`
+same() { if [ "$2" = "$3" ]; then ok "$1"; else bad "$1" "wanted: $2
+got:    $3"; fi; }
+# `has NAME PATTERN TEXT`: an extended regular expression, matched in one line.
+has() { if grep -qE -- "$2" <<<"$3"; then ok "$1"; else bad "$1" "wanted: $2
+got:    $3"; fi; }
+# `lacks NAME PATTERN TEXT`
+lacks() { if grep -qE -- "$2" <<<"$3"; then bad "$1" "not wanted: $2
+got:        $3"; else ok "$1"; fi; }
+# `at_most NAME LIMIT NUMBER`
+at_most() { if [ "$3" -le "$2" ]; then ok "$1 ($3)"; else bad "$1" "at most $2, got $3"; fi; }
+
+# `start NAME COMMAND…`: in the background, output in $WORK/NAME.out and .err, its id in $PID. The command is a program and
+# no function: the id would be that of a shell, and the program would outlive it.
+start() {
+    local name=$1
+    shift
+    "$@" >"$WORK/$name.out" 2>"$WORK/$name.err" </dev/null &
+    PID=$!
+    started+=("$PID")
+}
+
+# `until_true SECONDS COMMAND…`
+until_true() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt "$end" ] || return 1
+        sleep 0.05
+    done
+}
+
+# `until_written FILE PATTERN`: waits for a line, and prints what the pattern's first group matched.
+until_written() {
+    until_true 20 grep -qE -- "$2" "$1" || { echo "no line $2 in $1" >&2; tail -5 "$1" >&2; return 1; }
+    sed -nE "s#.*$2.*#\\1#p" "$1" | head -1
+}
+
+# `gate NAME ARGUMENTS…`: starts loopgate with a banner; sets PID, PORT and PASSWORD.
+gate() {
+    local name=$1
+    shift
+    start "$name" "$GATE" "$@"
+    PORT=$(until_written "$WORK/$name.out" 'https://[^ ]*:([0-9]+)/') || { cat "$WORK/$name.err" >&2; exit 1; }
+    PASSWORD=$(sed -nE 's/^ *Password +([a-z-]+)$/\1/p' "$WORK/$name.out")
+}
+
+# `serving NAME FILE`: starts `loopgate serve`; sets PID and PORT (of the first address).
+serving() {
+    start "$1" "$GATE" serve -c "$2"
+    PORT=$(until_written "$WORK/$1.err" 'serving .*addresses="?[^ ]*:([0-9]+)') || { cat "$WORK/$1.err" >&2; exit 1; }
+}
+
+# A port that nobody uses now.
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+# The memory of a process in KiB: now, and at its most since `peak_reset`.
+rss() { awk '/^VmRSS/ {print $2}' "/proc/$1/status"; }
+peak() { awk '/^VmHWM/ {print $2}' "/proc/$1/status"; }
+peak_reset() { echo 5 >"/proc/$1/clear_refs"; }
+
+# The local authority of this state directory in three files: ca.pem (what devices trust), signer.pem and signer.key.
+authority() {
+    "$GATE" -q ca export -o "$WORK/ca.pem" || exit 1
+    local all=$STATE_DIRECTORY/ca/local-ca.pem
+    openssl pkey -in "$all" -out "$WORK/signer.key"
+    awk '/BEGIN CERT/ {n++} n == 2 && /BEGIN CERT/,/END CERT/' "$all" >"$WORK/signer.pem"
+}
+
+# `leaf FILE SAN`: a certificate signed by the local authority's own key, whatever its constraints say.
+leaf() {
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$WORK/$1.key" -subj "/CN=leaf" -out "$WORK/$1.csr" 2>/dev/null
+    printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nauthorityKeyIdentifier=keyid\n' "$2" >"$WORK/$1.ext"
+    openssl x509 -req -in "$WORK/$1.csr" -CA "$WORK/signer.pem" -CAkey "$WORK/signer.key" -days 30 -extfile "$WORK/$1.ext" -set_serial "0x$(openssl rand -hex 16)" -out "$WORK/$1.leaf.pem" 2>/dev/null
+    cat "$WORK/$1.leaf.pem" "$WORK/signer.pem" >"$WORK/$1.pem"
+    chmod 600 "$WORK/$1.key"
+}
