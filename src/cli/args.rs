@@ -116,7 +116,7 @@ pub struct ConfigFile {
 // Its group would carry the name of the command `expose`.
 #[group(skip)]
 pub struct Expose {
-    /// Where to listen; repeatable [default: 0.0.0.0:8443 and [::]:8443]
+    /// Where to listen; repeatable (without it: `0.0.0.0:8443` and `[::]:8443`)
     #[arg(short, long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
     /// A network that may come in, or `this-lan`, `loopback`, `private`; repeatable [default: this-lan and loopback]

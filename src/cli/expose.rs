@@ -213,6 +213,7 @@ fn urls(bound: &[SocketAddr], options: &Expose, ground: &Ground) -> Vec<Url> {
         .iter()
         .find(|n| n.ends_with(".local"))
         .filter(|_| !ground.machine.this_lan.is_empty())
+        .filter(|_| bound.iter().any(|a| !a.ip().is_loopback()))
     {
         urls.push(Url {
             url: format!("https://{name}:{port}/"),

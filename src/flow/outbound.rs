@@ -132,8 +132,8 @@ impl Outbound<'_> {
                 Some(value) => put(line.name, value.as_bytes()),
                 None => put(line.name, line.value),
             },
-            // A spelling that some servers take for the other one does not pass beside it.
-            _ if line.underscore && line.known != Name::Other => {}
+            // CGI, WSGI and Rack read an underscore as a hyphen: no such field passes (nginx does the same).
+            _ if line.underscore => {}
             _ => put(line.name, line.value),
         }
     }

@@ -34,7 +34,7 @@ pub enum Name {
     Hop,
     /// What only a proxy may say: Forwarded, X-Forwarded-*, X-Real-IP and the like, X-Loopgate-*, Proxy.
     Claim,
-    /// Fields by which some frameworks take another path: X-Original-URL, X-Rewrite-URL.
+    /// Fields by which some frameworks take another path: X-Original-URL, Script-Name and the like.
     PathOverride,
     /// Fields by which some frameworks take another method: X-HTTP-Method-Override and the like.
     MethodOverride,
@@ -106,24 +106,54 @@ fn known(name: &[u8]) -> Name {
         | b"x-original-forwarded-for"
         | b"x-original-host"
         | b"x-host"
+        | b"x-scheme"
+        | b"x-url-scheme"
+        | b"front-end-https"
+        | b"x-http-host-override"
         | b"x-remote-user"
         | b"remote-user" => Name::Claim,
-        b"x-original-url" | b"x-rewrite-url" => Name::PathOverride,
+        b"x-original-url" | b"x-rewrite-url" | b"x-original-uri" | b"script-name"
+        | b"path-info" | b"x-script-name" | b"x-path-info" => Name::PathOverride,
         b"x-http-method-override" | b"x-http-method" | b"x-method-override" => Name::MethodOverride,
         _ => prefixed(name),
     }
 }
 
-/// The families: X-Forwarded-* and X-Loopgate-*.
+/// Families of fields by which gates tell applications who somebody is, where from and by what protocol. An application that
+/// trusts its neighbour on loopback would believe a client's.
+const FAMILIES: [&[u8]; 17] = [
+    b"x-forwarded",
+    b"x-loopgate-",
+    b"loopgate-",
+    b"x-remote-",
+    b"remote-",
+    b"x-auth-request-",
+    b"x-authenticated-",
+    b"x-webauth-",
+    b"x-authentik-",
+    b"x-ssl-",
+    b"ssl-client-",
+    b"x-client-cert",
+    b"tailscale-",
+    b"cf-access-",
+    b"x-ms-client-principal",
+    b"x-goog-authenticated-",
+    b"x-goog-iap-",
+];
+
+/// The families, in every spelling.
 fn prefixed(name: &[u8]) -> Name {
-    let begins = |prefix: &[u8]| {
+    let begins = |prefix: &&[u8]| {
         name.len() >= prefix.len()
             && name
                 .iter()
-                .zip(prefix)
+                .zip(*prefix)
                 .all(|(c, p)| c.to_ascii_lowercase() == *p || (*c == b'_' && *p == b'-'))
     };
-    match begins(b"x-forwarded-") || begins(b"x-loopgate-") || begins(b"loopgate-") {
+    // Most names begin with none of these letters: one look.
+    let first = name.first().map(u8::to_ascii_lowercase);
+    let may = matches!(first, Some(b'x' | b'l' | b'r' | b's' | b't' | b'c'));
+    match may && FAMILIES.iter().any(begins) {
         true => Name::Claim,
         false => Name::Other,
     }

@@ -1,6 +1,5 @@
 //! Coalesced writes for HTTP/2: small frames wait for one trip round the scheduler, so that what other streams have ready
 //! by then shares their TLS record and their system call. Nothing waits longer, and large frames do not wait at all.
-//! `tests/bench` (W2) shows what it is worth.
 
 use std::io;
 use std::pin::Pin;

@@ -88,7 +88,10 @@ where
         builder
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(30))
-            .max_header_list_size(64 << 10);
+            .max_header_list_size(64 << 10)
+            // A reader that does not read fills its stream's window, never that of the others.
+            .initial_stream_window_size(256 << 10)
+            .initial_connection_window_size(64 << 20);
         let shake = timeout(connect, builder.handshake(TokioIo::new(stream))).await;
         let Ok(Ok((sender, connection))) = shake else {
             return Err(Refusal::new(
