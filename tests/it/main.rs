@@ -9,6 +9,7 @@
 mod support;
 
 mod judgement;
+mod limits;
 mod traffic;
 mod wire_answers;
 mod wire_h1;
