@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod floods;
 mod judgement;
 mod limits;
 mod traffic;
