@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
+use super::stall;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked::{Decoder, Step};
 use crate::http1::framing;
@@ -229,14 +230,22 @@ impl Body for Carried {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map(|frame| match frame? {
-                Ok(frame) if frame.trailers_ref().is_some_and(|t| !are_trailers(t)) => {
-                    Some(Err(CutError))
-                }
-                Ok(frame) => Some(Ok(frame)),
-                Err(_) => Some(Err(CutError)),
-            }),
-            Self::Answer(answer) => answer.poll_frame(cx),
+            Self::Incoming(body) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                stall::asked(polled.is_pending());
+                polled.map(|frame| match frame? {
+                    Ok(frame) if frame.trailers_ref().is_some_and(|t| !are_trailers(t)) => {
+                        Some(Err(CutError))
+                    }
+                    Ok(frame) => Some(Ok(frame)),
+                    Err(_) => Some(Err(CutError)),
+                })
+            }
+            Self::Answer(answer) => {
+                let polled = answer.poll_frame(cx);
+                stall::asked(polled.is_pending());
+                polled
+            }
             Self::Pieces(receiver) => receiver.poll_recv(cx),
             Self::Held(inner, _) => Pin::new(&mut **inner).poll_frame(cx),
             Self::Watched(inner, standing) => match standing.poll_ended(cx) {

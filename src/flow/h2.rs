@@ -21,6 +21,7 @@ use super::judge::{Judged, judge};
 use super::outbound::Outbound;
 use super::pages::{self, refused};
 use super::response::Inbound;
+use super::stall;
 use super::standing::Standing;
 use super::state::{Conn, Scratch, Worker};
 use crate::auth::login::LARGEST_BODY;
@@ -65,6 +66,7 @@ pub async fn serve_stream(
         }
     };
     record.status = response.status().as_u16();
+    stall::asked(false);
     let response = if response.body().is_end_stream() {
         response
     } else {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -34,8 +35,8 @@ pub(super) fn spawn_pump(
             }
             Err(Some(refusal)) => {
                 failed.set(Some(refusal));
-                // Wakes whoever waits for an answer: there will be none.
-                let _ = wire.shutdown(idle).await;
+                // Whoever waits for an answer waits no more. The end of our side alone would leave that to the upstream.
+                wire.read_by(Duration::ZERO);
             }
             // The upstream takes no more; its answer may still come.
             Err(None) => wire.read_by(idle),
@@ -52,7 +53,7 @@ async fn pump(
     mut body: Incoming,
     wire: &Wire,
     chunked: bool,
-    idle: std::time::Duration,
+    idle: Duration,
     most: Option<u64>,
 ) -> Result<(), Option<Refusal>> {
     let (mut out, mut total) = (Vec::new(), 0u64);

@@ -18,12 +18,14 @@ mod pages;
 mod refuse;
 mod relay;
 mod response;
+mod stall;
 mod standing;
 mod state;
 mod tunnel;
 
 pub use h1::{Done, exchange};
 pub use h2::serve_stream;
+pub use stall::unless_stalled;
 pub use state::{Bell, Busy, Conn, Scratch, Shared, Worker};
 
 use intake::Intake;

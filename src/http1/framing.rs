@@ -1,6 +1,6 @@
 //! How long a body is (RFC 9112, 6.3): one answer, or an error. Lengths are never guessed and never copied.
 
-use super::field::{Name, has_token, tokens};
+use super::field::{Name, has_token, is_token};
 use super::head::{Field, Version};
 
 /// The body that follows a head.
@@ -157,7 +157,8 @@ pub fn asked_upgrade<'h>(
         return None;
     };
     let value = field.value(head);
-    let one = tokens(value).count() == 1 && !value.contains(&b',');
+    // `name["/"version]`, and only one (RFC 9110, 7.8).
+    let one = value.splitn(2, |c| *c == b'/').all(is_token);
     let lower = value.to_ascii_lowercase();
     let ours = lower.starts_with(b"h2") || lower.starts_with(b"http") || lower.starts_with(b"tls");
     (version == Version::Http11 && connection && one && !ours && body.is_empty()).then_some(value)
@@ -255,6 +256,10 @@ mod tests {
                 false,
             ),
             ("Connection: Upgrade\r\nUpgrade: TLS/1.0\r\n", false),
+            ("Connection: Upgrade\r\nUpgrade: web socket\r\n", false),
+            ("Connection: Upgrade\r\nUpgrade: a/b/c\r\n", false),
+            ("Connection: Upgrade\r\nUpgrade: websocket/\r\n", false),
+            ("Connection: Upgrade\r\nUpgrade: caf\u{e9}\r\n", false),
             (
                 "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n",
                 false,

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use crate::base::drain::Phase;
-use crate::flow::{Conn, Worker, serve_stream};
+use crate::flow::{Conn, Worker, serve_stream, unless_stalled};
 use crate::net::{Cork, Stream};
 
 /// Streams at a time on one connection.
@@ -20,12 +20,13 @@ const STREAMS: u32 = 128;
 /// Answer bytes that may wait for one stream's window: with [`STREAMS`] the bound of a connection's memory.
 const SEND_BUFFER: usize = 64 << 10;
 
+/// Runs the streams of a connection on this thread, each in a task that ends when its client takes nothing for so long.
 #[derive(Clone, Copy, Debug)]
-struct Here;
+struct Streams(Duration);
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
+impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move { drop(future.await) });
+        tokio::task::spawn_local(unless_stalled(future, self.0));
     }
 }
 
@@ -38,7 +39,7 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         let (conn, worker) = (Rc::clone(&conn), Rc::clone(&worker));
         service_fn(move |request| serve_stream(Rc::clone(&worker), Rc::clone(&conn), request))
     };
-    let mut builder = http2::Builder::new(Here);
+    let mut builder = http2::Builder::new(Streams(limits.body_idle));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)

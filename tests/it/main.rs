@@ -8,9 +8,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod floods;
 mod judgement;
+mod limits;
 mod traffic;
 mod wire_answers;
+mod wire_fuzz;
 mod wire_h1;
 mod wire_h2;
 mod wire_hosts;

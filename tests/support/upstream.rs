@@ -72,7 +72,7 @@ impl Peer<'_> {
 }
 
 /// What one connection has carried.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Conversation {
     pub requests: Vec<Request>,
     /// Bytes of a request that is not whole.
@@ -80,6 +80,17 @@ pub struct Conversation {
     /// What the oracle could not read in one way only.
     pub bad: Option<String>,
     pub closed: bool,
+}
+
+impl std::fmt::Debug for Conversation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let requests: Vec<String> = self.requests.iter().map(Request::shown).collect();
+        let (unfinished, bad, closed) = (self.unfinished.len(), &self.bad, self.closed);
+        write!(
+            f,
+            "({requests:?}, {unfinished} bytes more, {bad:?}, closed: {closed})"
+        )
+    }
 }
 
 #[derive(Default)]

@@ -1,0 +1,260 @@
+//! Floods: while one client misbehaves as much as it can, another one is served at once, and memory stays where it is.
+
+use std::time::{Duration, Instant};
+
+use crate::support::frames::*;
+use crate::support::*;
+
+/// Runs the flood, and meanwhile asks for something as another client on the same data thread, again and again.
+async fn while_others_are_served<T>(gate: &Gate, flood: impl Future<Output = T>) -> T {
+    let mut other = gate.h1().await;
+    let mut took = Vec::new();
+    let asking = async {
+        loop {
+            let start = Instant::now();
+            assert_eq!(other.get("/other", "").await.status, 200);
+            took.push(start.elapsed());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let found = tokio::select! { found = soon("the flood to end", flood) => found, () = asking => unreachable!() };
+    took.sort_unstable();
+    // The median: this process has a flood and a dozen other tests on its hands.
+    let median = took.get(took.len() / 2).copied().unwrap_or_default();
+    assert!(
+        median < Duration::from_millis(100),
+        "others waited {median:?}, at most {:?}",
+        took.last()
+    );
+    found
+}
+
+/// Writes the bytes again and again, `most` times, until the gate ends the connection or reads no more.
+async fn pour(h2: &mut H2, most: u32, mut bytes: impl FnMut(u32) -> Vec<u8>) -> Poured {
+    for n in 0..most {
+        let write = h2.client.try_send(bytes(n));
+        match tokio::time::timeout(Duration::from_secs(2), write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Poured::Ended,
+            Err(_) => return Poured::Stuck,
+        }
+    }
+    Poured::Taken
+}
+
+/// What became of a flood.
+#[derive(Debug, PartialEq)]
+enum Poured {
+    /// The connection was ended.
+    Ended,
+    /// The gate reads no more: the kernel's buffers are full, and nothing of ours grows.
+    Stuck,
+    /// All of it was read.
+    Taken,
+}
+
+/// What came of the connection after a flood that ends it.
+async fn ended(h2: &mut H2) -> bool {
+    matches!(
+        h2.outcome(2_000_001).await,
+        Outcome::Goaway(_) | Outcome::Closed
+    )
+}
+
+#[tokio::test]
+async fn resets_by_the_client() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    let mut h2 = gate.h2().await;
+    let reset = |n: u32| {
+        [
+            get(2 * n + 1, "/"),
+            frame(RST_STREAM, 0, 2 * n + 1, [0, 0, 0, 8]),
+        ]
+        .concat()
+    };
+    let burst = |n: u32| (0..100).flat_map(|i| reset(100 * n + i)).collect();
+    while_others_are_served(&gate, pour(&mut h2, 1000, burst)).await;
+    assert!(ended(&mut h2).await, "the flood is ended");
+    assert!(
+        upstream.requests().len() < 5000,
+        "few of a hundred thousand reached the upstream"
+    );
+}
+
+#[tokio::test]
+async fn resets_that_the_client_makes_us_do() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    let mut h2 = gate.h2().await;
+    let open = |stream| frame(HEADERS, END_HEADERS, stream, block(&pseudo("POST", "/")));
+    let wrong = |n: u32| [open(2 * n + 1), frame(WINDOW_UPDATE, 0, 2 * n + 1, [0; 4])].concat();
+    let flood = async {
+        pour(&mut h2, 20_000, wrong).await;
+        ended(&mut h2).await
+    };
+    assert!(
+        while_others_are_served(&gate, flood).await,
+        "the flood is ended"
+    );
+}
+
+#[tokio::test]
+async fn continuations_without_end() {
+    for filling in [&b""[..], b"\0\x01x\x01y"] {
+        let gate = Gate::plain(&Upstream::ok());
+        let mut h2 = gate.h2().await;
+        h2.send(frame(HEADERS, END_STREAM, 1, block(&pseudo("GET", "/"))))
+            .await;
+        let flood = async {
+            pour(&mut h2, 100_000, |_| frame(CONTINUATION, 0, 1, filling)).await;
+            ended(&mut h2).await
+        };
+        assert!(soon("the end", flood).await, "the flood is ended");
+    }
+}
+
+#[tokio::test]
+async fn a_header_block_that_unpacks_to_megabytes() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    let mut h2 = gate.h2().await;
+    // One field of 4,000 bytes goes into the table, then ten thousand bytes name it ten thousand times.
+    let mut bomb = block(&pseudo("GET", "/"));
+    bomb.extend([0x40, 1, b'x', 127, 0xa1, 30]);
+    bomb.extend([b'y'; 4000]);
+    bomb.extend(vec![0xbe; 10_000]);
+    h2.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb))
+        .await;
+    let outcome = h2.outcome(1).await;
+    assert!(matches!(outcome.status(), 0 | 431), "{outcome:?}");
+    assert!(upstream.conversations().is_empty());
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    for (what, bytes) in [
+        ("PING", frame(PING, 0, 0, [0; 8]).repeat(1000)),
+        (
+            "SETTINGS",
+            frame(SETTINGS, 0, 0, setting(3, 100)).repeat(1000),
+        ),
+        ("empty SETTINGS", frame(SETTINGS, 0, 0, []).repeat(1000)),
+    ] {
+        let mut h2 = gate.h2().await;
+        let poured = while_others_are_served(&gate, pour(&mut h2, 2000, |_| bytes.clone())).await;
+        assert_ne!(
+            poured,
+            Poured::Taken,
+            "{what}: two million answers are waiting somewhere"
+        );
+    }
+}
+
+#[tokio::test]
+async fn frames_that_say_nothing() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    let open = frame(HEADERS, END_HEADERS, 1, block(&pseudo("POST", "/")));
+    for (what, bytes) in [
+        ("empty DATA", frame(DATA, 0, 1, [])),
+        ("padding", frame(DATA, PADDED, 1, [3, 0, 0, 0])),
+        ("PRIORITY", frame(PRIORITY, 0, 1, [0, 0, 0, 3, 1])),
+        (
+            "WINDOW_UPDATE",
+            frame(WINDOW_UPDATE, 0, 1, 1u32.to_be_bytes()),
+        ),
+        ("unknown frames", frame(99, 0, 1, [0; 100])),
+    ] {
+        let mut h2 = gate.h2().await;
+        h2.send(&open).await;
+        let many = bytes.repeat(1000);
+        while_others_are_served(&gate, pour(&mut h2, 100, |_| many.clone())).await;
+        assert!(
+            upstream.requests().iter().all(|r| r.method == "GET"),
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn more_streams_than_are_allowed() {
+    let go = Signal::default();
+    let shared = go.clone();
+    let upstream = Upstream::whole(move |request, peer| {
+        if request.target == "/held" {
+            shared.wait();
+        }
+        peer.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        After::Keep
+    });
+    let gate = Gate::plain(&upstream);
+    let mut h2 = gate.h2().await;
+    let all: Vec<u8> = (0..1000).flat_map(|n| get(2 * n + 1, "/held")).collect();
+    h2.send(all).await;
+    let refused = while_others_are_served(&gate, h2.outcome(1999)).await;
+    assert!(
+        matches!(
+            refused,
+            Outcome::Reset(7) | Outcome::Goaway(_) | Outcome::Closed
+        ),
+        "{refused:?}"
+    );
+    assert!(
+        upstream
+            .requests()
+            .iter()
+            .filter(|r| r.target == "/held")
+            .count()
+            <= 200
+    );
+    drop(h2);
+    (0..200).for_each(|_| go.set());
+}
+
+#[tokio::test]
+async fn requests_whose_answers_nobody_reads() {
+    let body = "x".repeat(100_000);
+    let upstream = Upstream::answering(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    let gate = Gate::limited(&upstream, "body_idle = \"400ms\"\n");
+    let mut one = gate.h1().await;
+    let flood = async {
+        let many = "GET / HTTP/1.1\r\nHost: app.lan\r\n\r\n".repeat(1000);
+        while one.try_send(&many).await.is_ok() {}
+    };
+    while_others_are_served(&gate, flood).await;
+    assert!(
+        upstream.requests().len() < 1000,
+        "{}",
+        upstream.requests().len()
+    );
+}
+
+#[tokio::test]
+async fn many_who_say_nothing_or_half_a_word() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    let mut silent = Vec::new();
+    for n in 0..150 {
+        let mut client = match n % 3 {
+            0 => Client::tcp(gate.address).await,
+            1 => gate.h1().await,
+            _ => gate.h2().await.client,
+        };
+        let _ = client
+            .try_send(["\x16\x03\x01", "GET / HT", "\0\0\x01"][n % 3])
+            .await;
+        silent.push(client);
+    }
+    let ask = async {
+        for _ in 0..20 {
+            assert_eq!(gate.h2().await.get(1, "/").await.status(), 200);
+        }
+    };
+    while_others_are_served(&gate, ask).await;
+}

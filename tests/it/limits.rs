@@ -1,0 +1,615 @@
+//! Every limit, with short durations set by configuration: whoever stalls ends, whoever is slow but steady does not, and
+//! nobody else waits.
+
+use std::net::TcpStream as Blocking;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::client::End;
+use crate::support::h2_client::{H2Client, piece};
+use crate::support::*;
+
+/// What a limit of these tests is: long enough that nothing else takes so long, short enough to be waited for.
+const SHORT: Duration = Duration::from_millis(400);
+
+/// Runs something that a limit must end: not before it, and not long after.
+async fn ends_by_limit<T>(what: &str, it: impl Future<Output = T>) -> T {
+    let start = Instant::now();
+    let found = it.await;
+    let took = start.elapsed();
+    assert!(
+        took > SHORT / 2 && took < SHORT * 12,
+        "{what} took {took:?}"
+    );
+    found
+}
+
+/// Reads the head of a request, and nothing more until it is told to.
+fn deaf(go: &Signal) -> Upstream {
+    let go = go.clone();
+    Upstream::scripted(move |_, _, peer| {
+        go.wait();
+        peer.wait_for_end();
+        After::Close
+    })
+}
+
+/// Reads what it is sent and never says a word.
+fn mute() -> Upstream {
+    Upstream::whole(|_, peer| {
+        peer.wait_for_end();
+        After::Close
+    })
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_is_ended() {
+    let gate = Gate::limited(&Upstream::ok(), "handshake = \"400ms\"\n");
+    for bytes in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01\x00"] {
+        let mut client = Client::tcp(gate.address).await;
+        client.send(bytes).await;
+        ends_by_limit("a silent handshake", client.closed()).await;
+        assert!(client.got.is_empty());
+    }
+    gate.deserted().await;
+}
+
+#[tokio::test]
+async fn a_head_that_stalls_is_told_and_ended() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(&upstream, "head = \"400ms\"\n");
+    let mut client = gate.h1().await;
+    client.send("GET / HTTP/1.1\r\nHost: app.lan\r\n").await;
+    let answer = ends_by_limit("half a head", client.answer()).await;
+    assert_eq!(
+        (answer.status, client.closed().await, &*gate.word(1).await),
+        (408, End::Clean, "request-timeout")
+    );
+    // One byte at a time keeps nothing open.
+    let mut client = gate.h1().await;
+    let drip = async {
+        client.send("GET / HTTP/1.1\r\nX: ").await;
+        let mut beat = tokio::time::interval(Duration::from_millis(20));
+        while client.try_send("x").await.is_ok() && gate.connections() > 0 {
+            beat.tick().await;
+        }
+    };
+    ends_by_limit("a dripping head", drip).await;
+    assert!(upstream.conversations().is_empty());
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_ended_whatever_it_speaks() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(&upstream, "idle = \"400ms\"\n");
+    for asked in [false, true] {
+        let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+        if asked {
+            let answers = (
+                one.get("/", "").await.status,
+                two.get(1, "/").await.status(),
+            );
+            assert_eq!(answers, (200, 200));
+        }
+        let both = async { tokio::join!(one.closed(), two.end()).0 };
+        assert_eq!(ends_by_limit("an idle connection", both).await, End::Clean);
+    }
+    gate.deserted().await;
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_never_begins_is_ended() {
+    let gate = Gate::limited(&Upstream::ok(), "idle = \"400ms\"\nhead = \"400ms\"\n");
+    let half = frames::frame(
+        frames::HEADERS,
+        frames::END_STREAM,
+        1,
+        frames::block(&frames::pseudo("GET", "/")),
+    );
+    for bytes in [
+        b"".to_vec(),
+        b"PRI * HT".to_vec(),
+        frames::PREFACE.to_vec(),
+        [
+            frames::PREFACE,
+            &frames::frame(frames::SETTINGS, 0, 0, []),
+            &half,
+        ]
+        .concat(),
+    ] {
+        let mut client = Client::tls(gate.address, Some("app.lan"), "h2").await;
+        client.send(&bytes).await;
+        let mut h2 = H2 {
+            client,
+            opens_windows: true,
+        };
+        soon("the end of it", h2.end()).await;
+    }
+    gate.deserted().await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_not_idle() {
+    let upstream = Upstream::whole(|request, peer| {
+        if !request.all("upgrade").is_empty() {
+            peer.say("HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n");
+            return After::Echo;
+        }
+        peer.say("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for _ in 0..80 {
+            std::thread::park_timeout(Duration::from_millis(100));
+            peer.say("1\r\nx\r\n");
+        }
+        peer.say("0\r\n\r\n");
+        After::Keep
+    });
+    // `head`, `idle` and `handshake` are about other things; HTTP/2 ends a connection five seconds after it was told.
+    let gate = Gate::limited(
+        &upstream,
+        "idle = \"200ms\"\nhead = \"200ms\"\nhandshake = \"1s\"\nbody_idle = \"1s\"\n",
+    );
+    let (mut one, mut two, mut tunnel) = (gate.h1().await, gate.h2().await, gate.h1().await);
+    assert_eq!(
+        tunnel
+            .get("/", "Connection: Upgrade\r\nUpgrade: websocket\r\n")
+            .await
+            .status,
+        101
+    );
+    one.send("GET / HTTP/1.1\r\nHost: app.lan\r\n\r\n").await;
+    two.send(frames::get(1, "/")).await;
+    assert_eq!(one.answer().await.body.len(), 80);
+    assert_eq!(two.outcome(1).await, Outcome::Answer(200, vec![b'x'; 80]));
+    tunnel.send("alive").await;
+    tunnel.at_least(5).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_is_told_and_ended() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(&upstream, "body_idle = \"400ms\"\n");
+    for lines in [
+        "Content-Length: 9\r\n\r\nhalf",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n",
+    ] {
+        let mut client = gate.h1().await;
+        client
+            .send(format!("PUT / HTTP/1.1\r\nHost: app.lan\r\n{lines}"))
+            .await;
+        assert_eq!(
+            ends_by_limit("a stalled upload", client.answer())
+                .await
+                .status,
+            408,
+            "{lines:?}"
+        );
+        assert_eq!(client.closed().await, End::Clean);
+    }
+    let mut h2 = gate.h2().await;
+    h2.send(frames::frame(
+        frames::HEADERS,
+        frames::END_HEADERS,
+        1,
+        frames::block(&frames::pseudo("PUT", "/")),
+    ))
+    .await;
+    assert_eq!(
+        ends_by_limit("a stalled upload", h2.outcome(1))
+            .await
+            .status(),
+        408
+    );
+    assert_eq!(h2.get(3, "/").await.status(), 200, "the connection goes on");
+    upstream.wait("what was half sent to be dropped", |list| {
+        list.iter()
+            .filter(|c| c.requests.is_empty())
+            .all(|c| c.closed)
+    });
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_is_told_even_when_the_upstream_pays_no_attention() {
+    let go = Signal::default();
+    let upstream = deaf(&go);
+    let gate = Gate::limited(&upstream, "body_idle = \"400ms\"\n");
+    let mut one = gate.h1().await;
+    one.send("PUT / HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 9\r\n\r\nhalf")
+        .await;
+    assert_eq!(
+        ends_by_limit("a stalled upload", one.answer()).await.status,
+        408
+    );
+    let mut two = gate.h2().await;
+    two.send(frames::frame(
+        frames::HEADERS,
+        frames::END_HEADERS,
+        1,
+        frames::block(&frames::pseudo("PUT", "/")),
+    ))
+    .await;
+    assert_eq!(
+        ends_by_limit("a stalled upload", two.outcome(1))
+            .await
+            .status(),
+        408
+    );
+}
+
+#[tokio::test]
+async fn an_upload_that_is_slow_but_steady_passes() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(
+        &upstream,
+        "body_idle = \"400ms\"\nhead = \"400ms\"\nanswer = \"400ms\"\nidle = \"400ms\"\n",
+    );
+    let (mut one, mut two) = (
+        gate.h1().await,
+        H2Client::open(&gate).await.begin("PUT", "/", false).await,
+    );
+    one.send("PUT / HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 20\r\n\r\n")
+        .await;
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    for n in 1..=20 {
+        beat.tick().await;
+        one.send("x").await;
+        two.send("x", n == 20).await;
+    }
+    assert_eq!(
+        (
+            one.answer().await.status,
+            two.answer().await.status().as_u16()
+        ),
+        (200, 200)
+    );
+    assert_eq!(
+        upstream
+            .requests()
+            .iter()
+            .map(|r| r.body.len())
+            .collect::<Vec<_>>(),
+        [20, 20]
+    );
+}
+
+#[tokio::test]
+async fn an_upstream_that_stops_reading_is_given_up() {
+    let go = Signal::default();
+    let upstream = deaf(&go);
+    let gate = Gate::limited(&upstream, "body_idle = \"400ms\"\nanswer = \"400ms\"\n");
+    let mut one = gate.h1().await;
+    one.send("PUT / HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 1000000000\r\n\r\n")
+        .await;
+    let story = async {
+        let block = vec![b'x'; 1 << 20];
+        // The kernel takes some megabytes before anybody is stuck.
+        while one.got.is_empty() {
+            let wrote = tokio::time::timeout(
+                Duration::from_millis(100),
+                tokio::io::AsyncWriteExt::write(&mut one.stream, &block),
+            );
+            if !matches!(wrote.await, Ok(Ok(_))) {
+                break;
+            }
+        }
+        one.answer().await
+    };
+    assert_eq!(soon("an answer", story).await.status, 504);
+    let mut two = H2Client::open(&gate).await.begin("PUT", "/", false).await;
+    let push = async {
+        loop {
+            two.body.reserve_capacity(64 << 10);
+            let room = std::future::poll_fn(|cx| two.body.poll_capacity(cx)).await;
+            let Some(Ok(room)) = room else { break };
+            if two.body.send_data(vec![b'x'; room].into(), false).is_err() {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(SHORT * 3, push).await;
+    assert_eq!(two.answer().await.status().as_u16(), 504);
+    go.set();
+    go.set();
+    upstream.wait("the upstream to be let go", |list| {
+        list.iter().all(|c| c.closed)
+    });
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_ended_and_the_upstream_let_go() {
+    let upstream = Upstream::whole(|request, peer| {
+        if request.target == "/small" {
+            peer.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            return After::Keep;
+        }
+        peer.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        while peer.say(&chunk) {}
+        After::Close
+    });
+    let gate = Gate::limited(&upstream, "body_idle = \"400ms\"\n");
+    let mut one = gate.h1().await;
+    one.send("GET / HTTP/1.1\r\nHost: app.lan\r\n\r\n").await;
+    upstream.wait("the stalled download to be ended", |list| {
+        list.len() == 1 && list[0].closed
+    });
+    assert_eq!(one.closed().await, End::Cut);
+    // A stream without a window ends; the connection and its other streams go on.
+    let mut two = H2::with(
+        Client::tls(gate.address, Some("app.lan"), "h2").await,
+        &[(4, 0)],
+    )
+    .await;
+    two.opens_windows = false;
+    two.send(frames::get(1, "/")).await;
+    assert!(matches!(
+        ends_by_limit("a stream without window", two.outcome(1)).await,
+        Outcome::Reset(_)
+    ));
+    upstream.wait("the upstream to be let go", |list| {
+        list.len() == 2 && list[1].closed
+    });
+    assert_eq!(two.get(3, "/small").await.status(), 200);
+}
+
+#[tokio::test]
+async fn connecting_takes_only_so_long() {
+    // A listener whose queue is full lets nobody in, and tells nobody.
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    full.bind(
+        &"127.0.0.1:0"
+            .parse::<std::net::SocketAddr>()
+            .unwrap()
+            .into(),
+    )
+    .unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let fillers: Vec<_> = (0..4)
+        .filter_map(|_| Blocking::connect_timeout(&address, Duration::from_millis(50)).ok())
+        .collect();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tls = format!("https://{}", silent.local_addr().unwrap());
+    for upstream in [address.to_string(), tls] {
+        let route = format!(
+            "[[route]]\nhosts = [\"app.lan\"]\nupstream = \"{upstream}\"\naccess = \"anyone\"\n"
+        );
+        let gate = Gate::open(&format!("[limits]\nconnect = \"400ms\"\n{route}"));
+        let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+        assert_eq!(
+            ends_by_limit("connecting", one.get("/", "")).await.status,
+            504,
+            "{upstream}"
+        );
+        assert_eq!(
+            ends_by_limit("connecting", two.get(1, "/")).await.status(),
+            504,
+            "{upstream}"
+        );
+        assert_eq!(gate.word(2).await, "upstream-timeout");
+    }
+    drop(fillers);
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_is_given_up() {
+    let upstream = mute();
+    let gate = Gate::limited(&upstream, "answer = \"400ms\"\n");
+    let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+    let head = "HTTP/1.1\r\nHost: app.lan\r\n";
+    for (i, request) in [
+        format!("GET / {head}\r\n"),
+        format!("POST / {head}Content-Length: 2\r\n\r\nhi"),
+        format!("POST / {head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        if i > 1 {
+            one = gate.h1().await;
+        }
+        assert_eq!(
+            ends_by_limit("an answer", one.ask(request)).await.status,
+            504,
+            "{request}"
+        );
+    }
+    assert_eq!(
+        ends_by_limit("an answer", two.get(1, "/")).await.status(),
+        504
+    );
+    assert_eq!(
+        ends_by_limit("an answer to a POST", two.ask(3, "POST", "/", &[], b"hi"))
+            .await
+            .status(),
+        504
+    );
+    assert_eq!(
+        ends_by_limit(
+            "an answer to a POST",
+            two.ask(5, "POST", "/", &[("content-length", "2")], b"hi")
+        )
+        .await
+        .status(),
+        504
+    );
+    upstream.wait("all of them to be let go", |list| {
+        list.iter().all(|c| c.closed)
+    });
+}
+
+#[tokio::test]
+async fn an_answer_that_stalls_is_ended() {
+    for (text, status) in [
+        ("HTTP/1.1 200 OK\r\nContent-", 504),
+        ("HTTP/1.1 100 Continue\r\n\r\n", 504),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", 0),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+            0,
+        ),
+    ] {
+        let upstream = Upstream::answering(text);
+        let gate = Gate::limited(&upstream, "answer = \"400ms\"\n");
+        let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+        one.send("GET / HTTP/1.1\r\nHost: app.lan\r\n\r\n").await;
+        let last = async {
+            loop {
+                match one.try_answer("GET").await {
+                    Ok(answer) if answer.status == 100 => {}
+                    found => return found,
+                }
+            }
+        };
+        let found = ends_by_limit("a stalled answer", last).await;
+        assert_eq!(found.map_or(0, |a| a.status), status, "{text:?}");
+        assert_eq!(
+            ends_by_limit("a stalled answer", two.get(1, "/"))
+                .await
+                .status(),
+            status,
+            "{text:?}"
+        );
+        upstream.wait("both to be let go", |list| list.iter().all(|c| c.closed));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_events_may_be_silent() {
+    let go = Signal::default();
+    let shared = go.clone();
+    let upstream = Upstream::whole(move |_, peer| {
+        peer.say("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        shared.wait();
+        peer.say("1\r\nx\r\n0\r\n\r\n");
+        After::Keep
+    });
+    let gate = Gate::limited(
+        &upstream,
+        "answer = \"200ms\"\nbody_idle = \"200ms\"\nidle = \"200ms\"\nhead = \"200ms\"\n",
+    );
+    let mut one = gate.h1().await;
+    one.send("GET / HTTP/1.1\r\nHost: app.lan\r\n\r\n").await;
+    let mut two = H2Client::open(&gate)
+        .await
+        .begin("GET", "/", true)
+        .await
+        .answer()
+        .await;
+    assert!(
+        tokio::time::timeout(Duration::from_secs(1), one.closed())
+            .await
+            .is_err(),
+        "silence is no end"
+    );
+    go.set();
+    go.set();
+    assert_eq!(
+        (
+            one.answer().await.text(),
+            piece(two.body_mut()).await.unwrap()
+        ),
+        ("x".into(), "x".into())
+    );
+}
+
+#[tokio::test]
+async fn a_head_is_only_so_large() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(&upstream, "head_size = \"4KiB\"\nfields = 30\n");
+    let long = "x".repeat(5000);
+    let many: Vec<(&str, &str)> = vec![("x", "y"); 40];
+    let crumbs: Vec<(&str, &str)> = vec![("cookie", "a=b"); 40];
+    let some: Vec<(&str, &str)> = vec![("cookie", "a=b"); 20];
+    for (fields, status) in [
+        (vec![("x", &*long)], 431),
+        (many, 431),
+        (crumbs, 431),
+        (some, 200),
+    ] {
+        let lines: String = fields
+            .iter()
+            .map(|(n, v)| format!("{n}: {v}\r\n"))
+            .collect();
+        assert_eq!(gate.h1().await.get("/", &lines).await.status, status);
+        assert_eq!(
+            gate.h2()
+                .await
+                .ask(1, "GET", "/", &fields, b"")
+                .await
+                .status(),
+            status
+        );
+    }
+    assert_eq!(upstream.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_body_is_only_so_large() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(&upstream, "body_size = \"10B\"\n");
+    let chunked = |n: usize| {
+        format!(
+            "Transfer-Encoding: chunked\r\n\r\n{n:x}\r\n{}\r\n0\r\n\r\n",
+            "x".repeat(n)
+        )
+    };
+    let counted = |n: usize| format!("Content-Length: {n}\r\n\r\n{}", "x".repeat(n));
+    for (n, status) in [(9, 200), (10, 200), (11, 413), (100_000, 413)] {
+        for lines in [chunked(n), counted(n)] {
+            let mut client = gate.h1().await;
+            let _ = client
+                .try_send(format!("PUT / HTTP/1.1\r\nHost: app.lan\r\n{lines}"))
+                .await;
+            assert_eq!(client.answer().await.status, status, "{n}");
+        }
+        let body = vec![b'x'; n.min(16_000)];
+        for fields in [vec![], vec![("content-length", body.len().to_string())]] {
+            let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, &**v)).collect();
+            assert_eq!(
+                gate.h2()
+                    .await
+                    .ask(1, "PUT", "/", &fields, &body)
+                    .await
+                    .status(),
+                status,
+                "{n}"
+            );
+        }
+    }
+    assert!(
+        upstream.requests().iter().all(|r| r.body.len() <= 10),
+        "no larger one became whole"
+    );
+    assert_eq!(upstream.requests().len(), 8);
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_connections() {
+    for limits in ["connections = 3\n", "connections_per_client = 3\n"] {
+        let upstream = Upstream::ok();
+        let gate = Gate::limited(&upstream, limits);
+        let (mut one, two, three) = (gate.h1().await, gate.h1().await, gate.h2().await);
+        for _ in 0..10 {
+            assert!(
+                Client::try_tls(gate.address, Some("app.lan"), "http/1.1")
+                    .await
+                    .is_err(),
+                "{limits}"
+            );
+        }
+        assert_eq!(
+            one.get("/", "").await.status,
+            200,
+            "those inside are served"
+        );
+        drop((two, three));
+        until("somebody to leave", || gate.connections() == 1).await;
+        assert_eq!(
+            gate.h1().await.get("/", "").await.status,
+            200,
+            "and there is room again"
+        );
+    }
+}
