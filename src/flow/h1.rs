@@ -14,7 +14,6 @@ use super::response::Inbound;
 use super::standing::Standing;
 use super::state::{Conn, Scratch, Worker};
 use super::tunnel;
-use crate::auth::login::LARGEST_BODY;
 use crate::base::drain::Phase;
 use crate::base::loopback::Scheme;
 use crate::base::refusal::{Reason, Refusal};
@@ -160,7 +159,10 @@ async fn read_and_serve(
     };
     super::note(record, &intake, &visit.worker.shared.log);
     if pages::is_own(&intake) {
-        return Box::pin(own_page(visit, &intake, lines, room.out, record)).await;
+        return Box::pin(super::h1_page::own_page(
+            visit, &intake, lines, room.out, record,
+        ))
+        .await;
     }
     let upgrade = framing::asked_upgrade(bytes, fields, parsed.version, visit.body);
     let out = &mut *room.out;
@@ -190,45 +192,8 @@ async fn read_and_serve(
     }
 }
 
-/// Answers with a page of ours, after its form was read.
-async fn own_page<'l>(
-    visit: &mut Visit<'_>,
-    intake: &Intake<'_>,
-    lines: impl Iterator<Item = Line<'l>> + Clone,
-    out: &mut Vec<u8>,
-    record: &mut Record,
-) -> Done {
-    let reply = match super::body::gather(
-        visit.client,
-        visit.body,
-        LARGEST_BODY,
-        visit.plan.limits.body_idle,
-    )
-    .await
-    {
-        Ok(form) => {
-            visit.body = Body::None;
-            pages::answer(
-                visit.worker,
-                visit.conn,
-                visit.plan,
-                intake,
-                lines,
-                &form,
-                record,
-            )
-            .await
-        }
-        Err(refusal) => Err(refusal),
-    };
-    match reply {
-        Ok(reply) => send_reply(visit, &reply, Some(intake), out).await,
-        Err(refusal) => refuse(visit, refusal, Some(intake), out, record).await,
-    }
-}
-
 /// Writes the refusal. The connection goes on only when nothing of the request is left unread.
-async fn refuse(
+pub(super) async fn refuse(
     visit: &Visit<'_>,
     refusal: Refusal,
     intake: Option<&Intake<'_>>,

@@ -1,7 +1,6 @@
 //! One HTTP/2 stream from first to last step: hyper carries it, the judgement and the upstream side are the same as for
 //! HTTP/1.1.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,10 +11,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 
-use super::answer::{self, Answer, Fault, Interim, Pump, broken};
-use super::body::{Carried, Reader};
-use super::h2_head::{begin, forbidden, h2_request, lines, strip};
-use super::h2_pump::spawn_pump;
+use super::body::Carried;
+use super::h2_head::{forbidden, h2_request, lines, strip};
 use super::intake::{Facts, Intake, Line};
 use super::judge::{Judged, judge};
 use super::outbound::Outbound;
@@ -27,10 +24,9 @@ use super::state::{Conn, Scratch, Worker};
 use crate::auth::login::LARGEST_BODY;
 use crate::base::loopback::Scheme;
 use crate::base::refusal::{Reason, Refusal};
-use crate::http1::framing::{self, Body};
-use crate::net::Wire;
+use crate::http1::framing::Body;
 use crate::observe::Record;
-use crate::plan::{Limits, Plan};
+use crate::plan::Plan;
 
 /// Serves one stream.
 pub async fn serve_stream(
@@ -78,12 +74,12 @@ pub async fn serve_stream(
     Ok(super::ending::counted(&worker, record, response))
 }
 
-struct Stream<'a> {
-    worker: &'a Rc<Worker>,
-    conn: &'a Rc<Conn>,
-    plan: &'a Arc<Plan>,
-    parts: &'a http::request::Parts,
-    lines: Vec<Line<'a>>,
+pub(super) struct Stream<'a> {
+    pub worker: &'a Rc<Worker>,
+    pub conn: &'a Rc<Conn>,
+    pub plan: &'a Arc<Plan>,
+    pub parts: &'a http::request::Parts,
+    pub lines: Vec<Line<'a>>,
 }
 
 impl<'a> Stream<'a> {
@@ -254,152 +250,6 @@ impl<'a> Stream<'a> {
         }
     }
 
-    async fn to_h1(
-        &self,
-        head: &Outbound<'_>,
-        inbound: &Inbound<'_>,
-        standing: Standing,
-        body: &mut Option<Incoming>,
-        scratch: &mut Scratch,
-    ) -> Result<Response<Carried>, Refusal> {
-        let limits = &self.plan.limits;
-        let again = head.body.is_empty()
-            && matches!(head.intake.method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
-        let mut lease = self
-            .worker
-            .pool
-            .lease(head.permit, &head.route.upstream, again, limits.connect)
-            .await?;
-        loop {
-            let reused = lease.reused;
-            let wire = Rc::new(lease.wire);
-            let exchanged = tokio::select! {
-                biased;
-                exchanged = self.exchange(head, &wire, body, scratch) => exchanged,
-                () = standing.ended() => return Err(Refusal::new(Reason::NotPermitted, "the permission was withdrawn")),
-            };
-            match exchanged {
-                Err(Fault::Dead) if reused && again => {
-                    lease = self
-                        .worker
-                        .pool
-                        .fresh(head.permit, &head.route.upstream, limits.connect)
-                        .await?;
-                }
-                Err(fault) => return Err(fault.into()),
-                Ok((found, pump)) => {
-                    let response = self.respond(head, inbound, found, wire, pump, scratch)?;
-                    return Ok(watched(response, standing));
-                }
-            }
-        }
-    }
-
-    async fn exchange(
-        &self,
-        head: &Outbound<'_>,
-        wire: &Rc<Wire>,
-        body: &mut Option<Incoming>,
-        scratch: &mut Scratch,
-    ) -> Result<(answer::Head, Option<Pump>), Fault> {
-        let limits = &self.plan.limits;
-        wire.write(&scratch.out, limits.body_idle)
-            .await
-            .map_err(|_| Fault::Dead)?;
-        let mut pump = None;
-        let failed = Rc::new(Cell::new(None));
-        if !head.body.is_empty()
-            && let Some(body) = body.take()
-        {
-            pump = Some(spawn_pump(body, wire, head.body, limits, &failed));
-        }
-        let wait = if pump.is_some() {
-            Limits::FOREVER
-        } else {
-            limits.answer
-        };
-        let mut interim = Interim::default();
-        let to_head = head.intake.method == "HEAD";
-        loop {
-            let found = answer::head(
-                wire,
-                &mut scratch.answer,
-                &mut scratch.answer_fields,
-                to_head,
-                &mut interim,
-                wait,
-            )
-            .await;
-            if let Some(refusal) = failed.get() {
-                return Err(Fault::Refused(refusal));
-            }
-            let found = found?;
-            match found.status {
-                101 => {
-                    return Err(Fault::Refused(broken(
-                        "the upstream switched protocols unasked",
-                    )));
-                }
-                100..200 => {}
-                _ => return Ok((found, pump)),
-            }
-        }
-    }
-
-    fn respond(
-        &self,
-        head: &Outbound<'_>,
-        inbound: &Inbound<'_>,
-        found: answer::Head,
-        wire: Rc<Wire>,
-        pump: Option<Pump>,
-        scratch: &Scratch,
-    ) -> Result<Response<Carried>, Refusal> {
-        let mut response = begin(
-            inbound,
-            found.status,
-            &scratch.answer,
-            &scratch.answer_fields,
-        )?;
-        let announced = framing::announced_length(&scratch.answer, &scratch.answer_fields)
-            .filter(|_| found.status != 204);
-        if let Some(n) = announced {
-            response
-                .headers_mut()
-                .insert(http::header::CONTENT_LENGTH, n.into());
-        }
-        let streams = response
-            .headers()
-            .get(http::header::CONTENT_TYPE)
-            .is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
-        let length = match found.body {
-            Body::None => Some(0),
-            Body::Length(n) => Some(n),
-            Body::Chunked | Body::Close => None,
-        };
-        let mut answer = Answer {
-            wire: Some(wire),
-            reader: Reader::new(found.body),
-            worker: Rc::clone(self.worker),
-            upstream: Arc::clone(&head.route.upstream),
-            keep: found.keep,
-            wait: if streams {
-                Limits::FOREVER
-            } else {
-                self.plan.limits.answer
-            },
-            length,
-            pump,
-        };
-        if answer.is_done() {
-            answer.finish();
-            *response.body_mut() = Carried::Empty;
-        } else {
-            *response.body_mut() = Carried::Answer(Box::new(answer));
-        }
-        Ok(response)
-    }
-
     /// Answers with a page of ours, after its form was read.
     async fn own_page(
         &self,
@@ -471,14 +321,6 @@ impl<'a> Stream<'a> {
         let body = Carried::Watched(Box::new(Carried::Incoming(body)), Box::new(standing));
         Ok(Response::from_parts(parts, body))
     }
-}
-
-/// A body that goes on is cut when its permission ends.
-fn watched(response: Response<Carried>, standing: Standing) -> Response<Carried> {
-    if response.body().is_end_stream() {
-        return response;
-    }
-    response.map(|body| Carried::Watched(Box::new(body), Box::new(standing)))
 }
 
 /// Reads what is left of a refused request's body and throws it away, within bounds: a stream that is reset while the

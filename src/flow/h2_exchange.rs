@@ -1,0 +1,181 @@
+//! An HTTP/2 stream in front of an HTTP/1.1 upstream: the request, the wait for an answer, and its head.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Response;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::answer::{self, Answer, Fault, Interim, Pump, broken};
+use super::body::{Carried, Reader};
+use super::h2_head::begin;
+use super::h2_pump::spawn_pump;
+use super::outbound::Outbound;
+use super::response::Inbound;
+use super::standing::Standing;
+use super::state::Scratch;
+use crate::base::refusal::{Reason, Refusal};
+use crate::http1::framing::{self, Body};
+use crate::net::Wire;
+use crate::plan::Limits;
+
+use super::h2::Stream;
+
+impl Stream<'_> {
+    pub(super) async fn to_h1(
+        &self,
+        head: &Outbound<'_>,
+        inbound: &Inbound<'_>,
+        standing: Standing,
+        body: &mut Option<Incoming>,
+        scratch: &mut Scratch,
+    ) -> Result<Response<Carried>, Refusal> {
+        let limits = &self.plan.limits;
+        let again = head.body.is_empty()
+            && matches!(head.intake.method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
+        let mut lease = self
+            .worker
+            .pool
+            .lease(head.permit, &head.route.upstream, again, limits.connect)
+            .await?;
+        loop {
+            let reused = lease.reused;
+            let wire = Rc::new(lease.wire);
+            let exchanged = tokio::select! {
+                biased;
+                exchanged = self.exchange(head, &wire, body, scratch) => exchanged,
+                () = standing.ended() => return Err(Refusal::new(Reason::NotPermitted, "the permission was withdrawn")),
+            };
+            match exchanged {
+                Err(Fault::Dead) if reused && again => {
+                    lease = self
+                        .worker
+                        .pool
+                        .fresh(head.permit, &head.route.upstream, limits.connect)
+                        .await?;
+                }
+                Err(fault) => return Err(fault.into()),
+                Ok((found, pump)) => {
+                    let response = self.respond(head, inbound, found, wire, pump, scratch)?;
+                    return Ok(watched(response, standing));
+                }
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        head: &Outbound<'_>,
+        wire: &Rc<Wire>,
+        body: &mut Option<Incoming>,
+        scratch: &mut Scratch,
+    ) -> Result<(answer::Head, Option<Pump>), Fault> {
+        let limits = &self.plan.limits;
+        wire.write(&scratch.out, limits.body_idle)
+            .await
+            .map_err(|_| Fault::Dead)?;
+        let mut pump = None;
+        let failed = Rc::new(Cell::new(None));
+        if !head.body.is_empty()
+            && let Some(body) = body.take()
+        {
+            pump = Some(spawn_pump(body, wire, head.body, limits, &failed));
+        }
+        let wait = if pump.is_some() {
+            Limits::FOREVER
+        } else {
+            limits.answer
+        };
+        let mut interim = Interim::default();
+        let to_head = head.intake.method == "HEAD";
+        loop {
+            let found = answer::head(
+                wire,
+                &mut scratch.answer,
+                &mut scratch.answer_fields,
+                to_head,
+                &mut interim,
+                wait,
+            )
+            .await;
+            if let Some(refusal) = failed.get() {
+                return Err(Fault::Refused(refusal));
+            }
+            let found = found?;
+            match found.status {
+                101 => {
+                    return Err(Fault::Refused(broken(
+                        "the upstream switched protocols unasked",
+                    )));
+                }
+                100..200 => {}
+                _ => return Ok((found, pump)),
+            }
+        }
+    }
+
+    fn respond(
+        &self,
+        head: &Outbound<'_>,
+        inbound: &Inbound<'_>,
+        found: answer::Head,
+        wire: Rc<Wire>,
+        pump: Option<Pump>,
+        scratch: &Scratch,
+    ) -> Result<Response<Carried>, Refusal> {
+        let mut response = begin(
+            inbound,
+            found.status,
+            &scratch.answer,
+            &scratch.answer_fields,
+        )?;
+        let announced = framing::announced_length(&scratch.answer, &scratch.answer_fields)
+            .filter(|_| found.status != 204);
+        if let Some(n) = announced {
+            response
+                .headers_mut()
+                .insert(http::header::CONTENT_LENGTH, n.into());
+        }
+        let streams = response
+            .headers()
+            .get(http::header::CONTENT_TYPE)
+            .is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+        let length = match found.body {
+            Body::None => Some(0),
+            Body::Length(n) => Some(n),
+            Body::Chunked | Body::Close => None,
+        };
+        let mut answer = Answer {
+            wire: Some(wire),
+            reader: Reader::new(found.body),
+            worker: Rc::clone(self.worker),
+            upstream: Arc::clone(&head.route.upstream),
+            keep: found.keep,
+            wait: if streams {
+                Limits::FOREVER
+            } else {
+                self.plan.limits.answer
+            },
+            length,
+            pump,
+        };
+        if answer.is_done() {
+            answer.finish();
+            *response.body_mut() = Carried::Empty;
+        } else {
+            *response.body_mut() = Carried::Answer(Box::new(answer));
+        }
+        Ok(response)
+    }
+}
+
+/// A body that goes on is cut when its permission ends.
+fn watched(response: Response<Carried>, standing: Standing) -> Response<Carried> {
+    if response.body().is_end_stream() {
+        return response;
+    }
+    response.map(|body| Carried::Watched(Box::new(body), Box::new(standing)))
+}
