@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use http::Response;
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::answer::{self, Answer, Fault, Interim, Pump, broken};
