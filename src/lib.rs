@@ -8,6 +8,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod disk;
 pub mod exposure;
 pub mod flow;
 pub mod gate;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// The rooms in import order: each may use those before it, and itself.
 const ROOMS: &[&str] = &[
-    "base", "config", "net", "http1", "observe", "tls", "gate", "route", "auth", "access", "limit",
-    "upstream", "plan", "exposure", "web", "demo", "flow", "serve", "app", "cli",
+    "base", "config", "disk", "net", "http1", "observe", "tls", "gate", "route", "auth", "access",
+    "limit", "upstream", "plan", "exposure", "web", "demo", "flow", "serve", "app", "cli",
 ];
 
 /// The most lines that a file has, its tests not counted.

@@ -8,7 +8,6 @@ pub mod login;
 pub mod password;
 pub mod presented;
 pub mod queue;
-pub mod rewrite;
 pub mod session;
 pub mod session_id;
 pub mod stored;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::file::{self, FileError, LineProblem};
-use super::rewrite::rewrite;
 use super::token::{Token, Tokens};
+use crate::disk::rewrite;
 
 const HEADER: &str = "# Written by `loopgate token`. Only hashes of the secrets are here: a token that is lost cannot be read from it.\n";
 

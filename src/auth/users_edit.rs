@@ -7,9 +7,9 @@ use std::path::Path;
 use thiserror::Error;
 
 use super::password::Hash;
-use super::rewrite::rewrite;
 use super::stored::HashError;
 use super::users::name_problem;
+use crate::disk::rewrite;
 
 /// What to change.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 //! Written beside and renamed into place under a lock; what a killed process left behind is never read.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 use super::super::private::{self, Holds};
 use super::super::{TlsError, pem};
 use super::mint::Kept;
+use crate::disk;
 
 const FILE: &str = "local-ca.pem";
-const UNFINISHED: &str = ".local-ca.pem.new";
 const ASIDE: &str = "local-ca.pem.broken";
 const LOCK: &str = ".lock";
 
@@ -98,28 +98,8 @@ pub(super) fn lock(dir: &Path) -> Result<File, TlsError> {
 
 /// Puts an authority in place of whatever was there. Call it under the lock.
 pub(super) fn write(dir: &Path, kept: &Kept) -> Result<(), TlsError> {
-    let unfinished = dir.join(UNFINISHED);
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(TlsError::io("remove", &unfinished)(error));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&unfinished)
-        .map_err(TlsError::io("make", &unfinished))?;
-    file.write_all(text(kept).as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(TlsError::io("write", &unfinished))?;
     let path = self::file(dir);
-    fs::rename(&unfinished, &path).map_err(TlsError::io("replace", &path))?;
-    // The name is durable only when its directory is (rename(2), fsync(2)).
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(TlsError::io("write", dir))
+    disk::put(&path, text(kept).as_bytes()).map_err(TlsError::io("write", &path))
 }
 
 /// Keeps what cannot be used, for whoever wants to look at it. Call it under the lock.

@@ -202,7 +202,7 @@ fn every_broken_off_file_starts_again() {
     }
     // What a killed process was still writing is never read.
     fs::remove_file(store::file(&dir)).unwrap();
-    fs::write(dir.join(".local-ca.pem.new"), &whole[..100]).unwrap();
+    fs::write(dir.join(".local-ca.pem.new-0123"), &whole[..100]).unwrap();
     assert_eq!(open(&dir).unwrap().origin(), Origin::Made);
 }
 

@@ -1,5 +1,5 @@
 //! Changes a small file that others read at the same time: readers see the old one or the new one, never half of one,
-//! and two who change it wait for each other.
+//! and two who change it wait for each other. What a process that was killed left beside it is swept away by the next.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -24,20 +24,8 @@ pub fn rewrite<E: From<io::Error>>(
     path: &Path,
     change: impl FnOnce(Option<&[u8]>) -> Result<Option<Vec<u8>>, E>,
 ) -> Result<(), E> {
-    // The end of a link, so that the file and not the link is replaced.
-    let path = match fs::canonicalize(path) {
-        Ok(real) => real,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-        Err(error) => return Err(error.into()),
-    };
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        Some(_) | None => PathBuf::from("."),
-    };
-    // Locked is the folder: the file itself is another one after every change. The lock ends with the handle.
-    let folder = (File::open(&folder)?, folder);
-    lock(&folder.0)?;
-    let old = match File::open(&path) {
+    let place = Place::find(path)?;
+    let old = match File::open(&place.path) {
         Ok(file) => Some(Old::read(file)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
@@ -45,8 +33,67 @@ pub fn rewrite<E: From<io::Error>>(
     let Some(bytes) = change(old.as_ref().map(|old| old.bytes.as_slice()))? else {
         return Ok(());
     };
-    replace(&path, &folder, old.as_ref(), &bytes)?;
+    place.replace(old.as_ref().map(|old| &old.about), &bytes)?;
     Ok(())
+}
+
+/// Puts `bytes` in the place of whatever was there, ours alone (0600), as [`rewrite`] does. When it returns, the disk has
+/// them. Blocks on the disk.
+pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    Place::find(path)?.replace(None, bytes)
+}
+
+/// A file and its folder, which is locked until this is dropped: the file itself is another one after every change.
+struct Place {
+    path: PathBuf,
+    folder: PathBuf,
+    held: File,
+}
+
+impl Place {
+    fn find(path: &Path) -> io::Result<Self> {
+        // The end of a link, so that the file and not the link is replaced.
+        let path = match fs::canonicalize(path) {
+            Ok(real) => real,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(error),
+        };
+        let folder = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            Some(_) | None => PathBuf::from("."),
+        };
+        let held = File::open(&folder)?;
+        lock(&held)?;
+        Ok(Self { path, folder, held })
+    }
+
+    fn replace(&self, old: Option<&fs::Metadata>, bytes: &[u8]) -> io::Result<()> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!(".{name}.new-");
+        self.sweep(&prefix);
+        let new = format!("{prefix}{}", HEXLOWER.encode(&random::<8>()));
+        let new = self.folder.join(new);
+        let done = write(&new, old, bytes).and_then(|()| fs::rename(&new, &self.path));
+        if done.is_err() {
+            // What is left of it is of no use to anybody.
+            let _ = fs::remove_file(&new);
+            return done;
+        }
+        // The name is durable only when its folder is (rename(2), fsync(2)).
+        self.held.sync_all()
+    }
+
+    /// Removes what a writer that was killed left behind. Under the lock nobody else is writing it.
+    fn sweep(&self, prefix: &str) {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return;
+        };
+        for entry in entries.filter_map(Result::ok) {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
 struct Old {
@@ -81,27 +128,8 @@ fn lock(folder: &File) -> io::Result<()> {
     ))
 }
 
-fn replace(
-    path: &Path,
-    folder: &(File, PathBuf),
-    old: Option<&Old>,
-    bytes: &[u8],
-) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = folder
-        .1
-        .join(format!(".{name}.{}", HEXLOWER.encode(&random::<8>())));
-    let done = write(&new, old, bytes).and_then(|()| fs::rename(&new, path));
-    if done.is_err() {
-        // What is left of it is of no use to anybody.
-        let _ = fs::remove_file(&new);
-        return done;
-    }
-    folder.0.sync_all()
-}
-
 #[cfg(unix)]
-fn write(new: &Path, old: Option<&Old>, bytes: &[u8]) -> io::Result<()> {
+fn write(new: &Path, old: Option<&fs::Metadata>, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
     let mut file = File::options()
         .write(true)
@@ -109,7 +137,7 @@ fn write(new: &Path, old: Option<&Old>, bytes: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(new)?;
     file.write_all(bytes)?;
-    if let Some(Old { about, .. }) = old {
+    if let Some(about) = old {
         let own = file.metadata()?;
         if (own.uid(), own.gid()) != (about.uid(), about.gid()) {
             fchown(&file, Some(about.uid()), Some(about.gid()))?;
@@ -120,7 +148,7 @@ fn write(new: &Path, old: Option<&Old>, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn write(new: &Path, _: Option<&Old>, bytes: &[u8]) -> io::Result<()> {
+fn write(new: &Path, _: Option<&fs::Metadata>, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).open(new)?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -156,6 +184,35 @@ mod tests {
             1,
             "nothing is left lying about"
         );
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept_away_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let beside = [".file.new-0123", ".file.swp", ".other.new-0123", "filed"];
+        for name in beside {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        put(&path, b"a").unwrap();
+        let there = |name: &str| dir.path().join(name).exists();
+        assert_eq!(beside.map(there), [false, true, true, true]);
+        assert_eq!(fs::read(&path).unwrap(), b"a");
+    }
+
+    #[test]
+    fn put_makes_a_file_ours_alone_whatever_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "open to all").unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        put(&path, b"secret").unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(
+            (mode, fs::read(&path).unwrap()),
+            (0o600, b"secret".to_vec())
+        );
+        assert!(put(&dir.path().join("missing/file"), b"").is_err());
     }
 
     #[test]

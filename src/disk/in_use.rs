@@ -1,0 +1,100 @@
+//! One process at a time keeps state in a folder. The kernel ends the lock of a process that dies, however it dies.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+const FILE: &str = "in-use";
+
+/// This process keeps state in the folder, until this is dropped.
+#[derive(Debug)]
+pub struct InUse {
+    _held: File,
+}
+
+/// Why this process must not write there.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message says it")]
+pub enum InUseError {
+    #[error("{} is in use by another loopgate{}", dir.display(), pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    Taken { dir: PathBuf, pid: Option<u32> },
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl InUse {
+    /// Takes the folder, which is made when it is missing. Never waits.
+    pub fn take(dir: &Path) -> Result<Self, InUseError> {
+        let path = dir.join(FILE);
+        let failed = |source| InUseError::Io {
+            path: path.clone(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(failed)?;
+        // Never removed: a lock on a file that has lost its name would be nobody's.
+        let mut held = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        match held.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(InUseError::Taken {
+                    dir: dir.to_owned(),
+                    pid: pid(&mut held),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        // Only for people: who holds it is the kernel's knowledge.
+        held.set_len(0)
+            .and_then(|()| held.write_all(format!("{}\n", std::process::id()).as_bytes()))
+            .map_err(failed)?;
+        Ok(Self { _held: held })
+    }
+}
+
+fn pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_the_other_is_told_who() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("a/state");
+        let first = InUse::take(&state).unwrap();
+        let error = InUse::take(&state).unwrap_err().to_string();
+        let us = std::process::id().to_string();
+        assert!(error.contains("in use") && error.contains(&us), "{error}");
+        InUse::take(&dir.path().join("another")).unwrap();
+        drop(first);
+        InUse::take(&state).unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_process_left_holds_nobody_back() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), "999999999\nrest").unwrap();
+        let _first = InUse::take(dir.path()).unwrap();
+        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert_eq!(text.trim(), std::process::id().to_string());
+    }
+}
