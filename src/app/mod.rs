@@ -1,14 +1,16 @@
 //! Start, reload, drain, stop.
 
+pub mod control;
 mod exposure;
 mod run;
 mod source;
 mod start;
 mod state_dir;
+mod verbs;
 mod worker;
 
 pub use exposure::{Found, look};
-pub use run::{Ending, until_stopped};
+pub use run::{Ending, Site, until_stopped};
 pub use source::Source;
 pub use start::{Running, StartError, start};
 pub use state_dir::state_dir;

@@ -6,8 +6,11 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
+use super::control::Control;
 use super::source::Source;
 use super::start::Running;
+use super::verbs::{self, Reloads};
+use crate::config::{Origins, Problem, Report};
 use crate::net::Machine;
 use crate::net::machine;
 use crate::observe::Event;
@@ -31,20 +34,31 @@ const SOON: Duration = Duration::from_secs(1);
 /// How often the machine and the files of the plan are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Runs until a signal, or for as long as `limit` says.
+/// What plans are made from.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// The configuration.
+    pub source: &'a Source,
+    /// What outlives a plan.
+    pub kept: &'a Kept,
+    /// The machine, as it was last seen.
+    pub machine: Machine,
+}
+
+/// Runs until a signal, or for as long as `limit` says. Its owner can ask by `control` meanwhile.
 pub async fn until_stopped(
     running: Running,
-    source: &Source,
-    kept: &Kept,
-    mut machine: Machine,
+    mut site: Site<'_>,
+    mut control: Control,
     limit: Option<Duration>,
 ) -> std::io::Result<Ending> {
+    let mut reloads = Reloads::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
     let mut look = tokio::time::interval(LOOK);
-    let mut stamp = source.stamp();
+    let mut stamp = site.source.stamp();
     let watch = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(watch);
     let over = async {
@@ -59,10 +73,14 @@ pub async fn until_stopped(
             _ = terminate.recv() => break Ending::Drained,
             _ = interrupt.recv() => break Ending::Drained,
             () = &mut over => break Ending::Expired,
-            _ = hangup.recv() => reload(&running, source, kept, &machine).await,
+            _ = hangup.recv() => drop(reload(&running, &site, &mut reloads).await),
+            Some(ask) = control.next() => {
+                let answer = verbs::answer(&ask.verb, &running, &site, &mut reloads).await;
+                ask.answer(answer);
+            }
             _ = reopen.recv() => running.shared.log.reopen(),
             () = &mut watch => {
-                let next = if watched(&running, &machine).await { SOON } else { WATCH };
+                let next = if watched(&running, &site.machine).await { SOON } else { WATCH };
                 watch.as_mut().reset(Instant::now() + next);
             }
             () = running.shared.dial_failed.notified() => {
@@ -72,23 +90,31 @@ pub async fn until_stopped(
                 }
             }
             _ = look.tick() => {
-                let now = source.stamp();
+                let now = site.source.stamp();
                 if std::mem::replace(&mut stamp, now) != stamp {
-                    reload(&running, source, kept, &machine).await;
+                    drop(reload(&running, &site, &mut reloads).await);
                 }
-                if let Some(now) = machine::read().ok().filter(|now| *now != machine) {
+                if let Some(now) = machine::read().ok().filter(|now| *now != site.machine) {
                     running.shared.log.event(Event::info("network_changed"));
-                    machine = now;
-                    reload(&running, source, kept, &machine).await;
+                    site.machine = now;
+                    drop(reload(&running, &site, &mut reloads).await);
                 }
             }
         }
     };
     let drain = running.shared.live.current().drain;
+    let asked = async {
+        while let Some(ask) = control.next().await {
+            let answer = verbs::answer(&ask.verb, &running, &site, &mut reloads).await;
+            ask.answer(answer);
+        }
+        pending().await
+    };
     let finished = tokio::select! {
         done = running.drain(drain) => done,
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
+        () = asked => false,
     };
     running.stop();
     Ok(if finished { ending } else { Ending::Forced })
@@ -107,36 +133,46 @@ async fn watched(running: &Running, machine: &Machine) -> bool {
     .is_waiting
 }
 
-/// All or nothing: with a mistake in the file the old plan stays.
-async fn reload(running: &Running, source: &Source, kept: &Kept, machine: &Machine) {
-    let before = running.shared.live.current();
-    match source.plan(machine, kept, Some(&before)) {
-        Ok((plan, _)) => {
-            let bound: Vec<_> = before.addresses().collect();
-            if let Some(new) = plan.addresses().find(|address| !bound.contains(address)) {
-                let why = format!("listening on {new} needs a restart; nothing was changed");
-                running
-                    .shared
-                    .log
-                    .event(Event::error("config_rejected").with("problems", why));
-                return;
-            }
-            // What is exposed is known before the plan is in force, so that nothing of it is served in between.
-            super::exposure::look(
-                &plan,
-                machine,
-                &running.addresses,
-                Some(&running.shared.log),
-            )
-            .await;
-            running.swap(plan);
+/// All or nothing: with a mistake in the file the old plan stays. Gives the warnings, or what is wrong.
+pub(super) async fn reload(
+    running: &Running,
+    site: &Site<'_>,
+    reloads: &mut Reloads,
+) -> Result<Report, Report> {
+    let outcome = swapped(running, site).await;
+    match &outcome {
+        Ok(_) => {
+            reloads.accepted();
             running.shared.log.event(Event::info("config_reloaded"));
         }
         Err(report) => {
+            reloads.rejected(report.clone());
             running
                 .shared
                 .log
                 .event(Event::error("config_rejected").with("problems", report.render(false, 100)));
         }
     }
+    outcome
+}
+
+async fn swapped(running: &Running, site: &Site<'_>) -> Result<Report, Report> {
+    let before = running.shared.live.current();
+    let (plan, warnings) = site.source.plan(&site.machine, site.kept, Some(&before))?;
+    let bound: Vec<_> = before.addresses().collect();
+    if let Some(new) = plan.addresses().find(|address| !bound.contains(address)) {
+        let why = format!("listening on {new} needs a restart; nothing was changed");
+        let problem = Problem::error("needs-restart", "", why);
+        return Err(Report::new(vec![problem], Origins::default()));
+    }
+    // What is exposed is known before the plan is in force, so that nothing of it is served in between.
+    super::exposure::look(
+        &plan,
+        &site.machine,
+        &running.addresses,
+        Some(&running.shared.log),
+    )
+    .await;
+    running.swap(plan);
+    Ok(warnings)
 }

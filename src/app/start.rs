@@ -139,6 +139,11 @@ impl Running {
         self.signal.send_modify(|s| s.generation = generation);
     }
 
+    /// How far the end has come.
+    pub fn phase(&self) -> Phase {
+        self.signal.borrow().phase
+    }
+
     /// How many client connections there are.
     pub fn connections(&self) -> usize {
         self.counts.all()

@@ -88,6 +88,22 @@ pub enum Command {
         #[command(subcommand)]
         act: Ca,
     },
+    /// Say how the running gate is doing
+    Status {
+        #[command(flatten)]
+        which: WhichGate,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let the running gate read its configuration again, and say what came of it
+    Reload {
+        #[command(flatten)]
+        which: WhichGate,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print completions for a shell
@@ -109,6 +125,20 @@ pub struct ConfigFile {
     /// The configuration file; else $LOOPGATE_CONFIG, ./loopgate.toml, $XDG_CONFIG_HOME/loopgate/loopgate.toml, /etc/loopgate/loopgate.toml
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Which of the gates that run here.
+#[derive(Debug, Args)]
+pub struct WhichGate {
+    /// The one that runs this configuration file
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["pid", "all"])]
+    pub config: Option<PathBuf>,
+    /// The one with this process number
+    #[arg(long, value_name = "PID", conflicts_with = "all")]
+    pub pid: Option<u32>,
+    /// All of them
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// The options of `expose` and `demo`.

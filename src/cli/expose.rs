@@ -96,7 +96,7 @@ fn gate(
     output
         .print(&banner.render(output.width, output.is_terminal, output.paint()))
         .map_err(Failure::failed)?;
-    run(running, &source, ground, options.duration, beside)
+    run(running, &source, ground, options.duration, |_| (), beside)
 }
 
 /// The one who may log in, with a password that was made for this run.

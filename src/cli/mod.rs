@@ -9,6 +9,7 @@ mod audit;
 pub mod banner;
 mod ca;
 mod check;
+mod control;
 mod explain;
 mod expose;
 mod manual;
@@ -16,6 +17,7 @@ pub mod output;
 pub mod password;
 pub mod qr;
 mod serve;
+mod status;
 pub mod table;
 mod token;
 mod user;
@@ -81,6 +83,8 @@ pub fn main() -> ExitCode {
         Command::User { act } => user::user(&output, act),
         Command::HashPassword => user::hash_password(&output),
         Command::Ca { act } => ca::ca(&output, act),
+        Command::Status { which, json } => status::status(&output, &which, json),
+        Command::Reload { which, json } => control::reload(&output, &which, json),
         Command::Schema => manual::schema(&output),
         Command::Completions { shell } => manual::completions(&output, shell),
         Command::Man { dir } => manual::man(&output, dir.as_deref()),

@@ -1,12 +1,14 @@
 //! `loopgate serve`, and what it shares with `expose`: from a source of plans to a gate that runs to its end.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::args::ConfigFile;
 use super::output::Output;
 use super::{Code, Failure};
-use crate::app::{self, Running, Source, StartError};
+use crate::app::control::{Control, server_dir};
+use crate::app::{self, Running, Site, Source, StartError};
 use crate::config::{self, Report};
 use crate::net::Machine;
 use crate::net::machine;
@@ -21,6 +23,8 @@ pub(super) fn env(name: &str) -> Option<OsString> {
 pub(super) struct Ground {
     pub machine: Machine,
     pub kept: Kept,
+    /// The state directory.
+    pub state: PathBuf,
 }
 
 /// Looks at the machine and finds the state directory.
@@ -32,7 +36,8 @@ pub(super) fn ground() -> Result<Ground, Failure> {
     })?;
     Ok(Ground {
         machine,
-        kept: Kept::new(state),
+        kept: Kept::new(state.clone()),
+        state,
     })
 }
 
@@ -88,22 +93,34 @@ pub(super) fn started(plan: Plan, machine: &Machine) -> Result<Running, Failure>
     })
 }
 
-/// Runs to the end.
+/// Runs to the end. `ready` is told once everything can be asked for.
 pub(super) fn run(
     running: Running,
     source: &Source,
     ground: Ground,
     limit: Option<Duration>,
+    ready: impl FnOnce(&Running),
     beside: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let Ground { machine, kept } = ground;
+    let Ground {
+        machine,
+        kept,
+        state,
+    } = ground;
     runtime
         .block_on(async {
-            let main = app::until_stopped(running, source, &kept, machine, limit);
+            let control = control(&running, &state);
+            ready(&running);
+            let site = Site {
+                source,
+                kept: &kept,
+                machine,
+            };
+            let main = app::until_stopped(running, site, control, limit);
             tokio::pin!(main, beside);
             tokio::select! {
                 ended = &mut main => ended,
@@ -112,6 +129,18 @@ pub(super) fn run(
         })
         .map(drop)
         .map_err(Failure::failed)
+}
+
+/// The control socket. A gate without one serves all the same: a read-only root has no place for it.
+fn control(running: &Running, state: &Path) -> Control {
+    let dir = server_dir(&env, state);
+    Control::open(&dir).unwrap_or_else(|error| {
+        let event = Event::warn("control_socket_failed")
+            .with("directory", dir.display())
+            .with("error", error);
+        running.shared.log.event(event);
+        Control::none()
+    })
 }
 
 pub(super) fn serve(output: &Output, file: &ConfigFile) -> Result<(), Failure> {
@@ -128,10 +157,17 @@ pub(super) fn serve(output: &Output, file: &ConfigFile) -> Result<(), Failure> {
     let plan = compiled(output, &source, &ground)?;
     proven(&plan, &ground.machine)?;
     let running = started(plan, &ground.machine)?;
-    let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
-    running
-        .shared
-        .log
-        .event(Event::info("serving").with("addresses", addresses.join(" ")));
-    run(running, &source, ground, None, std::future::pending())
+    let ready = |running: &Running| {
+        let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
+        let event = Event::info("serving").with("addresses", addresses.join(" "));
+        running.shared.log.event(event);
+    };
+    run(
+        running,
+        &source,
+        ground,
+        None,
+        ready,
+        std::future::pending(),
+    )
 }

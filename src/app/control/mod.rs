@@ -1,0 +1,245 @@
+//! The control socket: commands of the owner to the running gate. One connection, one line of JSON each way. It says who
+//! asks and hands the question on; what a verb does stands in `app/verbs`.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+mod client;
+mod place;
+mod words;
+
+pub use client::{AskError, Gate, ask, find};
+pub use place::{client_dirs, server_dir};
+pub use words::{Answer, Failed, PROTOCOL, Verb};
+
+use words::{Line, Question};
+
+/// The longest question.
+const LONGEST: u64 = 16 << 10;
+/// Connections at the same time; one more is closed at once.
+const MOST: usize = 16;
+/// For a question to arrive, and for an answer to be taken.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For an answer to be found: a reload compiles the plan and looks at every upstream.
+const WORK: Duration = Duration::from_secs(120);
+
+/// A question that waits for its answer.
+#[derive(Debug)]
+pub struct Ask {
+    /// What is asked for.
+    pub verb: Verb,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Ask {
+    /// Gives the answer. Nobody may be waiting any more; that is no error.
+    pub fn answer(self, answer: Answer) {
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// The gate's end of the socket. The file goes with it.
+#[derive(Debug)]
+pub struct Control {
+    path: Option<PathBuf>,
+    asks: mpsc::Receiver<Ask>,
+    /// Keeps the channel open where there is no socket: then nobody ever asks.
+    _open: mpsc::Sender<Ask>,
+}
+
+impl Control {
+    /// Opens the socket in `dir` (made when missing, 0700) and begins to listen on this runtime.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        let (listener, path) = bind(dir)?;
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        let (asking, asks) = mpsc::channel(MOST);
+        tokio::spawn(accept(listener, asking.clone()));
+        Ok(Self {
+            path: Some(path),
+            asks,
+            _open: asking,
+        })
+    }
+
+    /// A gate that nobody can ask.
+    pub fn none() -> Self {
+        let (asking, asks) = mpsc::channel(1);
+        Self {
+            path: None,
+            asks,
+            _open: asking,
+        }
+    }
+
+    /// The next question. Cancel safe.
+    pub async fn next(&mut self) -> Option<Ask> {
+        self.asks.recv().await
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A socket named by the process, so that several gates of one user are several files. It is bound under another name and
+/// moved into place, so that whoever finds it can connect; what a dead process left is taken away.
+fn bind(dir: &Path) -> io::Result<(StdListener, PathBuf)> {
+    place::make(dir)?;
+    place::clear(dir);
+    let pid = std::process::id();
+    let hidden = dir.join(format!(".{pid}.new"));
+    let _ = std::fs::remove_file(&hidden);
+    let listener = place::short(&hidden, StdListener::bind)?;
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))?;
+    for n in 0..MOST {
+        // Process numbers are unique in one process namespace only: containers may share the directory.
+        let name = match n {
+            0 => format!("{pid}.sock"),
+            n => format!("{pid}-{n}.sock"),
+        };
+        let path = dir.join(name);
+        if !place::is_alive(&path) {
+            std::fs::rename(&hidden, &path)?;
+            return Ok((listener, path));
+        }
+    }
+    let _ = std::fs::remove_file(&hidden);
+    Err(io::Error::other(
+        "too many gates have their control socket in this directory",
+    ))
+}
+
+async fn accept(listener: UnixListener, asking: mpsc::Sender<Ask>) {
+    let places = Arc::new(Semaphore::new(MOST));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
+        if !stream.peer_cred().is_ok_and(|who| is_owner(who.uid())) {
+            continue;
+        }
+        let asking = asking.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            talk(stream, &asking).await;
+        });
+    }
+}
+
+/// The user of this process, or root. The mode of the directory says the same; this holds should somebody change it.
+fn is_owner(uid: u32) -> bool {
+    uid == rustix::process::geteuid().as_raw() || uid == 0
+}
+
+async fn talk(stream: UnixStream, asking: &mpsc::Sender<Ask>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader.take(LONGEST));
+    let Ok(Ok(_)) = timeout(PATIENCE, reader.read_line(&mut line)).await else {
+        return;
+    };
+    let answer = match Question::parse(&line) {
+        Ok(verb) => work(verb, asking).await,
+        Err(failed) => Err(failed),
+    };
+    let text = Line::new(answer).text();
+    let _ = timeout(PATIENCE, async {
+        writer.write_all(text.as_bytes()).await?;
+        writer.shutdown().await
+    })
+    .await;
+}
+
+async fn work(verb: Verb, asking: &mpsc::Sender<Ask>) -> Answer {
+    let (answer, wait) = oneshot::channel();
+    let asked = asking.try_send(Ask { verb, answer });
+    if asked.is_err() {
+        return Err(Failed::new(1, "the gate is busy; try again in a moment"));
+    }
+    match timeout(WORK, wait).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(Failed::new(1, "the gate has ended")),
+        Err(_) => Err(Failed::new(1, "the gate did not come to an answer in time")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_asked_is_answered_and_what_cannot_be_read_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("a".repeat(120)).join("control");
+        let mut control = Control::open(&dir).unwrap();
+        let path = control.path.clone().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&dir), mode(&path)), (0o700, 0o600));
+        let second = Control::open(&dir).unwrap();
+        assert_ne!(second.path, control.path, "two in one directory");
+        let asked = path.clone();
+        let client = tokio::task::spawn_blocking(move || ask(&asked, &Verb::Status, PATIENCE));
+        let question = control.next().await.unwrap();
+        assert!(matches!(question.verb, Verb::Status));
+        question.answer(Ok(json!({"pid": 7})));
+        assert_eq!(client.await.unwrap().unwrap()["pid"], 7);
+        for (text, want) in [
+            ("nonsense\n", "cannot be read"),
+            ("{\"v\":1,\"do\":\"dance\"}\n", "does not know"),
+            ("{\"v\":2,\"do\":\"status\"}\n", "protocol"),
+        ] {
+            let stream = place::short(&path, std::os::unix::net::UnixStream::connect).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let mut stream = UnixStream::from_std(stream).unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+            let mut got = String::new();
+            stream.read_to_string(&mut got).await.unwrap();
+            assert!(got.contains(want), "{text}: {got}");
+        }
+        drop(control);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_others_can_write_is_made_private_and_a_link_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = dir.path().join("control");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let _control = Control::open(&open).unwrap();
+        assert_eq!(
+            std::fs::metadata(&open).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&open, &link).unwrap();
+        assert!(Control::open(&link).is_err());
+    }
+
+    #[test]
+    fn only_the_owner_and_root_may_ask() {
+        let own = rustix::process::geteuid().as_raw();
+        assert!(is_owner(own) && is_owner(0));
+        assert!(!is_owner(own.wrapping_add(4711)));
+    }
+}

@@ -1,0 +1,140 @@
+//! Which running gate a command means, and `loopgate reload`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::args::WhichGate;
+use super::output::{Output, plain};
+use super::serve::env;
+use super::{Code, Failure};
+use crate::app::control::{AskError, Failed, Gate, Verb, ask, client_dirs, find};
+use crate::app::state_dir;
+
+/// For a reload: the plan is compiled, its tests run, every upstream is looked at.
+const PATIENCE: Duration = Duration::from_secs(130);
+
+/// The running gates that are meant: all, the one of a file, the one of a number, or the only one.
+pub(super) fn gates(which: &WhichGate) -> Result<Vec<Gate>, Failure> {
+    let dirs = client_dirs(&env, state_dir(&env).as_deref());
+    let (mut gates, silent) = find(&dirs);
+    if let Some(file) = &which.config {
+        gates.retain(|gate| runs(gate, file));
+    }
+    if let Some(pid) = which.pid {
+        gates.retain(|gate| gate.status["pid"].as_u64() == Some(u64::from(pid)));
+    }
+    if !gates.is_empty() {
+        return Ok(gates);
+    }
+    if let Some(error) = silent.into_iter().next() {
+        return Err(failure(error));
+    }
+    let what = match (&which.config, which.pid) {
+        (Some(file), _) => format!("no running gate of yours has the file {}", file.display()),
+        (None, Some(pid)) => format!("no running gate of yours has the process number {pid}"),
+        (None, None) => "no gate of yours is running here".to_owned(),
+    };
+    let places: Vec<String> = dirs.iter().map(|d| d.display().to_string()).collect();
+    Err(Failure::failed(format!(
+        "{what}\n  Looked in {}. One that was started by another user, or with another STATE_DIRECTORY or RUNTIME_DIRECTORY, is found with the same.",
+        places.join(", ")
+    )))
+}
+
+fn runs(gate: &Gate, file: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let own = gate.status["config"].as_str().map(Path::new);
+    own.is_some_and(|own| own == file || (real(own).is_some() && real(own) == real(file)))
+}
+
+/// The one gate that is meant; which one has to be said when there are several.
+pub(super) fn one<'g>(gates: &'g [Gate], command: &str) -> Result<&'g Gate, Failure> {
+    match gates {
+        [gate] => Ok(gate),
+        _ => Err(Failure::new(
+            Code::Usage,
+            format!(
+                "{} gates of yours are running here; say which one with `-c FILE` or `--pid PID`, or `--all`:\n{}",
+                gates.len(),
+                gates
+                    .iter()
+                    .map(|g| format!("  loopgate {command} --pid {}\n", name(g)))
+                    .collect::<String>()
+                    .trim_end()
+            ),
+        )),
+    }
+}
+
+/// A gate in a few words: its process, and what it runs.
+pub(super) fn name(gate: &Gate) -> String {
+    let status = &gate.status;
+    let file = status["config"].as_str().unwrap_or("without a file");
+    let address = status["addresses"][0].as_str().unwrap_or("nowhere");
+    format!("{}   # {}, on {address}", status["pid"], plain(file))
+}
+
+/// What went wrong, with the exit code that the gate gave it.
+pub(super) fn failure(error: AskError) -> Failure {
+    match error {
+        AskError::Failed(Failed { code, message, .. }) => Failure::new(
+            match code {
+                2 => Code::Usage,
+                3 => Code::Config,
+                4 => Code::Exposed,
+                _ => Code::Failed,
+            },
+            message,
+        ),
+        error @ (AskError::Talk { .. } | AskError::Strange { .. }) => Failure::failed(error),
+    }
+}
+
+pub(super) fn reload(output: &Output, which: &WhichGate, json: bool) -> Result<(), Failure> {
+    let gates = gates(which)?;
+    if !which.all {
+        one(&gates, "reload")?;
+    }
+    let mut result = Ok(());
+    let mut told = Vec::new();
+    for gate in &gates {
+        match ask(&gate.path, &Verb::Reload, PATIENCE) {
+            Ok(done) => {
+                told.push(json!({"pid": gate.status["pid"], "result": "accepted", "problems": done["problems"]}));
+                let warnings = done["text"].as_str().unwrap_or_default();
+                if !json {
+                    if !warnings.is_empty() {
+                        output.warn(warnings);
+                    }
+                    let what = format!("accepted by {}", gate.status["pid"]);
+                    output.print(&what).map_err(Failure::failed)?;
+                }
+            }
+            Err(error) => {
+                let problems = match &error {
+                    AskError::Failed(failed) => failed.problems.clone(),
+                    AskError::Talk { .. } | AskError::Strange { .. } => Value::Null,
+                };
+                let mut failed = failure(error);
+                told.push(json!({"pid": gate.status["pid"], "result": "rejected", "message": failed.message, "problems": problems}));
+                if json {
+                    failed.message.clear();
+                } else {
+                    output.warn(&std::mem::take(&mut failed.message));
+                    output.warn(&format!(
+                        "rejected by {}: what was in force before stays in force",
+                        gate.status["pid"]
+                    ));
+                }
+                result = Err(failed);
+            }
+        }
+    }
+    if json {
+        let text = Value::from(told).to_string();
+        output.print(&text).map_err(Failure::failed)?;
+    }
+    result
+}
