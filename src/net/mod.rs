@@ -6,6 +6,7 @@ pub mod changes;
 mod cork;
 pub mod interfaces;
 pub mod machine;
+pub mod proxy_protocol;
 mod stream;
 mod timer;
 mod wire;
