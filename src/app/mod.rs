@@ -2,6 +2,7 @@
 
 pub mod control;
 mod exposure;
+mod lockout_file;
 mod run;
 mod source;
 mod start;

@@ -31,6 +31,8 @@ pub enum Ending {
 const WATCH: Duration = Duration::from_secs(10);
 /// The same while a service is not there: what comes back may be bound otherwise.
 const SOON: Duration = Duration::from_secs(1);
+/// How often failed logins are written down, when there are new ones: what a crash can make forgotten.
+const KEEP: Duration = Duration::from_secs(3);
 /// How often the machine and the files of the plan are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -57,6 +59,7 @@ pub async fn until_stopped(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
+    let mut keep = tokio::time::interval(KEEP);
     let mut look = tokio::time::interval(LOOK);
     let mut stamp = site.source.stamp();
     let watch = tokio::time::sleep(Duration::ZERO);
@@ -89,6 +92,7 @@ pub async fn until_stopped(
                     watch.as_mut().reset(soon);
                 }
             }
+            _ = keep.tick() => running.keep_lockouts(),
             _ = look.tick() => {
                 let now = site.source.stamp();
                 if std::mem::replace(&mut stamp, now) != stamp {

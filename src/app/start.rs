@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
+use super::lockout_file::LockoutFile;
 use super::worker::{Job, Signal, spawn};
 use crate::auth::login::Csrf;
 use crate::auth::session::{SessionSettings, Sessions};
@@ -55,6 +56,7 @@ pub struct Running {
     signal: watch::Sender<Signal>,
     threads: Vec<JoinHandle<()>>,
     counts: Arc<Counts>,
+    lockouts: Option<Arc<LockoutFile>>,
 }
 
 /// Binds every listener of the plan and starts the data threads.
@@ -87,10 +89,15 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
         idle: plan.session_idle,
         ..SessionSettings::default()
     };
-    let (sessions, lockout) = (
-        Sessions::new(sessions, now),
-        Lockout::new(plan.lockout, now),
-    );
+    let sessions = Sessions::new(sessions, now);
+    let lockouts = plan
+        .lockout_file
+        .clone()
+        .map(|path| Arc::new(LockoutFile::new(path, now)));
+    let lockout = match &lockouts {
+        Some(file) => file.open(plan.lockout, now, &log),
+        None => Lockout::new(plan.lockout, now),
+    };
     let shared = Arc::new(Shared {
         live: Live::new(plan),
         verifier,
@@ -118,6 +125,7 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
         signal,
         threads,
         counts,
+        lockouts,
     })
 }
 
@@ -144,6 +152,17 @@ impl Running {
         self.signal.borrow().phase
     }
 
+    /// Writes failed logins to the state directory, when they have changed; elsewhere than on this thread.
+    pub fn keep_lockouts(&self) {
+        let Some(file) = &self.lockouts else { return };
+        if file.is_due(&self.shared.lockout, Instant::now()) {
+            let (file, shared) = (Arc::clone(file), Arc::clone(&self.shared));
+            drop(tokio::task::spawn_blocking(move || {
+                file.save(&shared.lockout, &shared.log);
+            }));
+        }
+    }
+
     /// How many client connections there are.
     pub fn connections(&self) -> usize {
         self.counts.all()
@@ -161,6 +180,9 @@ impl Running {
         self.signal.send_modify(|s| s.phase = Phase::Stop);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
+        }
+        if let Some(file) = &self.lockouts {
+            file.save(&self.shared.lockout, &self.shared.log);
         }
         self.shared.log.flush(Duration::from_secs(2));
     }

@@ -7,10 +7,13 @@ use super::session_id::ID_LENGTH;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieName(String);
 
-/// A `Cookie` header value without our cookie.
+/// Every cookie of every gate begins with this.
+const PREFIX: &str = "__Host-loopgate-";
+
+/// A `Cookie` header value without cookies of gates.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stripped {
-    /// Ours was not in it: it goes on as it came.
+    /// None was in it: it goes on as it came.
     Untouched,
     /// Nothing else was in it: the header field goes.
     Gone,
@@ -32,7 +35,7 @@ impl CookieName {
     fn named(instance: &str, suffix: &str) -> Self {
         let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let instance: String = instance.chars().filter(allowed).take(64).collect();
-        Self(format!("__Host-loopgate-{instance}{suffix}"))
+        Self(format!("{PREFIX}{instance}{suffix}"))
     }
 
     /// The name itself.
@@ -60,41 +63,6 @@ impl CookieName {
         Ok(found.and_then(as_id))
     }
 
-    /// One header value without our cookie; every other byte stays. What is left is joined as a browser would have
-    /// written it.
-    pub fn strip(&self, value: &[u8]) -> Stripped {
-        if !value
-            .split(|c| *c == b';')
-            .any(|part| self.of(part).is_some())
-        {
-            return Stripped::Untouched;
-        }
-        let mut rest = Vec::with_capacity(value.len());
-        let mut is_first = true;
-        for part in value
-            .split(|c| *c == b';')
-            .filter(|part| self.of(part).is_none())
-        {
-            if is_first {
-                rest.extend_from_slice(part.trim_ascii_start());
-            } else {
-                rest.push(b';');
-                rest.extend_from_slice(part);
-            }
-            is_first = false;
-        }
-        if rest.trim_ascii().is_empty() {
-            return Stripped::Gone;
-        }
-        Stripped::Rest(rest)
-    }
-
-    /// Whether a `Set-Cookie` value of the application is about our cookie; such a one never reaches the client.
-    pub fn is_set_by(&self, set_cookie: &[u8]) -> bool {
-        let name = set_cookie.split(|c| matches!(c, b'=' | b';')).next();
-        name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(self.0.as_bytes()))
-    }
-
     /// The `Set-Cookie` value that stores an id for so many seconds.
     pub fn set(&self, id: &str, seconds: u64) -> String {
         format!(
@@ -113,6 +81,49 @@ impl CookieName {
         let rest = part.trim_ascii_start().strip_prefix(self.0.as_bytes())?;
         Some(rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
     }
+}
+
+/// One header value without the cookies of gates: ours, the one of the login form, and those of other gates on this host,
+/// because browsers send cookies to every port. Every other byte stays. What is left is joined as a browser would have
+/// written it.
+pub fn strip(value: &[u8]) -> Stripped {
+    if !value.split(|c| *c == b';').any(is_of_a_gate) {
+        return Stripped::Untouched;
+    }
+    let mut rest = Vec::with_capacity(value.len());
+    let mut is_first = true;
+    for part in value
+        .split(|c| *c == b';')
+        .filter(|part| !is_of_a_gate(part))
+    {
+        if is_first {
+            rest.extend_from_slice(part.trim_ascii_start());
+        } else {
+            rest.push(b';');
+            rest.extend_from_slice(part);
+        }
+        is_first = false;
+    }
+    if rest.trim_ascii().is_empty() {
+        return Stripped::Gone;
+    }
+    Stripped::Rest(rest)
+}
+
+/// Whether a `Set-Cookie` value of the application is about a cookie of a gate; such a one never reaches the client.
+pub fn is_about_a_gate(set_cookie: &[u8]) -> bool {
+    // A cookie without a name is sent as its bare value.
+    let start = set_cookie
+        .iter()
+        .position(|c| !matches!(c, b'=' | b' ' | b'\t'));
+    is_of_a_gate(&set_cookie[start.unwrap_or(0)..])
+}
+
+/// Whether this part of a header is a cookie of a gate. Some readers take names in any case (RFC 6265bis, 4.1.3.2, of prefixes).
+fn is_of_a_gate(part: &[u8]) -> bool {
+    let name = part.split(|c| *c == b'=').next().unwrap_or_default();
+    let head = name.trim_ascii_start().get(..PREFIX.len());
+    head.is_some_and(|head| head.eq_ignore_ascii_case(PREFIX.as_bytes()))
 }
 
 fn as_id(value: &[u8]) -> Option<&str> {
@@ -166,12 +177,16 @@ mod tests {
 
     #[test]
     fn takes_ours_out_and_leaves_the_rest_as_it_was() {
-        let name = CookieName::session("a1");
         let rest = |text: &str| Stripped::Rest(text.as_bytes().to_vec());
         for (value, want) in [
             ("a=1; b=2", Stripped::Untouched),
             ("a=OURS=ID", Stripped::Untouched),
-            ("OURS.login=x", Stripped::Untouched),
+            ("OURS.login=x", Stripped::Gone),
+            ("a=1; OURS.login=x; OURS=ID", rest("a=1")),
+            ("__Host-loopgate-9443=ID; a=1", rest("a=1")),
+            ("a=1; __HOST-Loopgate-x = 1", rest("a=1")),
+            ("__Host-loopgate", Stripped::Untouched),
+            ("__Host-other=1", Stripped::Untouched),
             ("OURS=ID", Stripped::Gone),
             ("OURS=ID; ", Stripped::Gone),
             ("OURS=x; OURS=y", Stripped::Gone),
@@ -184,7 +199,7 @@ mod tests {
             ("a=1;OURS=ID;b=2", rest("a=1;b=2")),
             ("a=ü; OURS = ID", rest("a=ü")),
         ] {
-            assert_eq!(name.strip(&filled(value)), want, "{value}");
+            assert_eq!(strip(&filled(value)), want, "{value}");
         }
     }
 
@@ -204,10 +219,15 @@ mod tests {
         for (value, ours) in [
             ("__Host-loopgate-a1=x; Path=/", true),
             (" __host-LOOPGATE-a1 =x", true),
-            ("__Host-loopgate-a2=x", false),
+            ("__Host-loopgate-a2=x", true),
+            ("__Host-loopgate-a1.login=; Max-Age=0", true),
+            ("=__Host-loopgate-a1=x", true),
+            ("", false),
+            ("__Host-loopgate", false),
+            ("x__Host-loopgate-a1=x", false),
             ("a=__Host-loopgate-a1=x", false),
         ] {
-            assert_eq!(name.is_set_by(value.as_bytes()), ours, "{value}");
+            assert_eq!(is_about_a_gate(value.as_bytes()), ours, "{value}");
         }
     }
 }

@@ -290,7 +290,6 @@ async fn forward<'l>(
         body: visit.body,
         upgrade,
         spent,
-        cookie: &plan.cookie,
     };
     if route.upstream.scheme() == Scheme::H2c {
         let inbound = Inbound {
@@ -298,7 +297,6 @@ async fn forward<'l>(
             scheme: visit.conn.scheme(),
             host: intake.host,
             set_cookie: set_cookie.as_deref(),
-            cookie: &plan.cookie,
         };
         let withdrawn = Standing::lazily(visit.worker, visit.conn, epoch, describe);
         let forwarded = super::h1_to_h2::forward(visit, &head, &inbound, lines, room.out);
@@ -321,7 +319,6 @@ async fn forward<'l>(
         scheme: visit.conn.scheme(),
         host: intake.host,
         set_cookie: set_cookie.as_deref(),
-        cookie: &plan.cookie,
     };
     let request = std::mem::take(room.out);
     let ended = loop {

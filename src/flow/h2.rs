@@ -171,14 +171,12 @@ impl<'a> Stream<'a> {
             body: framing,
             upgrade: websocket.then_some(b"websocket"),
             spent,
-            cookie: &self.plan.cookie,
         };
         let inbound = Inbound {
             route,
             scheme: self.conn.scheme(),
             host: intake.host,
             set_cookie: set_cookie.as_deref(),
-            cookie: &self.plan.cookie,
         };
         let standing = {
             let upstream = route.upstream.target().to_string();

@@ -8,7 +8,7 @@ use super::intake::{Intake, Line};
 use super::state::Conn;
 use crate::access::Permit;
 use crate::auth::Method;
-use crate::auth::cookie::{CookieName, Stripped};
+use crate::auth::cookie::{self, Stripped};
 use crate::base::id::RequestId;
 use crate::http1::field::{Name, has_token, tokens};
 use crate::http1::framing::Body;
@@ -33,8 +33,6 @@ pub struct Outbound<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// `Authorization` carried a credential of ours, so it is taken out.
     pub spent: bool,
-    /// The name of our session cookie, which is taken out.
-    pub cookie: &'a CookieName,
 }
 
 impl Outbound<'_> {
@@ -138,7 +136,7 @@ impl Outbound<'_> {
         }
     }
 
-    /// The cookies in one field, as HTTP/1.1 has them (RFC 9113, 8.2.3), without ours.
+    /// The cookies in one field, as HTTP/1.1 has them (RFC 9113, 8.2.3), without those of gates.
     fn cookies<'a>(
         &self,
         lines: impl Iterator<Item = Line<'a>>,
@@ -146,7 +144,7 @@ impl Outbound<'_> {
     ) {
         let mut joined: Cow<'a, [u8]> = Cow::Borrowed(&[]);
         for line in lines.filter(|line| line.known == Name::Cookie) {
-            let rest = match self.cookie.strip(line.value) {
+            let rest = match cookie::strip(line.value) {
                 Stripped::Untouched => Cow::Borrowed(line.value),
                 Stripped::Gone => continue,
                 Stripped::Rest(rest) => Cow::Owned(rest),

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::intake::Line;
 use super::outbound::own_rest;
-use crate::auth::cookie::CookieName;
+use crate::auth::cookie::is_about_a_gate;
 use crate::http1::field::{Name, has_token, tokens};
 use crate::http1::framing::Body;
 use crate::plan::Route;
@@ -20,8 +20,6 @@ pub struct Inbound<'a> {
     pub host: &'a str,
     /// A session cookie to set.
     pub set_cookie: Option<&'a str>,
-    /// Our cookie, which no application may set.
-    pub cookie: &'a CookieName,
 }
 
 impl Inbound<'_> {
@@ -62,7 +60,7 @@ impl Inbound<'_> {
                         None => put(line.name, line.value),
                     }
                 }
-                Name::SetCookie if self.cookie.is_set_by(line.value) => {}
+                Name::SetCookie if is_about_a_gate(line.value) => {}
                 Name::SetCookie if self.route.local_mode => {
                     match without_domain(line.value, self.route.upstream.host()) {
                         Some(value) => put(line.name, &value),

@@ -75,6 +75,7 @@ pub fn compile(
     let mut problems = Vec::new();
     let list = &mut problems;
     refuse_unfinished(config, list);
+    let are_kept = extra.is_none();
     let users = extra.unwrap_or_else(|| people::users(&config.auth, base, list));
     let tokens = people::tokens(&config.auth, base, list);
     let groups = people::groups(&config.group, &users, list);
@@ -193,6 +194,8 @@ pub fn compile(
             ban: config.auth.lockout.ban,
             ..LockoutSettings::default()
         },
+        // By port: two gates may share a state directory.
+        lockout_file: are_kept.then(|| kept.state.join(format!("lockouts-{instance}"))),
         tokens,
         workers: match config.server.workers {
             Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),

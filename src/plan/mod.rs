@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct Plan {
     pub session_idle: Duration,
     /// Failed logins: how many, within what time, and for how long they lock out at first.
     pub lockout: LockoutSettings,
+    /// Where failed logins are kept over a restart; `None` where the users are new ones every time.
+    pub lockout_file: Option<PathBuf>,
     /// API tokens.
     pub tokens: Tokens,
     /// Data threads.

@@ -1,6 +1,7 @@
 //! What is counted, where, and for whom: client networks, users, and the pairs of both that have logged in.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ const LONGEST_USER_BAN: u32 = 3600;
 const MEMORY: u32 = 86_400;
 /// A login is remembered for 30 days.
 const TRUST: u32 = 30 * 86_400;
+/// Trusted pairs whose last wrong password is remembered.
+const MOST_PAIRS: usize = 1 << 16;
 
 /// When somebody has failed too often, and how much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,8 @@ pub enum Scope {
     Client,
     /// The user, from everywhere but where he has logged in.
     User,
-    /// The user from one place where he has logged in: a pause of seconds.
+    /// The user from one place where he has logged in: a pause of seconds. After a hundred other passwords a ban, for whoever
+    /// has neither a session nor an open connection there.
     Pair,
 }
 
@@ -64,6 +68,8 @@ pub struct Locked {
     pub scope: Scope,
     /// For `Retry-After`.
     pub retry: Duration,
+    /// The ban that this very guess brought; worth an event.
+    pub ban: Option<Ban>,
 }
 
 /// A ban that has just begun; worth an event.
@@ -83,6 +89,10 @@ pub struct Lockout {
     pub(super) secret: [u8; 32],
     key: hmac::Key,
     pub(super) under_way: Mutex<HashMap<Way, Together>>,
+    /// The last password that was wrong at a trusted pair: a program that repeats an old one is no guesser.
+    last_wrong: Mutex<HashMap<u64, u64>>,
+    /// Moves on whenever a snapshot would be another one.
+    changes: AtomicU64,
     began: Instant,
 }
 
@@ -105,6 +115,7 @@ impl Lockout {
             longest: LONGEST_BAN,
             memory: MEMORY,
             is_pair: false,
+            siege: 0,
         };
         // It is others who lock a user out, so that ends within the hour.
         let user = Rule {
@@ -115,7 +126,8 @@ impl Lockout {
             ban: PAUSE,
             memory: TRUST,
             is_pair: true,
-            ..rule
+            siege: rule.ban,
+            ..user
         };
         Self {
             clients: Table::new(settings.entries, rule),
@@ -124,13 +136,18 @@ impl Lockout {
             secret,
             key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             under_way: Mutex::default(),
+            last_wrong: Mutex::default(),
+            changes: AtomicU64::new(0),
             began: now,
         }
     }
 
     /// Whether a guess for this user from this client would be listened to; counts nothing. For `explain` and pages.
     pub fn look(&self, client: ClientNet, user: &str, now: Instant) -> Option<Locked> {
-        let (client, user) = (client.bits(), self.tag(&[user.as_bytes()]));
+        self.blocked(client.bits(), self.tag(&[user.as_bytes()]), now)
+    }
+
+    fn blocked(&self, client: u64, user: u64, now: Instant) -> Option<Locked> {
         let is_trusted = self.is_trusted(client, user, now);
         let now = self.seconds(now);
         let banned = |entry: &mut Entry, rule: &Rule| {
@@ -142,10 +159,23 @@ impl Lockout {
     }
 
     /// Whether a right password of this user would be listened to from this client: nothing is banned, or the user has logged in
-    /// from there before (such a user is never locked out by what others do).
+    /// from there before and nobody besieges that pair (such a user is not locked out by what others do elsewhere).
     pub fn listens(&self, client: ClientNet, user: &str, now: Instant) -> bool {
-        let tag = self.tag(&[user.as_bytes()]);
-        self.is_trusted(client.bits(), tag, now) || self.look(client, user, now).is_none()
+        let (client, user) = (client.bits(), self.tag(&[user.as_bytes()]));
+        let at = self.seconds(now);
+        let pair = self.pairs.with(self.pair(client, user), |entry, _| {
+            at.saturating_sub(entry.seen) < TRUST && !entry.is_besieged(at)
+        });
+        pair == Some(true) || self.blocked(client, user, now).is_none()
+    }
+
+    /// Moves on whenever a snapshot would be another one.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many client networks are banned now. Walks the whole table: for a scrape, not for a request.
@@ -158,11 +188,13 @@ impl Lockout {
 
     /// Ends the bans of a client network, for the one who runs the gate.
     pub fn forgive_client(&self, client: ClientNet) -> bool {
+        self.changed();
         self.clients.forget(client.bits())
     }
 
     /// Ends the bans of a user, for the one who runs the gate.
     pub fn forgive_user(&self, user: &str) -> bool {
+        self.changed();
         self.users.forget(self.tag(&[user.as_bytes()]))
     }
 
@@ -227,8 +259,30 @@ impl Lockout {
 
     pub(super) fn trust(&self, client: u64, user: u64, now: Instant) {
         let now = self.seconds(now);
-        self.pairs
-            .with_new(self.pair(client, user), now, |entry, _| entry.seen = now);
+        let with = |entry: &mut Entry, _: &Rule| entry.seen = now;
+        self.pairs.with_new(self.pair(client, user), now, with);
+        self.changed();
+    }
+
+    /// Another password was tried in vain at a trusted pair, beyond what is listened to there. Returns the ban that it brought.
+    pub(super) fn strike(&self, way: Way, now: Instant) -> Option<Ban> {
+        let (now, pair) = (self.seconds(now), self.pair(way.0, way.1));
+        let mut last = lock(&self.last_wrong);
+        if last.len() >= MOST_PAIRS && !last.contains_key(&pair) {
+            last.clear();
+        }
+        if last.insert(pair, way.2) == Some(way.2) {
+            return None;
+        }
+        drop(last);
+        let seconds = self
+            .pairs
+            .with(pair, |entry, rule| entry.strike(rule, now))??;
+        self.changed();
+        Some(Ban {
+            scope: Scope::Pair,
+            length: Duration::from_secs(seconds.into()),
+        })
     }
 
     fn pair(&self, client: u64, user: u64) -> u64 {
@@ -247,15 +301,18 @@ impl Lockout {
     }
 
     pub(super) fn under_way(&self) -> MutexGuard<'_, HashMap<Way, Together>> {
-        self.under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.under_way)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn locked(scope: Scope, seconds: u32) -> Locked {
     Locked {
         scope,
         retry: Duration::from_secs(seconds.into()),
+        ban: None,
     }
 }

@@ -61,7 +61,11 @@ impl Lockout {
             }
             None => {
                 let is_trusted = self.is_trusted(way.0, way.1, now);
-                self.count(way.0, way.1, is_trusted, now)?;
+                if let Err(locked) = self.count(way.0, way.1, is_trusted, now) {
+                    drop(under_way);
+                    let ban = is_trusted.then(|| self.strike(way, now)).flatten();
+                    return Err(Locked { ban, ..locked });
+                }
                 let is_known = under_way.len() < MOST_UNDER_WAY;
                 if is_known {
                     let together = Together {
@@ -119,6 +123,15 @@ impl Guess<'_> {
     }
 
     fn fail(&self, now: Instant) -> Vec<Ban> {
+        let bans = self.count_failure(now);
+        self.lockout.changed();
+        // A pair that pauses again is tried beyond its failures.
+        let again = self.is_trusted && !bans.is_empty();
+        let siege = again.then(|| self.lockout.strike(self.way, now)).flatten();
+        bans.into_iter().chain(siege).collect()
+    }
+
+    fn count_failure(&self, now: Instant) -> Vec<Ban> {
         let now = self.lockout.seconds(now);
         let counters = self
             .lockout

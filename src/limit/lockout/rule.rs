@@ -20,6 +20,8 @@ pub(super) struct Entry {
     pub pending: u8,
     /// Bans so far; each is twice as long as the one before.
     pub level: u8,
+    /// Of a trusted pair: other passwords that were tried beyond the failures that are listened to.
+    pub strikes: u8,
 }
 
 /// What the counters are judged by.
@@ -34,7 +36,15 @@ pub(super) struct Rule {
     pub memory: u32,
     /// Whether it is about trusted pairs, which pause instead of being banned.
     pub is_pair: bool,
+    /// The first ban of a pair that is besieged.
+    pub siege: u32,
 }
+
+/// Passwords that may be tried in vain against a trusted pair until it is closed to everybody who has neither a session nor an
+/// open connection. A guess there tells right from wrong even while it is not listened to, so their number is bounded.
+const STRIKES: u8 = 100;
+/// After a day without a pause they are forgotten.
+const STRIKES_MEMORY: u32 = 86_400;
 
 impl Entry {
     /// Begins a guess, or says for how many seconds there is none to be had.
@@ -78,12 +88,31 @@ impl Entry {
             self.until = now.saturating_add(rule.ban);
             return Some(rule.ban);
         }
+        self.failed = 0;
+        Some(self.ban(rule.ban, rule, now))
+    }
+
+    /// Another password was tried in vain against a trusted pair that pauses. Returns the length of the ban that this brought.
+    pub fn strike(&mut self, rule: &Rule, now: u32) -> Option<u32> {
+        self.pass(rule, now);
+        if !rule.is_pair || self.strikes >= STRIKES {
+            return None;
+        }
+        self.strikes += 1;
+        (self.strikes >= STRIKES).then(|| self.ban(rule.siege, rule, now))
+    }
+
+    /// Whether a trusted pair is closed to whoever only knows the password.
+    pub fn is_besieged(&self, now: u32) -> bool {
+        self.strikes >= STRIKES && now < self.until
+    }
+
+    fn ban(&mut self, first: u32, rule: &Rule, now: u32) -> u32 {
         let longer = 1 << u32::from(self.level).min(20);
-        let ban = rule.ban.saturating_mul(longer).min(rule.longest);
+        let ban = first.saturating_mul(longer).min(rule.longest);
         self.until = now.saturating_add(ban);
         self.level = self.level.saturating_add(1);
-        self.failed = 0;
-        Some(ban)
+        ban
     }
 
     /// Failures must not prolong the trust in a pair.
@@ -109,6 +138,10 @@ impl Entry {
         }
         if now.saturating_sub(self.until) >= rule.memory {
             self.level = 0;
+        }
+        let is_over = self.strikes >= STRIKES && now >= self.until;
+        if is_over || now.saturating_sub(self.until) >= STRIKES_MEMORY {
+            self.strikes = 0;
         }
     }
 
@@ -150,6 +183,7 @@ mod tests {
         longest: 350,
         memory: 1000,
         is_pair: false,
+        siege: 0,
     };
 
     fn guess(entry: &mut Entry, now: u32) -> Result<Option<u32>, u32> {
@@ -200,6 +234,35 @@ mod tests {
         assert_eq!(entry.begin(&rule, 5031), Err(1));
         assert_eq!(entry.begin(&rule, 5032), Ok(()));
         assert_eq!(entry.seen, 4000);
+    }
+
+    #[test]
+    fn a_besieged_pair_is_closed_for_a_while_that_grows() {
+        let rule = Rule {
+            is_pair: true,
+            ban: 10,
+            memory: 1_000_000,
+            siege: 100,
+            ..RULE
+        };
+        let mut entry = Entry::default();
+        let mut now = 5000;
+        for want in [100, 200, 350, 350] {
+            for n in 1..STRIKES {
+                assert_eq!(entry.strike(&rule, now), None, "{n}");
+            }
+            assert!(!entry.is_besieged(now));
+            assert_eq!(entry.strike(&rule, now), Some(want));
+            assert_eq!(entry.strike(&rule, now), None, "once");
+            assert!(entry.is_besieged(now + want - 1));
+            assert_eq!(entry.begin(&rule, now + want - 1), Err(1));
+            now += want;
+            assert!(!entry.is_besieged(now));
+        }
+        assert_eq!(entry.strike(&rule, now), None);
+        assert_eq!(entry.strikes, 1, "it begins anew");
+        entry.pass(&rule, now + STRIKES_MEMORY);
+        assert_eq!(entry.strikes, 0, "a day later nobody remembers");
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub struct Snapshot {
     pairs: Vec<Saved>,
 }
 
-/// Key; `since`, `until` and `seen` counted from when it was taken; failures; bans so far.
-type Saved = (u64, i64, i64, i64, u8, u8);
+/// Key; `since`, `until` and `seen` counted from when it was taken; failures; bans so far; strikes.
+type Saved = (u64, i64, i64, i64, u8, u8, u8);
 
 impl Lockout {
     /// What is worth keeping now.
@@ -83,6 +83,7 @@ fn save(table: &Table, at: u32) -> Vec<Saved> {
             from(e.seen),
             e.failed,
             e.level,
+            e.strikes,
         )
     };
     kept.into_iter().map(saved).collect()
@@ -96,7 +97,7 @@ fn load(table: &Table, saved: &[Saved], at: u32, passed: u64) {
         let from = from.saturating_sub(passed).min(i64::from(most));
         u32::try_from(i64::from(at).saturating_add(from).max(1)).unwrap_or(at)
     };
-    for &(key, since, until, seen, failed, level) in saved.iter().take(MOST) {
+    for &(key, since, until, seen, failed, level, strikes) in saved.iter().take(MOST) {
         let entry = Entry {
             key: key.max(1),
             since: moment(since, 0),
@@ -105,6 +106,7 @@ fn load(table: &Table, saved: &[Saved], at: u32, passed: u64) {
             failed: failed.min(rule.failures - 1),
             pending: 0,
             level,
+            strikes,
         };
         if entry.is_worth_keeping(&rule, at) {
             table.put(entry, at);
@@ -197,8 +199,8 @@ mod tests {
             taken: u64::MAX,
             secret: [0; 32],
             clients: vec![
-                (1, i64::MAX, i64::MAX, i64::MIN, 255, 255),
-                (0, i64::MIN, i64::MIN, 0, 0, 0),
+                (1, i64::MAX, i64::MAX, i64::MIN, 255, 255, 255),
+                (0, i64::MIN, i64::MIN, 0, 0, 0, 0),
             ],
             users: Vec::new(),
             pairs: Vec::new(),

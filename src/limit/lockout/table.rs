@@ -179,6 +179,7 @@ mod tests {
         longest: 86_400,
         memory: 86_400,
         is_pair: false,
+        siege: 0,
     };
 
     #[test]

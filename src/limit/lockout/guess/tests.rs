@@ -50,7 +50,8 @@ fn five_wrong_guesses_lock_the_client_for_every_user() {
         locked,
         Locked {
             scope: Scope::Client,
-            retry: 15 * MINUTE
+            retry: 15 * MINUTE,
+            ban: None
         }
     );
     assert_eq!(lockout.banned_clients(now), 1);
@@ -234,7 +235,8 @@ fn where_a_user_has_logged_in_nobody_else_locks_him_out() {
         locked,
         Locked {
             scope: Scope::Pair,
-            retry: Duration::from_secs(10)
+            retry: Duration::from_secs(10),
+            ban: None
         }
     );
     assert!(
@@ -242,6 +244,38 @@ fn where_a_user_has_logged_in_nobody_else_locks_him_out() {
             .look(client(1), "alice", now + Duration::from_secs(10))
             .is_none()
     );
+}
+
+#[test]
+fn whoever_tries_a_hundred_passwords_where_a_user_belongs_is_not_listened_to_there() {
+    let now = Instant::now();
+    let lockout = lockout(now);
+    lockout
+        .begin(client(1), "alice", 1, now)
+        .unwrap()
+        .right(now);
+    // A program that repeats one old password is no guesser.
+    for _ in 0..500 {
+        if let Ok(guess) = lockout.begin(client(1), "alice", 2, now) {
+            guess.wrong(now);
+        }
+    }
+    assert!(lockout.listens(client(1), "alice", now));
+    let mut bans = Vec::new();
+    for n in 10..500 {
+        match lockout.begin(client(1), "alice", n, now) {
+            Ok(guess) => bans.extend(guess.wrong(now)),
+            Err(locked) => bans.extend(locked.ban),
+        }
+    }
+    let siege = Ban {
+        scope: Scope::Pair,
+        length: 15 * MINUTE,
+    };
+    assert_eq!(bans, [siege], "told once");
+    assert!(!lockout.listens(client(1), "alice", now + 14 * MINUTE));
+    assert!(lockout.listens(client(1), "alice", now + 15 * MINUTE));
+    assert!(lockout.listens(client(1), "bob", now), "nobody else is");
 }
 
 #[test]
