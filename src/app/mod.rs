@@ -4,6 +4,7 @@ pub mod control;
 mod exposure;
 mod lockout_file;
 mod run;
+mod scrape;
 mod source;
 mod start;
 mod state_dir;

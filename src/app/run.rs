@@ -147,10 +147,12 @@ pub(super) async fn reload(
     match &outcome {
         Ok(_) => {
             reloads.accepted();
+            running.shared.metrics.reloaded(true);
             running.shared.log.event(Event::info("config_reloaded"));
         }
         Err(report) => {
             reloads.rejected(report.clone());
+            running.shared.metrics.reloaded(false);
             running
                 .shared
                 .log

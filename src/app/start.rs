@@ -18,7 +18,7 @@ use crate::base::drain::{Drain, Phase};
 use crate::flow::Shared;
 use crate::limit::lockout::Lockout;
 use crate::net::bind;
-use crate::observe::Log;
+use crate::observe::{Log, Metrics};
 use crate::plan::{Live, Plan};
 use crate::serve::Counts;
 
@@ -60,7 +60,7 @@ pub struct Running {
 }
 
 /// Binds every listener of the plan and starts the data threads.
-pub fn start(plan: Plan) -> Result<Running, StartError> {
+pub fn start(mut plan: Plan) -> Result<Running, StartError> {
     let (sink, format, query) = plan.log.clone();
     let workers = plan.workers.max(1);
     let mut sockets: Vec<Vec<(SocketAddr, std::net::TcpListener)>> =
@@ -98,6 +98,8 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
         Some(file) => file.open(plan.lockout, now, &log),
         None => Lockout::new(plan.lockout, now),
     };
+    let metrics = Arc::new(Metrics::default());
+    plan.count_by(&metrics);
     let shared = Arc::new(Shared {
         live: Live::new(plan),
         verifier,
@@ -106,6 +108,7 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
         csrf: Csrf::new(now),
         dial_failed: Notify::new(),
         log,
+        metrics,
     });
     let mut threads = Vec::with_capacity(workers);
     for (index, listeners) in sockets.into_iter().enumerate() {
@@ -139,7 +142,8 @@ fn bind_error(address: SocketAddr, source: io::Error) -> StartError {
 
 impl Running {
     /// Puts another plan in force; every connection looks at it.
-    pub fn swap(&self, plan: Plan) {
+    pub fn swap(&self, mut plan: Plan) {
+        plan.count_by(&self.shared.metrics);
         self.shared.live.swap(plan);
         let users = &self.shared.live.current().users;
         self.shared.sessions.sweep(users, Instant::now());
@@ -161,6 +165,11 @@ impl Running {
                 file.save(&shared.lockout, &shared.log);
             }));
         }
+    }
+
+    /// All metrics, as Prometheus reads them.
+    pub fn metrics(&self) -> String {
+        super::scrape::scrape(&self.shared)
     }
 
     /// How many client connections there are.

@@ -16,15 +16,16 @@ pub fn counted(
     record: Box<Record>,
     response: Response<Carried>,
 ) -> Response<Carried> {
+    if response.body().is_end_stream() {
+        worker.finish(record);
+        return response;
+    }
     let count = Rc::new(Ending {
         worker: Rc::clone(worker),
         record: Cell::new(Some(record)),
         out: Cell::new(0),
         done: Cell::new(false),
     });
-    if response.body().is_end_stream() {
-        count.done();
-    }
     response.map(|body| Carried::Counted(Box::new(body), count))
 }
 
@@ -57,7 +58,7 @@ impl Drop for Ending {
         if let Some(mut record) = self.record.take() {
             record.bytes_out = self.out.get();
             record.cut = !self.done.get();
-            self.worker.shared.log.access(record);
+            self.worker.finish(record);
         }
     }
 }

@@ -105,7 +105,7 @@ pub async fn exchange(
     record.bytes_in = visit.bytes_in.get();
     record.bytes_out = visit.bytes_out.get();
     record.status = visit.status.get();
-    worker.shared.log.access(record);
+    worker.finish(record);
     done
 }
 
@@ -360,6 +360,7 @@ async fn forward<'l>(
         }
         Ended::Tunnel => {
             let ended = Standing::lazily(visit.worker, visit.conn, epoch, describe);
+            let _open = visit.worker.tally.tunnel();
             let (up, down) = Box::pin(tunnel::run(
                 visit.client,
                 &lease.wire,

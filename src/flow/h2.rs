@@ -68,9 +68,6 @@ pub async fn serve_stream(
     } else {
         response.map(|body| Carried::Held(Box::new(body), held))
     };
-    if !worker.shared.log.wants_access() {
-        return Ok(response);
-    }
     Ok(super::ending::counted(&worker, record, response))
 }
 

@@ -106,8 +106,9 @@ pub(super) async fn open(
     let mut request = http::Request::from_parts(parts.clone(), ());
     let upgrade = hyper::upgrade::on(&mut request);
     let idle = limits.body_idle;
+    let tunnel = worker.tally.tunnel();
     tokio::task::spawn_local(async move {
-        let _held = held;
+        let _held = (held, tunnel);
         let Ok(upgraded) = upgrade.await else { return };
         run(TokioIo::new(upgraded), &wire, &standing, idle).await;
     });

@@ -19,6 +19,7 @@ use crate::base::secret::Secret;
 use crate::http1::field::Name;
 use crate::limit::lockout::Scope;
 use crate::observe::Event;
+use crate::observe::metrics::AuthResult;
 use crate::plan::Plan;
 
 /// What was found out.
@@ -161,8 +162,10 @@ fn token(
                 .with("method", "token")
                 .with("why", why);
             worker.shared.log.event(event);
+            worker.tally.login("token", AuthResult::Failure);
             Refusal::new(why.reason(), "the token does not let this request in")
         })?;
+    worker.tally.login("token", AuthResult::Success);
     let who = Who {
         user: format!("token:{}", token.name).into(),
         groups: "".into(),
@@ -193,7 +196,7 @@ async fn password(
             ..Identity::default()
         });
     }
-    let ours = by_heart(worker, conn, plan, basic.user(), basic.password())?;
+    let ours = by_heart(worker, conn, plan, basic.user(), basic.password(), "basic")?;
     if !ours {
         let password = basic.password_owned();
         Box::pin(verify(worker, conn, plan, basic.user(), password, "basic")).await?;
@@ -228,6 +231,7 @@ pub fn by_heart(
     plan: &Plan,
     user: &str,
     password: &[u8],
+    method: &'static str,
 ) -> Result<bool, Refusal> {
     let now = Instant::now();
     let shared = &worker.shared;
@@ -236,14 +240,18 @@ pub fn by_heart(
         .cached(&plan.users, user, password, now)
         .is_none()
     {
+        worker.tally.remembered(false);
         return Ok(false);
     }
     if shared
         .lockout
         .listens(ClientNet::of(conn.client), user, now)
     {
+        worker.tally.remembered(true);
+        worker.tally.login(method, AuthResult::Success);
         return Ok(true);
     }
+    worker.tally.login(method, AuthResult::LockedOut);
     Err(Refusal::new(
         Reason::LockedOut,
         "too many failed logins from this network or for this user",
@@ -266,6 +274,7 @@ pub async fn verify(
         .lockout
         .begin(client, user, credential, Instant::now())
         .map_err(|_| {
+            worker.tally.login(method, AuthResult::LockedOut);
             Refusal::new(
                 Reason::LockedOut,
                 "too many failed logins from this network or for this user",
@@ -278,16 +287,19 @@ pub async fn verify(
     {
         Outcome::Right => {
             guess.right(Instant::now());
+            worker.tally.login(method, AuthResult::Success);
             Ok(())
         }
         Outcome::Busy => {
             guess.unjudged();
+            worker.tally.login(method, AuthResult::TooBusy);
             Err(Refusal::new(
                 Reason::TooBusy,
                 "too many passwords wait to be verified",
             ))
         }
         Outcome::Wrong => {
+            worker.tally.login(method, AuthResult::Failure);
             shared.log.event(
                 Event::info("auth_failed")
                     .with("client", conn.client)

@@ -36,7 +36,10 @@ pub async fn judge<'l>(
 ) -> Result<Judged, Refusal> {
     let epoch = worker.epoch();
     let stage = before(conn, plan, intake)?;
-    record.route = plan.routes.get(stage.route()).map(|r| r.label.clone());
+    if let Some(route) = plan.routes.get(stage.route()) {
+        record.route = Some(route.label.clone());
+        record.slot = route.slot;
+    }
     let Identity {
         who,
         spent,

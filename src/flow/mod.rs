@@ -34,10 +34,12 @@ use intake::Intake;
 
 use crate::base::refusal::{Reason, Refusal};
 use crate::net::Wire;
+use crate::observe::metrics::Method;
 use crate::observe::{Log, Record};
 
 /// Keeps the texts of a request, where somebody will read them.
 fn note(record: &mut Record, intake: &Intake<'_>, log: &Log) {
+    record.method = Method::of(intake.method);
     let Some(texts) = record.texts.as_deref_mut() else {
         return;
     };
@@ -68,7 +70,7 @@ pub async fn refuse_unread(worker: &Worker, conn: &Conn, client: &Wire, refusal:
     record.status = reply.status;
     let mut out = Vec::new();
     reply.write_h1(true, true, &mut out);
-    worker.shared.log.access(record);
+    worker.finish(record);
     match client.write(&out, plan.limits.body_idle).await {
         Ok(()) if refusal.reason != Reason::NetworkDenied => Done::Linger,
         Ok(()) | Err(_) => Done::Cut,

@@ -189,6 +189,7 @@ impl Visit<'_> {
             self.plan,
             &form.user,
             form.password.expose(),
+            "login",
         );
         let right = match known {
             Ok(true) => Ok(()),

@@ -17,7 +17,8 @@ use crate::base::drain::Phase;
 use crate::base::id::RequestId;
 use crate::http1::head::Field;
 use crate::limit::lockout::Lockout;
-use crate::observe::{Log, Record, Texts};
+use crate::observe::metrics::{Method, Slot};
+use crate::observe::{Log, Metrics, Record, Tally, Texts};
 use crate::plan::{Live, Plan};
 use crate::upstream::{H2cPool, Pool};
 
@@ -37,6 +38,8 @@ pub struct Shared {
     pub csrf: Csrf,
     /// Where facts are written.
     pub log: Log,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Told when an upstream did not take a connection: whatever listens there next is looked at soon.
     pub dial_failed: Notify,
 }
@@ -52,6 +55,8 @@ impl std::fmt::Debug for Shared {
 pub struct Worker {
     /// What is common to all threads.
     pub shared: Arc<Shared>,
+    /// The counters of this thread.
+    pub tally: Arc<Tally>,
     #[allow(
         clippy::redundant_allocation,
         reason = "cloning the inner Arc would bounce a cache line between threads at every request"
@@ -71,8 +76,10 @@ impl Worker {
     /// A data thread's state.
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let plan = RefCell::new(Rc::new(shared.live.current()));
+        let tally = shared.metrics.tally();
         Rc::new(Self {
             shared,
+            tally,
             plan,
             pool: Pool::default(),
             h2c: H2cPool::default(),
@@ -91,6 +98,13 @@ impl Worker {
             *self.plan.borrow_mut() = Rc::new(self.shared.live.current());
         }
         Rc::clone(&self.plan.borrow())
+    }
+
+    /// A request is at its end: counts it, and hands it to the log.
+    pub fn finish(&self, mut record: Box<Record>) {
+        record.took = record.started.elapsed();
+        self.tally.request(&record);
+        self.shared.log.access(record);
     }
 
     /// How far the end has come.
@@ -240,12 +254,15 @@ impl Conn {
             id: RequestId::fresh(),
             at: SystemTime::now(),
             started: Instant::now(),
+            took: Duration::ZERO,
             peer: self.peer,
             client: self.client,
             listener: self.local,
             tls: self.tls,
             http,
             route: None,
+            slot: Slot::NONE,
+            method: Method::Other,
             status: 0,
             bytes_in: 0,
             bytes_out: 0,

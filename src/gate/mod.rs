@@ -12,6 +12,9 @@ mod compile;
 
 pub use compile::{compile, network_set};
 
+/// What is found where NAT hides the visitor.
+pub const BEHIND_NAT: &str = "our own default gateway, so the visitor is hidden behind NAT";
+
 /// The networks of one listener: deny wins, and what nobody allowed is denied.
 #[derive(Debug, Default)]
 pub struct Gate {
@@ -52,7 +55,7 @@ impl Gate {
             return refuse("in no allowed network");
         }
         if self.gateways.contains(peer) {
-            return refuse("our own default gateway, so the visitor is hidden behind NAT");
+            return refuse(BEHIND_NAT);
         }
         Ok(())
     }

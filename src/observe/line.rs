@@ -49,7 +49,7 @@ pub(super) fn access_json(record: &Record) -> String {
     put("status", record.status.into());
     put(
         "duration_ms",
-        (record.started.elapsed().as_micros() as f64 / 1000.0).into(),
+        (record.took.as_micros() as f64 / 1000.0).into(),
     );
     put("bytes_in", record.bytes_in.into());
     put("bytes_out", record.bytes_out.into());
@@ -83,7 +83,7 @@ pub(super) fn access_text(record: &Record) -> String {
         .as_deref()
         .map_or(("", "", ""), |t| (&t.method, &t.host, &t.path));
     let user = record.user.as_deref().unwrap_or("-");
-    let ms = record.started.elapsed().as_secs_f64() * 1000.0;
+    let ms = record.took.as_secs_f64() * 1000.0;
     let _ = write!(
         line,
         " {} {} {} ",
@@ -177,6 +177,9 @@ mod tests {
             id: crate::base::id::RequestId::fresh(),
             at: SystemTime::UNIX_EPOCH,
             started: std::time::Instant::now(),
+            took: std::time::Duration::from_millis(1),
+            slot: crate::observe::metrics::Slot::NONE,
+            method: crate::observe::metrics::Method::Get,
             peer: "127.0.0.1:1".parse().unwrap(),
             client: "127.0.0.1".parse().unwrap(),
             listener: "127.0.0.1:2".parse().unwrap(),

@@ -2,7 +2,9 @@
 
 mod line;
 mod log;
+pub mod metrics;
 mod record;
 
 pub use log::{Event, Format, Log, Sink};
+pub use metrics::{Metrics, Tally};
 pub use record::{Record, Texts};

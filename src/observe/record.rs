@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::metrics::{Method, Slot};
 use crate::base::id::RequestId;
 use crate::base::refusal::Refusal;
 
@@ -16,6 +17,8 @@ pub struct Record {
     pub at: SystemTime,
     /// The same on the monotonic clock.
     pub started: Instant,
+    /// From the head to the end of the answer; known at the end.
+    pub took: Duration,
     /// The socket's other end.
     pub peer: SocketAddr,
     /// The client behind trusted proxies, else the peer.
@@ -28,6 +31,10 @@ pub struct Record {
     pub http: &'static str,
     /// The route's label.
     pub route: Option<Arc<str>>,
+    /// The route's place among the counters.
+    pub slot: Slot,
+    /// The method, as counters name it.
+    pub method: Method,
     /// Status that the client saw; 0 for none.
     pub status: u16,
     /// Body bytes from the client.

@@ -17,6 +17,7 @@ use crate::config::Problem;
 use crate::config::raw::{self, ExposedUpstream, HostHeader, LogFormat, LogTarget, Workers};
 use crate::limit::lockout::LockoutSettings;
 use crate::net::Machine;
+use crate::observe::metrics::Slot;
 use crate::observe::{Format, Sink};
 use crate::route::{self, Own};
 use crate::tls::{LocalCa, Tickets, TlsError};
@@ -291,6 +292,7 @@ fn route_of(
     let host = raw.hosts.first().map_or("*", String::as_str);
     Some(Route {
         label: format!("{host}{}", raw.path).into(),
+        slot: Slot::NONE,
         upstream: Arc::clone(upstream),
         local_mode: raw.host_header == HostHeader::Upstream,
         by_method: rule.methods.is_some(),

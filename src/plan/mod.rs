@@ -13,7 +13,8 @@ use crate::auth::users::Users;
 use crate::base::secret::Secret;
 use crate::gate::Gate;
 use crate::limit::lockout::LockoutSettings;
-use crate::observe::{Format, Sink};
+use crate::observe::metrics::Slot;
+use crate::observe::{Format, Metrics, Sink};
 use crate::tls::ServerTls;
 use crate::upstream::Upstream;
 
@@ -77,6 +78,13 @@ impl Plan {
             .find(|listener| listener.addresses.contains(&address))
     }
 
+    /// Gives each route its place among the counters, just before the plan goes into force.
+    pub fn count_by(&mut self, metrics: &Metrics) {
+        for route in &mut self.routes {
+            route.slot = metrics.route(&route.label);
+        }
+    }
+
     /// Every address to listen on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.listeners
@@ -101,6 +109,8 @@ pub struct Listener {
 pub struct Route {
     /// The route as logs and metrics name it: `host/path`, or `*/path`.
     pub label: Arc<str>,
+    /// Its place among the counters; known once the plan goes into force.
+    pub slot: Slot,
     /// The service.
     pub upstream: Arc<Upstream>,
     /// `host_header = "upstream"`.

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::base::cidr::fold;
 use crate::base::drain::{Phase, Watch};
 use crate::base::refusal::Refusal;
 use crate::flow::{Conn, Worker};
-use crate::gate::Admitted;
+use crate::gate::{Admitted, BEHIND_NAT};
 use crate::observe::Event;
 
 /// After a failed accept (no descriptors, most likely) the next one waits this long, so that the loop does not spin.
@@ -32,6 +33,7 @@ pub async fn accept(
 ) {
     let bell = worker.bell();
     let mut failing = false;
+    let slot = worker.shared.metrics.listener(&address.to_string());
     loop {
         let accepted = poll_fn(|cx| {
             bell.listen(cx);
@@ -44,6 +46,8 @@ pub async fn accept(
             None => return,
             Some(Ok(accepted)) => accepted,
             Some(Err(error)) => {
+                let failures = &worker.shared.metrics.accept_failures;
+                failures.fetch_add(1, Ordering::Relaxed);
                 if !std::mem::replace(&mut failing, true) {
                     worker
                         .shared
@@ -76,14 +80,16 @@ pub async fn accept(
             continue;
         };
         let (worker, guard) = (Rc::clone(&worker), drain.guard());
+        let open = worker.tally.connection(slot);
         tokio::task::spawn_local(async move {
-            let _held = (counted, guard);
+            let _held = (counted, guard, open);
             serve(admitted, address, worker).await;
         });
     }
 }
 
 fn denied(worker: &Rc<Worker>, peer: SocketAddr, local: Option<SocketAddr>, refusal: Refusal) {
+    worker.tally.denied(refusal.detail == BEHIND_NAT);
     if !worker.shared.log.wants_access() {
         return;
     }

@@ -116,6 +116,23 @@ impl ServerTls {
         config
     }
 
+    /// The certificates in use, each with its last moment: for metrics and `loopgate status`.
+    pub fn certificates(&self) -> Vec<(String, SystemTime)> {
+        match &self.source {
+            Source::LocalCa(authority) => {
+                let root = ("local-ca".to_owned(), authority.validity().until);
+                let leaves = authority.leaves().into_iter();
+                let leaves = leaves.map(|(subject, v)| (subject.to_string(), v.until));
+                std::iter::once(root).chain(leaves).collect()
+            }
+            Source::Files(loaded) => {
+                let address = || loaded.ips().next().map(|ip| ip.to_string());
+                let name = loaded.names().next().map(str::to_owned).or_else(address);
+                vec![(name.unwrap_or_else(|| "file".into()), loaded.not_after())]
+            }
+        }
+    }
+
     /// Signs what will be asked for: the default, every name, and the given local addresses. Call it before the listener opens
     /// and once a day, and no handshake waits for a signature. Subjects outside the authority are passed over.
     pub fn warm(&self, locals: &[IpAddr], now: SystemTime) -> Result<(), TlsError> {

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 
 use crate::base::loopback::{Scheme, Target};
+use crate::base::refusal::Refusal;
 
 mod dial;
 mod h2c;
@@ -62,6 +64,12 @@ impl Upstream {
     /// Notes what the last look at the kernel's socket table found; true when that is news.
     pub fn note_exposed(&self, exposed: bool) -> bool {
         self.exposed.swap(exposed, Ordering::Relaxed) != exposed
+    }
+
+    /// Whether it takes a connection within `limit`. The connection is closed at once and nothing is asked by it, so it needs no
+    /// `Permit`.
+    pub async fn answers(&self, limit: Duration) -> Result<(), Refusal> {
+        dial::dial(self, limit).await.map(drop)
     }
 
     /// What is spoken to it.

@@ -11,6 +11,7 @@ mod support;
 mod floods;
 mod judgement;
 mod limits;
+mod observe;
 mod traffic;
 mod wire_answers;
 mod wire_fuzz;

@@ -118,6 +118,11 @@ impl Gate {
         H2::open(Client::tls(self.address, Some("app.lan"), "h2").await).await
     }
 
+    /// What Prometheus would read.
+    pub fn metrics(&self) -> String {
+        self.running().metrics()
+    }
+
     /// How many clients are connected.
     pub fn connections(&self) -> usize {
         self.running().connections()

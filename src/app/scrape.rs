@@ -1,0 +1,81 @@
+//! All metrics as text: what data threads have counted, and how things are now.
+
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime};
+
+use crate::flow::Shared;
+use crate::observe::metrics::Text;
+use crate::plan::Plan;
+
+/// The answer to a scrape.
+pub(super) fn scrape(shared: &Shared) -> String {
+    let plan = shared.live.current();
+    let mut text = Text::default();
+    shared.metrics.write(&mut text);
+    let locked = shared.lockout.banned_clients(Instant::now());
+    text.one("loopgate_locked_clients", &[], locked as u64);
+    for (name, until) in certificates(&plan) {
+        let at = unix(until);
+        text.one(
+            "loopgate_certificate_not_after_seconds",
+            &[("name", &name)],
+            at,
+        );
+    }
+    for (label, is_exposed) in exposure(&plan) {
+        text.one(
+            "loopgate_upstream_exposed",
+            &[("route", label)],
+            u64::from(is_exposed),
+        );
+    }
+    text.one("loopgate_log_lines_lost_total", &[], shared.log.lost());
+    process(&mut text, shared.metrics.started);
+    text.into_string()
+}
+
+/// Every certificate of the plan with its last moment; where listeners share a name, the one that ends first.
+pub(super) fn certificates(plan: &Plan) -> BTreeMap<String, SystemTime> {
+    let mut all = BTreeMap::new();
+    let listeners = plan.listeners.iter().filter_map(|l| l.tls.as_ref());
+    for (name, until) in listeners.flat_map(|tls| tls.certificates()) {
+        let first = all.entry(name).or_insert(until);
+        *first = until.min(*first);
+    }
+    all
+}
+
+/// Every route by its label, and whether its service can be reached around the gate. Two routes may have one label (their
+/// first hosts are the same): then one exposed service is enough.
+pub(super) fn exposure(plan: &Plan) -> BTreeMap<&str, bool> {
+    let mut all = BTreeMap::new();
+    for route in &plan.routes {
+        *all.entry(&*route.label).or_default() |= route.upstream.is_exposed();
+    }
+    all
+}
+
+fn unix(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
+}
+
+/// What every program is asked for, under the names that every dashboard knows.
+fn process(text: &mut Text, started: SystemTime) {
+    text.one("process_start_time_seconds", &[], unix(started));
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status.lines().find_map(|line| {
+        let rest = line.strip_prefix("VmRSS:")?;
+        rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
+    if let Some(kib) = kib {
+        text.one("process_resident_memory_bytes", &[], kib * 1024);
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        text.one("process_open_fds", &[], open.count() as u64);
+    }
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    if let Some(most) = most {
+        text.one("process_max_fds", &[], most);
+    }
+}
