@@ -1,5 +1,6 @@
 //! Bodies as they arrive, from either side, and the one body type that HTTP/2 carries.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -196,14 +197,19 @@ pub enum Carried {
     Incoming(Incoming),
     /// The answer of an HTTP/1.1 upstream.
     Answer(Box<super::answer::Answer>),
-    /// Pieces from an HTTP/1.1 client on their way to an HTTP/2 upstream.
-    Pieces(mpsc::Receiver<Result<Frame<Bytes>, CutError>>),
+    /// Pieces from an HTTP/1.1 client on their way to an HTTP/2 upstream. Their end is the body's end only when the cell says
+    /// so: a sender that was dropped is a body that was cut.
+    Pieces(mpsc::Receiver<Frame<Bytes>>, Rc<Cell<bool>>),
     /// A body whose end is counted: bytes and trailers pass, and the last owner is told when it is dropped.
     Counted(Box<Carried>, Rc<dyn Count>),
     /// A body whose stream is counted as running until it is dropped.
     Held(Box<Carried>, super::state::Held),
     /// A body that is cut when the permission for it does not stand any more.
     Watched(Box<Carried>, Box<super::standing::Standing>),
+    /// A request's body for an HTTP/2 upstream, under its limits.
+    Upload(Box<super::upload::Upload>),
+    /// The answer of an HTTP/2 upstream, which may be silent for only so long.
+    Timed(Box<super::upload::Timed>),
 }
 
 /// Is told what passed.
@@ -246,8 +252,13 @@ impl Body for Carried {
                 stall::asked(polled.is_pending());
                 polled
             }
-            Self::Pieces(receiver) => receiver.poll_recv(cx),
+            Self::Pieces(receiver, whole) => receiver.poll_recv(cx).map(|frame| match frame {
+                Some(frame) => Some(Ok(frame)),
+                None => (!whole.get()).then_some(Err(CutError)),
+            }),
             Self::Held(inner, _) => Pin::new(&mut **inner).poll_frame(cx),
+            Self::Upload(upload) => upload.poll_frame(cx),
+            Self::Timed(timed) => timed.poll_frame(cx),
             Self::Watched(inner, standing) => match standing.poll_ended(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(CutError))),
                 Poll::Pending => Pin::new(&mut **inner).poll_frame(cx),
@@ -274,9 +285,11 @@ impl Body for Carried {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty | Self::Full(None) => true,
-            Self::Full(Some(_)) | Self::Pieces(_) => false,
+            Self::Full(Some(_)) | Self::Pieces(..) => false,
             Self::Incoming(body) => body.is_end_stream(),
             Self::Answer(answer) => answer.is_done(),
+            Self::Upload(upload) => upload.body().is_end_stream(),
+            Self::Timed(timed) => timed.body().is_end_stream(),
             Self::Counted(inner, _) | Self::Watched(inner, _) | Self::Held(inner, _) => {
                 inner.is_end_stream()
             }
@@ -289,7 +302,9 @@ impl Body for Carried {
             Self::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(body) => body.size_hint(),
             Self::Answer(answer) => answer.size_hint(),
-            Self::Pieces(_) => SizeHint::default(),
+            Self::Upload(upload) => upload.body().size_hint(),
+            Self::Timed(timed) => timed.body().size_hint(),
+            Self::Pieces(..) => SizeHint::default(),
             Self::Counted(inner, _) | Self::Watched(inner, _) | Self::Held(inner, _) => {
                 inner.size_hint()
             }

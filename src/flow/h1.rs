@@ -306,9 +306,7 @@ async fn forward<'l>(
         .await;
     }
     head.write(lines, room.out);
-    let again = visit.body.is_empty()
-        && upgrade.is_none()
-        && matches!(intake.method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
+    let again = head.may_repeat();
     let mut lease = visit
         .worker
         .pool

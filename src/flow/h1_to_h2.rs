@@ -1,6 +1,8 @@
 //! An HTTP/1.1 client in front of an HTTP/2 upstream: the uncommon crossing, in one place.
 
 use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Version;
@@ -10,15 +12,18 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::answer::broken;
-use super::body::{Carried, CutError, Piece, Reader, are_trailers, trailers, write_trailers};
+use super::body::{Carried, Piece, Reader, are_trailers, trailers, write_trailers};
 use super::h1::{Done, Stop, Visit};
 use super::h2_head::{h2_request, strip};
 use super::intake::Line;
 use super::outbound::Outbound;
+use super::relay::stopped;
 use super::response::{self, Inbound};
+use super::upload::{self, Progress, Upload};
 use crate::base::drain::Phase;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
+use crate::http1::field::Name;
 use crate::http1::framing::Body;
 use crate::http1::head;
 use crate::plan::Limits;
@@ -36,55 +41,52 @@ pub(super) async fn forward<'l>(
 ) -> Result<Done, Stop> {
     let limits = &visit.plan.limits;
     let (pieces, body) = mpsc::channel(AHEAD);
+    let whole = Rc::new(Cell::new(false));
     let body = if visit.body.is_empty() {
         Carried::Empty
     } else {
-        Carried::Pieces(body)
+        Carried::Pieces(body, Rc::clone(&whole))
     };
-    let mut request = h2_request(head, lines, body)?;
-    *request.version_mut() = Version::HTTP_2;
-    let wait = if visit.body.is_empty() {
-        limits.answer
-    } else {
+    let progress = Progress::begin(!visit.body.is_empty());
+    let grpc = lines
+        .clone()
+        .any(|l| l.known == Name::ContentType && l.value.starts_with(b"application/grpc"));
+    let idle = if grpc {
         Limits::FOREVER
+    } else {
+        limits.body_idle
     };
+    let make = |body| {
+        let mut request = h2_request(head, lines.clone(), body)?;
+        *request.version_mut() = Version::HTTP_2;
+        Ok::<_, Refusal>(request)
+    };
+    // The clock and the size of what the client sends are watched where it is read.
+    let body = Upload::carry(body, Limits::FOREVER, None, &progress);
     let send = visit.worker.h2c.send(
         head.permit,
         &head.route.upstream,
-        request,
+        make(body)?,
+        || {
+            head.may_repeat()
+                .then(|| make(Carried::Empty).ok())
+                .flatten()
+        },
         limits.connect,
-        wait,
     );
-    let sent = Cell::new(false);
     let answer = async {
-        let answer = send.await?;
-        relay(visit, head, inbound, answer, out, &sent).await
+        let answer = progress.head(send, limits).await?;
+        relay(visit, head, inbound, answer, out, &progress).await
     };
     let feed = async {
-        match pump(visit, &pieces).await {
+        match pump(visit, &pieces, idle).await {
             Ok(()) => {
-                sent.set(true);
+                whole.set(true);
                 drop(pieces);
-                let gone = visit.client.gone(8 << 10);
-                tokio::pin!(gone);
-                tokio::select! {
-                    () = &mut gone => return Stop::Cut,
-                    () = tokio::time::sleep(limits.answer) => {}
-                }
-                if !visit.begun.get() {
-                    return Refusal::new(
-                        Reason::UpstreamTimeout,
-                        "the upstream did not answer in time",
-                    )
-                    .into();
-                }
-                gone.await;
+                visit.client.gone(8 << 10).await;
                 Stop::Cut
             }
-            Err(stop) => {
-                let _ = pieces.send(Err(CutError)).await;
-                stop
-            }
+            Err(stop) => stop,
         }
     };
     tokio::select! { biased; stop = feed => Err(stop), done = answer => done }
@@ -92,15 +94,12 @@ pub(super) async fn forward<'l>(
 
 async fn pump(
     visit: &Visit<'_>,
-    pieces: &mpsc::Sender<Result<Frame<Bytes>, CutError>>,
+    pieces: &mpsc::Sender<Frame<Bytes>>,
+    idle: Duration,
 ) -> Result<(), Stop> {
     let mut reader = Reader::new(visit.body);
     while !visit.body.is_empty() {
-        match reader
-            .next(visit.client, visit.plan.limits.body_idle)
-            .await
-            .map_err(|_| Stop::Cut)?
-        {
+        match reader.next(visit.client, idle).await.map_err(stopped)? {
             Piece::Data(n) => {
                 visit.bytes_in.set(visit.bytes_in.get() + n as u64);
                 if visit
@@ -117,7 +116,7 @@ async fn pump(
                 }
                 let data = Bytes::copy_from_slice(&visit.client.input.borrow().data()[..n]);
                 reader.took(visit.client, n);
-                if pieces.send(Ok(Frame::data(data))).await.is_err() {
+                if pieces.send(Frame::data(data)).await.is_err() {
                     std::future::pending::<()>().await;
                 }
             }
@@ -126,7 +125,7 @@ async fn pump(
                 let map = trailers(&visit.client.input.borrow().data()[..n]);
                 visit.client.input.borrow_mut().consume(n);
                 let _ = pieces
-                    .send(Ok(Frame::trailers(map.map_err(Refusal::bad)?)))
+                    .send(Frame::trailers(map.map_err(Refusal::bad)?))
                     .await;
                 return Ok(());
             }
@@ -141,13 +140,14 @@ async fn relay(
     inbound: &Inbound<'_>,
     answer: http::Response<hyper::body::Incoming>,
     out: &mut Vec<u8>,
-    sent: &Cell<bool>,
+    progress: &Progress,
 ) -> Result<Done, Stop> {
     let (mut parts, mut body) = answer.into_parts();
     let length = parts
         .headers
         .remove(http::header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok()?.parse().ok());
+    let wait = upload::silence(&parts.headers, &visit.plan.limits);
     strip(&mut parts.headers, inbound)?;
     let status = parts.status.as_u16();
     let framing = match length {
@@ -182,10 +182,7 @@ async fn relay(
             Body::Chunked | Body::Close => None,
         },
     );
-    while let Some(frame) = timeout(Limits::FOREVER, body.frame())
-        .await
-        .map_err(|_| Stop::Cut)?
-    {
+    while let Some(frame) = timeout(wait, body.frame()).await.map_err(|_| Stop::Cut)? {
         match frame
             .map_err(|_| Stop::Refused(broken("the upstream cut its answer")))?
             .into_data()
@@ -224,7 +221,7 @@ async fn relay(
             .map_err(|_| Stop::Cut)?;
     }
     // What is left of the request's body is not the next request.
-    Ok(if close || framing == Body::Close || !sent.get() {
+    Ok(if close || framing == Body::Close || !progress.is_sent() {
         Done::Linger
     } else {
         Done::Again

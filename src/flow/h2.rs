@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 
+use super::answer::broken;
 use super::body::Carried;
 use super::h2_head::{forbidden, h2_request, lines, strip};
 use super::intake::{Facts, Intake, Line};
@@ -21,12 +22,13 @@ use super::response::Inbound;
 use super::stall;
 use super::standing::Standing;
 use super::state::{Conn, Scratch, Worker};
+use super::upload::{self, Progress, Timed, Upload};
 use crate::auth::login::LARGEST_BODY;
 use crate::base::loopback::Scheme;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::framing::Body;
 use crate::observe::Record;
-use crate::plan::Plan;
+use crate::plan::{Limits, Plan};
 
 /// Serves one stream.
 pub async fn serve_stream(
@@ -188,6 +190,9 @@ impl<'a> Stream<'a> {
             )
         };
         if route.upstream.scheme() == Scheme::H2c {
+            if websocket {
+                return Err(broken("no WebSocket leads to an `h2c://` service"));
+            }
             return self.to_h2(&head, &inbound, standing, body.take()).await;
         }
         if websocket {
@@ -295,25 +300,36 @@ impl<'a> Stream<'a> {
         body: Option<Incoming>,
     ) -> Result<Response<Carried>, Refusal> {
         let limits = &self.plan.limits;
-        let request = h2_request(
-            head,
-            self.lines.iter().copied(),
-            body.map_or(Carried::Empty, Carried::Incoming),
-        )?;
-        let response = self
-            .worker
-            .h2c
-            .send(
-                head.permit,
-                &head.route.upstream,
-                request,
-                limits.connect,
-                limits.answer,
-            )
-            .await?;
+        let progress = Progress::begin(!head.body.is_empty());
+        let idle = if upload::is_grpc(&self.parts.headers) {
+            Limits::FOREVER
+        } else {
+            limits.body_idle
+        };
+        let body = body.map_or(Carried::Empty, Carried::Incoming);
+        let body = Upload::carry(body, idle, limits.body_size, &progress);
+        let make = |body| h2_request(head, self.lines.iter().copied(), body);
+        let send = self.worker.h2c.send(
+            head.permit,
+            &head.route.upstream,
+            make(body)?,
+            || {
+                head.may_repeat()
+                    .then(|| make(Carried::Empty).ok())
+                    .flatten()
+            },
+            limits.connect,
+        );
+        let response = tokio::select! {
+            biased;
+            response = progress.head(send, limits) => response?,
+            () = standing.ended() => return Err(Refusal::new(Reason::NotPermitted, "the permission was withdrawn")),
+        };
         let (mut parts, body) = response.into_parts();
+        let wait = upload::silence(&parts.headers, limits);
         strip(&mut parts.headers, inbound)?;
-        let body = Carried::Watched(Box::new(Carried::Incoming(body)), Box::new(standing));
+        let body = Timed::carry(Carried::Incoming(body), wait);
+        let body = Carried::Watched(Box::new(body), Box::new(standing));
         Ok(Response::from_parts(parts, body))
     }
 }

@@ -33,8 +33,7 @@ impl Stream<'_> {
         scratch: &mut Scratch,
     ) -> Result<Response<Carried>, Refusal> {
         let limits = &self.plan.limits;
-        let again = head.body.is_empty()
-            && matches!(head.intake.method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
+        let again = head.may_repeat();
         let mut lease = self
             .worker
             .pool

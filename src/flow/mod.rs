@@ -24,6 +24,7 @@ mod stall;
 mod standing;
 mod state;
 mod tunnel;
+mod upload;
 
 pub use h1::{Done, exchange};
 pub use h2::serve_stream;

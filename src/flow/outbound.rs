@@ -45,6 +45,14 @@ impl Outbound<'_> {
         }
     }
 
+    /// Whether it may be sent again when the connection that it was sent on proves dead: it changes nothing, and nothing of it
+    /// is gone.
+    pub fn may_repeat(&self) -> bool {
+        self.body.is_empty()
+            && self.upgrade.is_none()
+            && matches!(self.intake.method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+    }
+
     /// Writes the head as HTTP/1.1 into `out`, which is cleared first.
     pub fn write<'a>(&self, lines: impl Iterator<Item = Line<'a>> + Clone, out: &mut Vec<u8>) {
         out.clear();

@@ -88,7 +88,7 @@ async fn pump(visit: &Visit<'_>, up: &Wire, request: &[u8]) -> Result<(), Option
     let mut out = Vec::with_capacity(request.len() + 1024);
     out.extend_from_slice(request);
     loop {
-        let piece = match reader.at_hand(client).map_err(stopped)? {
+        let piece = match reader.at_hand(client).map_err(|cut| Some(stopped(cut)))? {
             Some(piece) => piece,
             None => {
                 up.write(&out, limits.body_idle).await.map_err(|_| None)?;
@@ -96,7 +96,7 @@ async fn pump(visit: &Visit<'_>, up: &Wire, request: &[u8]) -> Result<(), Option
                 reader
                     .next(client, limits.body_idle)
                     .await
-                    .map_err(stopped)?
+                    .map_err(|cut| Some(stopped(cut)))?
             }
         };
         match piece {
@@ -184,14 +184,14 @@ async fn pass(
 }
 
 /// A request body that was cut.
-fn stopped(cut: Cut) -> Option<Stop> {
-    Some(match cut {
+pub(super) fn stopped(cut: Cut) -> Stop {
+    match cut {
         Cut::Gone => Stop::Cut,
         Cut::Stalled => {
             Refusal::new(Reason::RequestTimeout, "the body did not arrive in time").into()
         }
         Cut::Broken(detail) => Refusal::bad(detail).into(),
-    })
+    }
 }
 
 /// Reads the answer and passes it on.

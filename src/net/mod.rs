@@ -15,4 +15,5 @@ pub use buffer::Buffer;
 pub use cork::Cork;
 pub use machine::Machine;
 pub use stream::Stream;
+pub use timer::Timer;
 pub use wire::Wire;

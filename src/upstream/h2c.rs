@@ -46,42 +46,57 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    /// Sends a permitted request and waits for the head of its answer, at most `answer`.
+    /// Sends a permitted request and waits for the head of its answer. On a connection that proves dead it is sent once more
+    /// when nothing of it was sent, or when `again` makes another one of it.
     pub async fn send(
         &self,
         _permit: &Permit,
         upstream: &Upstream,
-        request: http::Request<B>,
+        mut request: http::Request<B>,
+        again: impl Fn() -> Option<http::Request<B>>,
         connect: Duration,
-        answer: Duration,
     ) -> Result<http::Response<Incoming>, Refusal> {
-        let mut sender = self.sender(upstream, connect).await?;
-        match timeout(answer, sender.send_request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(_)) => {
-                self.open.borrow_mut().remove(&upstream.id);
-                Err(Refusal::new(
-                    Reason::UpstreamBroken,
-                    "the HTTP/2 exchange with the upstream failed",
-                ))
-            }
-            Err(_) => Err(Refusal::new(
-                Reason::UpstreamTimeout,
-                "the upstream did not answer in time",
-            )),
+        let mut repeats = true;
+        loop {
+            let (mut sender, reused) = self.sender(upstream, connect).await?;
+            let mut failed = match sender.try_send_request(request).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            self.forget(upstream.id, &sender);
+            let unsent = failed.take_message();
+            let next = unsent.or_else(|| reused.then(&again).flatten());
+            request = match next {
+                Some(next) if std::mem::take(&mut repeats) => next,
+                Some(_) | None => {
+                    return Err(Refusal::new(
+                        Reason::UpstreamBroken,
+                        "the HTTP/2 exchange with the upstream failed",
+                    ));
+                }
+            };
         }
     }
 
+    /// No request is begun on this connection any more; those that run go on.
+    fn forget(&self, upstream: u64, sender: &SendRequest<B>) {
+        let mut open = self.open.borrow_mut();
+        if sender.is_closed() || open.get(&upstream).is_some_and(SendRequest::is_closed) {
+            open.remove(&upstream);
+        }
+    }
+
+    /// A connection that takes requests, and whether others were sent on it before.
     async fn sender(
         &self,
         upstream: &Upstream,
         connect: Duration,
-    ) -> Result<SendRequest<B>, Refusal> {
+    ) -> Result<(SendRequest<B>, bool), Refusal> {
         let open = self.open.borrow().get(&upstream.id).cloned();
         if let Some(mut sender) = open
             && matches!(timeout(connect, sender.ready()).await, Ok(Ok(())))
         {
-            return Ok(sender);
+            return Ok((sender, true));
         }
         let stream: Stream = dial(upstream, connect).await?;
         let mut builder = http2::Builder::new(Here);
@@ -101,6 +116,6 @@ where
         };
         tokio::task::spawn_local(async move { drop(connection.await) });
         self.open.borrow_mut().insert(upstream.id, sender.clone());
-        Ok(sender)
+        Ok((sender, false))
     }
 }

@@ -9,6 +9,7 @@
 mod support;
 
 mod floods;
+mod h2c;
 mod judgement;
 mod limits;
 mod observe;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod frames;
 pub mod gate;
 pub mod h2_client;
+pub mod h2_upstream;
 pub mod message;
 pub mod naive;
 pub mod table;

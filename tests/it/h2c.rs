@@ -1,0 +1,255 @@
+//! `h2c://` services: streams and trailers pass as they come, under the limits that hold for HTTP/1.1 services too.
+
+use std::time::{Duration, Instant};
+
+use crate::support::client::End;
+use crate::support::h2_client::{H2Client, piece, rest};
+use crate::support::h2_upstream::H2Upstream;
+use crate::support::*;
+
+const SHORT: Duration = Duration::from_millis(400);
+
+/// `app.lan` leads to the service, with these lines in `[limits]`.
+fn gate(upstream: &H2Upstream, limits: &str) -> Gate {
+    Gate::open(&format!("[limits]\n{limits}\n{}", upstream.route()))
+}
+
+/// A request whose body is still to come, over HTTP/1.1.
+async fn begun(gate: &Gate, path: &str, lines: &str) -> Client {
+    let mut one = gate.h1().await;
+    one.send(format!(
+        "POST {path} HTTP/1.1\r\nHost: app.lan\r\nTransfer-Encoding: chunked\r\n{lines}\r\n"
+    ))
+    .await;
+    one
+}
+
+async fn ends_by_limit<T>(what: &str, it: impl Future<Output = T>) -> T {
+    let start = Instant::now();
+    let found = soon(what, it).await;
+    assert!(
+        start.elapsed() > SHORT / 2,
+        "{what} took {:?}",
+        start.elapsed()
+    );
+    found
+}
+
+#[tokio::test]
+async fn an_upload_that_is_slow_but_steady_passes() {
+    let upstream = H2Upstream::start();
+    let gate = gate(&upstream, "body_idle = \"400ms\"\nanswer = \"400ms\"\n");
+    let mut one = begun(&gate, "/", "").await;
+    let mut two = H2Client::open(&gate).await.begin("POST", "/", false).await;
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    for n in 1..=20 {
+        beat.tick().await;
+        one.send("1\r\nx\r\n").await;
+        two.send("x", n == 20).await;
+    }
+    one.send("0\r\n\r\n").await;
+    assert_eq!(one.answer().await.text(), "ok");
+    assert_eq!(two.answer().await.status(), 200);
+    let sizes: Vec<_> = upstream.arrived().iter().map(|a| a.body.len()).collect();
+    assert_eq!(sizes, [20, 20]);
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_is_told_and_never_whole() {
+    let upstream = H2Upstream::start();
+    let gate = gate(&upstream, "body_idle = \"400ms\"\n");
+    let mut one = begun(&gate, "/", "").await;
+    one.send("4\r\nhalf\r\n").await;
+    let answer = ends_by_limit("a stalled upload", one.answer()).await;
+    assert_eq!((answer.status, one.closed().await), (408, End::Clean));
+    let mut client = H2Client::open(&gate).await;
+    let mut two = client.begin("POST", "/", false).await;
+    two.send("half", false).await;
+    let answer = ends_by_limit("a stalled upload", two.answer()).await;
+    assert_eq!(answer.status(), 408);
+    assert_eq!(client.get("/").await.0, 200, "the connection goes on");
+    upstream
+        .wait("both uploads to be cut", |list| {
+            list[..2].iter().all(|a| a.whole == Some(false))
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_upload_that_its_client_leaves_is_never_whole() {
+    let upstream = H2Upstream::start();
+    let gate = gate(&upstream, "body_idle = \"2s\"\n");
+    // The deaf one has a full window and pieces that wait for it, which must not be taken for the end.
+    for path in ["/", "/mute", "/talk", "/deaf"] {
+        let mut one = begun(&gate, path, "").await;
+        one.send("4\r\nhalf\r\n").await;
+        if path == "/deaf" {
+            let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+            let _ =
+                tokio::time::timeout(SHORT, async { while one.try_send(&chunk).await.is_ok() {} })
+                    .await;
+        }
+        let mut two = H2Client::open(&gate).await.begin("POST", path, false).await;
+        two.send("half", false).await;
+        upstream
+            .wait("both to arrive", |list| {
+                list.iter().filter(|a| a.path == path).count() == 2
+            })
+            .await;
+        drop((one, two));
+        upstream
+            .wait("both to be cut", |list| {
+                list.iter().all(|a| a.whole == Some(false) || a.let_go)
+            })
+            .await;
+    }
+    let whole = upstream.arrived().iter().any(|a| a.whole == Some(true));
+    assert!(!whole, "half a request is none");
+}
+
+#[tokio::test]
+async fn a_body_is_only_so_large() {
+    let upstream = H2Upstream::start();
+    let gate = gate(&upstream, "body_size = \"10B\"\n");
+    for (n, status) in [(10, 200), (11, 413), (5000, 413)] {
+        let mut one = begun(&gate, "/", "").await;
+        one.send(format!("{n:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(n)))
+            .await;
+        assert_eq!(one.answer().await.status, status, "{n}");
+        let mut two = H2Client::open(&gate).await.begin("POST", "/", false).await;
+        two.send("x".repeat(n), true).await;
+        assert_eq!(two.answer().await.status(), status, "{n}");
+    }
+    let whole = |a: &&h2_upstream::Arrived| a.whole == Some(true);
+    let arrived = upstream.arrived();
+    assert!(arrived.iter().filter(whole).all(|a| a.body.len() == 10));
+    assert_eq!(arrived.iter().filter(whole).count(), 2);
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_answer_is_given_up() {
+    let upstream = H2Upstream::start();
+    let gate = gate(&upstream, "answer = \"400ms\"\nbody_idle = \"800ms\"\n");
+    for method in ["GET", "POST"] {
+        let mut one = gate.h1().await;
+        let body = if method == "GET" {
+            "\r\n"
+        } else {
+            "Content-Length: 2\r\n\r\nhi"
+        };
+        let text = format!("{method} /mute HTTP/1.1\r\nHost: app.lan\r\n{body}");
+        assert_eq!(ends_by_limit(method, one.ask(text)).await.status, 504);
+        let mut two = H2Client::open(&gate)
+            .await
+            .begin(method, "/mute", method == "GET")
+            .await;
+        if method == "POST" {
+            two.send("hi", true).await;
+        }
+        assert_eq!(ends_by_limit(method, two.answer()).await.status(), 504);
+    }
+    upstream
+        .wait("all to be let go", |list| list.iter().all(|a| a.let_go))
+        .await;
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_read_is_given_up() {
+    let upstream = H2Upstream::start();
+    let gate = gate(&upstream, "body_idle = \"400ms\"\n");
+    let mut one = begun(&gate, "/deaf", "").await;
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let push = async { while one.try_send(&chunk).await.is_ok() {} };
+    let _ = tokio::time::timeout(SHORT, push).await;
+    assert_eq!(one.answer().await.status, 504);
+    let mut two = H2Client::open(&gate)
+        .await
+        .begin("POST", "/deaf", false)
+        .await;
+    let push = two.send("x".repeat(1 << 20), false);
+    let _ = tokio::time::timeout(SHORT, push).await;
+    assert_eq!(two.answer().await.status(), 504);
+    upstream
+        .wait("both to be let go", |list| list.iter().all(|a| a.let_go))
+        .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_stalls_is_cut() {
+    let upstream = H2Upstream::start();
+    let gate = gate(&upstream, "answer = \"400ms\"\n");
+    let mut one = gate.h1().await;
+    one.send("GET /half HTTP/1.1\r\nHost: app.lan\r\n\r\n")
+        .await;
+    let end = ends_by_limit("a stalled answer", one.closed()).await;
+    assert_eq!(end, End::Cut);
+    assert!(one.got.ends_with(b"half\r\n"), "what came is passed on");
+    let mut two = gate.h2().await;
+    let outcome = ends_by_limit("a stalled answer", two.get(1, "/half")).await;
+    assert!(matches!(outcome, Outcome::Reset(_)), "{outcome:?}");
+    upstream
+        .wait("both to be let go", |list| list.iter().all(|a| a.let_go))
+        .await;
+}
+
+#[tokio::test]
+async fn events_and_grpc_may_be_silent() {
+    let upstream = H2Upstream::start();
+    let limits = "answer = \"200ms\"\nbody_idle = \"200ms\"\nidle = \"200ms\"\n";
+    let gate = gate(&upstream, limits);
+    let mut client = H2Client::open(&gate).await;
+    let mut events = client.begin("GET", "/events", true).await;
+    let mut events = events.answer().await;
+    let grpc = http::Request::post("https://app.lan/talk")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let mut talk = client.send_request(grpc.body(()).unwrap(), false).await;
+    let mut heard = talk.answer().await;
+    let mut one = begun(&gate, "/talk", "Content-Type: application/grpc\r\n").await;
+    for n in 0..2 {
+        assert!(
+            tokio::time::timeout(SHORT * 2, events.body_mut().data())
+                .await
+                .is_err(),
+            "silence is no end"
+        );
+        talk.send("word", n == 1).await;
+        one.send("4\r\nword\r\n").await;
+        assert_eq!(piece(heard.body_mut()).await.unwrap(), "word");
+    }
+    one.send("0\r\n\r\n").await;
+    assert_eq!(one.answer().await.text(), "wordword");
+    let (_, trailers) = rest(heard.body_mut()).await;
+    assert_eq!(trailers["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn no_get_fails_when_the_service_closes_at_the_worst_moment() {
+    let upstream = H2Upstream::closing(1);
+    let gate = gate(&upstream, "");
+    let (mut one, mut two) = (gate.h1().await, H2Client::open(&gate).await);
+    for n in 0..200 {
+        let found = (one.get("/", "").await.status, two.get("/").await.0);
+        assert_eq!(found, (200, 200), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn no_post_is_ever_sent_twice() {
+    let upstream = H2Upstream::closing(1);
+    let gate = gate(&upstream, "");
+    for n in 0..50 {
+        let mut two = H2Client::open(&gate)
+            .await
+            .begin("POST", &format!("/{n}"), false)
+            .await;
+        two.send("x", true).await;
+        let _ = two.answer().await;
+    }
+    let mut paths: Vec<_> = upstream.arrived().into_iter().map(|a| a.path).collect();
+    let all = paths.len();
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), all, "each came once");
+    assert!(all > 20, "and most of them came");
+}
