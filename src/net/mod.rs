@@ -4,6 +4,7 @@ pub mod bind;
 mod buffer;
 pub mod changes;
 mod cork;
+mod frames;
 pub mod interfaces;
 pub mod machine;
 pub mod proxy_protocol;
@@ -13,6 +14,7 @@ mod wire;
 
 pub use buffer::Buffer;
 pub use cork::Cork;
+pub use frames::{FrameHead, Frames};
 pub use machine::Machine;
 pub use stream::Stream;
 pub use timer::Timer;

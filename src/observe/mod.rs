@@ -3,8 +3,10 @@
 mod line;
 mod log;
 pub mod metrics;
+mod panics;
 mod record;
 
 pub use log::{Event, Format, Log, Sink};
 pub use metrics::{Metrics, Tally};
+pub use panics::contained;
 pub use record::{Record, Texts};

@@ -18,7 +18,7 @@ use crate::base::drain::{Phase, Watch};
 use crate::base::refusal::Refusal;
 use crate::flow::{Conn, Worker};
 use crate::gate::{Admitted, BEHIND_NAT};
-use crate::observe::Event;
+use crate::observe::{Event, contained};
 
 /// After a failed accept (no descriptors, most likely) the next one waits this long, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -83,7 +83,9 @@ pub async fn accept(
         let open = worker.tally.connection(slot);
         tokio::task::spawn_local(async move {
             let _held = (counted, guard, open);
-            serve(admitted, address, worker).await;
+            let served = serve(admitted, address, Rc::clone(&worker));
+            let shared = &worker.shared;
+            contained("connection", &shared.log, &shared.metrics, served).await;
         });
     }
 }

@@ -11,9 +11,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
+use super::flood::{Verdict, Watched};
 use crate::base::drain::Phase;
 use crate::flow::{Conn, Worker, serve_stream, unless_stalled};
 use crate::net::{Cork, Stream};
+use crate::observe::{Event, contained};
 
 /// Streams at a time on one connection.
 const STREAMS: u32 = 128;
@@ -21,12 +23,16 @@ const STREAMS: u32 = 128;
 const SEND_BUFFER: usize = 64 << 10;
 
 /// Runs the streams of a connection on this thread, each in a task that ends when its client takes nothing for so long.
-#[derive(Clone, Copy, Debug)]
-struct Streams(Duration);
+#[derive(Clone, Debug)]
+struct Streams(Duration, Rc<Worker>);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(unless_stalled(future, self.0));
+        let (stream, worker) = (unless_stalled(future, self.0), Rc::clone(&self.1));
+        tokio::task::spawn_local(async move {
+            let shared = &worker.shared;
+            contained("stream", &shared.log, &shared.metrics, stream).await;
+        });
     }
 }
 
@@ -39,7 +45,7 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         let (conn, worker) = (Rc::clone(&conn), Rc::clone(&worker));
         service_fn(move |request| serve_stream(Rc::clone(&worker), Rc::clone(&conn), request))
     };
-    let mut builder = http2::Builder::new(Streams(limits.body_idle));
+    let mut builder = http2::Builder::new(Streams(limits.body_idle, Rc::clone(&worker)));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -52,7 +58,9 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
         .enable_connect_protocol();
-    let mut served = pin!(builder.serve_connection(TokioIo::new(Cork::new(*stream)), service));
+    let verdict = Verdict::default();
+    let stream = Watched::new(Cork::new(*stream), limits.head, Rc::clone(&verdict));
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut tick = pin!(tokio::time::sleep(limits.idle));
     let (mut told, mut epoch) = (false, worker.epoch());
     let end = poll_fn(|cx| {
@@ -86,4 +94,8 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         served.as_mut().poll(cx).map(drop)
     });
     end.await;
+    if let Some(frames) = verdict.get() {
+        let event = Event::info("http2_flood_ended").with("client", conn.client);
+        worker.shared.log.event(event.with("frames", frames));
+    }
 }

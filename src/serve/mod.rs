@@ -1,6 +1,7 @@
 //! Sockets to requests: accept and gate, handshake, then HTTP/1.1 (our own) or HTTP/2 (hyper).
 
 mod counts;
+mod flood;
 mod front;
 mod handshake;
 mod http1;

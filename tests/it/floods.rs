@@ -132,6 +132,25 @@ async fn a_header_block_that_unpacks_to_megabytes() {
 }
 
 #[tokio::test]
+async fn fields_count_for_more_than_their_bytes() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(&upstream, "head_size = \"4KiB\"\nfields = 256\n");
+    // In the table once, then a byte each: a crumb of a cookie, and a field that is next to nothing.
+    for field in [&[0x60, 1, b'a'][..], &[0x40, 1, b'x', 0]] {
+        for (times, status) in [(20, 200), (150, 431)] {
+            let mut bomb = block(&pseudo("GET", "/"));
+            bomb.extend(field);
+            bomb.extend(vec![0xbe; times]);
+            let mut h2 = gate.h2().await;
+            h2.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb))
+                .await;
+            assert_eq!(h2.outcome(1).await.status(), status, "{field:?} {times}");
+        }
+    }
+    assert_eq!(upstream.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn answers_that_nobody_reads() {
     let upstream = Upstream::ok();
     let gate = Gate::plain(&upstream);
@@ -166,16 +185,154 @@ async fn frames_that_say_nothing() {
             "WINDOW_UPDATE",
             frame(WINDOW_UPDATE, 0, 1, 1u32.to_be_bytes()),
         ),
+        (
+            "WINDOW_UPDATE of the connection",
+            frame(WINDOW_UPDATE, 0, 0, 1u32.to_be_bytes()),
+        ),
+        ("answers to no PING", frame(PING, ACK, 0, [0; 8])),
         ("unknown frames", frame(99, 0, 1, [0; 100])),
     ] {
         let mut h2 = gate.h2().await;
         h2.send(&open).await;
         let many = bytes.repeat(1000);
-        while_others_are_served(&gate, pour(&mut h2, 100, |_| many.clone())).await;
+        let flood = async {
+            pour(&mut h2, 100, |_| many.clone()).await;
+            ended(&mut h2).await
+        };
+        assert!(while_others_are_served(&gate, flood).await, "{what}");
         assert!(
             upstream.requests().iter().all(|r| r.method == "GET"),
             "{what}"
         );
+    }
+}
+
+/// Reads and throws away, as a client that makes us answer.
+async fn listening(mut from: impl tokio::io::AsyncRead + Unpin) {
+    let mut junk = vec![0; 64 << 10];
+    while matches!(tokio::io::AsyncReadExt::read(&mut from, &mut junk).await, Ok(n) if n > 0) {}
+}
+
+#[tokio::test]
+async fn questions_whose_answers_are_read() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    for (what, bytes) in [
+        ("PING", frame(PING, 0, 0, [0; 8])),
+        ("SETTINGS", frame(SETTINGS, 0, 0, setting(3, 100))),
+        (
+            "SETTINGS that move windows",
+            frame(SETTINGS, 0, 0, setting(4, 70_000)),
+        ),
+    ] {
+        let h2 = gate.h2().await;
+        let (from, mut to) = tokio::io::split(h2.client.stream);
+        let many = bytes.repeat(100);
+        let flood = async {
+            for _ in 0..1000 {
+                if tokio::io::AsyncWriteExt::write_all(&mut to, &many)
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        };
+        let both = async { tokio::join!(flood, listening(from)).0 };
+        while_others_are_served(&gate, both).await;
+        gate_is_left_by(&gate, 0, what).await;
+    }
+}
+
+/// Waits until no more than so many are connected.
+async fn gate_is_left_by(gate: &Gate, most: usize, what: &str) {
+    until(what, || gate.connections() <= most).await;
+}
+
+#[tokio::test]
+async fn streams_that_are_begun_and_given_up_one_by_one() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    let mut h2 = gate.h2().await;
+    // Each is answered before the next, so that none waits to be accepted when its end comes.
+    let flood = async {
+        for n in 0..5000 {
+            let cancel = frame(RST_STREAM, 0, 2 * n + 1, [0, 0, 0, 8]);
+            h2.send([get(2 * n + 1, "/"), frame(PING, 0, 0, [7; 8])].concat())
+                .await;
+            if h2.next_of(PING).await.is_none() {
+                return n;
+            }
+            h2.send(cancel).await;
+        }
+        5000
+    };
+    let taken = while_others_are_served(&gate, flood).await;
+    assert!((300..3000).contains(&taken), "{taken} were begun");
+}
+
+#[tokio::test]
+async fn windows_of_a_byte() {
+    let body = "x".repeat(100_000);
+    let upstream = Upstream::answering(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    let gate = Gate::plain(&upstream);
+    let client = Client::tls(gate.address, Some("app.lan"), "h2").await;
+    let mut h2 = H2::with(client, &[(4, 0)]).await;
+    h2.send(get(1, "/")).await;
+    let (from, mut to) = tokio::io::split(h2.client.stream);
+    let window = frame(WINDOW_UPDATE, 0, 1, 1u32.to_be_bytes()).repeat(10);
+    let flood = async {
+        for _ in 0..9_000 {
+            if tokio::io::AsyncWriteExt::write_all(&mut to, &window)
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    };
+    let both = async { tokio::join!(flood, listening(from)) };
+    while_others_are_served(&gate, both).await;
+    gate_is_left_by(&gate, 0, "the dribble to be ended").await;
+}
+
+#[tokio::test]
+async fn a_busy_but_honest_client_is_never_cut() {
+    let body = "x".repeat(4 << 20);
+    let upstream = Upstream::whole(move |request, peer| {
+        let body = if request.target == "/large" {
+            &*body
+        } else {
+            "ok"
+        };
+        let length = body.len();
+        peer.say(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        After::Keep
+    });
+    let gate = Gate::plain(&upstream);
+    let mut h2 = gate.h2().await;
+    let mut stream = 1;
+    // Two windows for every frame of 32 MiB, one PING and one PRIORITY for every request, every tenth of which is given up.
+    for n in 0..2500 {
+        let extra = [
+            frame(PRIORITY, 0, stream, [0, 0, 0, 0, 9]),
+            frame(PING, 0, 0, [0; 8]),
+        ];
+        h2.send(extra.concat()).await;
+        if n % 10 == 9 {
+            let cancel = frame(RST_STREAM, 0, stream, [0, 0, 0, 8]);
+            h2.send([get(stream, "/"), cancel].concat()).await;
+        } else {
+            let path = if n % 300 == 0 { "/large" } else { "/" };
+            let outcome = h2.get(stream, path).await;
+            assert_eq!(outcome.status(), 200, "{n}: {path}");
+        }
+        stream += 2;
     }
 }
 

@@ -100,7 +100,8 @@ async fn an_idle_connection_is_ended_whatever_it_speaks() {
 
 #[tokio::test]
 async fn an_http2_connection_that_never_begins_is_ended() {
-    let gate = Gate::limited(&Upstream::ok(), "idle = \"400ms\"\nhead = \"400ms\"\n");
+    // By `head` alone: `idle` is far away.
+    let gate = Gate::limited(&Upstream::ok(), "head = \"400ms\"\n");
     let half = frames::frame(
         frames::HEADERS,
         frames::END_STREAM,
@@ -120,12 +121,72 @@ async fn an_http2_connection_that_never_begins_is_ended() {
     ] {
         let mut client = Client::tls(gate.address, Some("app.lan"), "h2").await;
         client.send(&bytes).await;
-        let mut h2 = H2 {
-            client,
-            opens_windows: true,
-        };
-        soon("the end of it", h2.end()).await;
+        let what = format!(
+            "a head that never ends, {:?},",
+            bytes.escape_ascii().to_string()
+        );
+        ends_by_limit(&what, client.closed()).await;
     }
+    gate.deserted().await;
+}
+
+#[tokio::test]
+async fn a_head_that_drips_over_http2_is_ended_whatever_else_runs() {
+    let upstream = mute();
+    let gate = Gate::limited(&upstream, "head = \"400ms\"\n");
+    let block = frames::block(&frames::pseudo("GET", "/"));
+    let whole = frames::frame(frames::HEADERS, frames::END_STREAM, 3, &block);
+    // The frame drips, or the block does behind it.
+    let more = frames::frame(frames::CONTINUATION, 0, 3, [0; 9000]);
+    for (at_once, rest) in [(12, &whole[12..]), (whole.len(), &more)] {
+        let mut h2 = gate.h2().await;
+        h2.send(frames::get(1, "/")).await;
+        upstream.wait("the first stream", |list| !list.is_empty());
+        h2.send(&whole[..at_once]).await;
+        let drip = async {
+            let mut beat = tokio::time::interval(Duration::from_millis(20));
+            for byte in rest {
+                if h2.client.try_send([*byte]).await.is_err() || gate.connections() == 0 {
+                    return;
+                }
+                beat.tick().await;
+            }
+        };
+        ends_by_limit("a dripping head", drip).await;
+        gate.deserted().await;
+        upstream.forget();
+    }
+}
+
+#[tokio::test]
+async fn an_honest_client_may_be_slow_between_its_heads() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(&upstream, "head = \"300ms\"\n");
+    let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+    let mut beat = tokio::time::interval(Duration::from_millis(450));
+    for n in 0..4 {
+        beat.tick().await;
+        assert_eq!(one.get("/", "").await.status, 200);
+        assert_eq!(two.get(2 * n + 1, "/").await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_connection_or_stream_and_is_counted() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+    assert_eq!(one.get("/", "").await.status, 200);
+    assert_eq!(two.get(1, "/").await.status(), 200);
+    // A time that no clock can show stands in for a mistake of ours: half a head panics, a whole one does not.
+    gate.change(|plan| plan.limits.head = Duration::MAX);
+    let mut victim = gate.h1().await;
+    victim.send("GET / HTTP/1.1\r\n").await;
+    assert_eq!(victim.closed().await, End::Cut);
+    until("the panic to be counted", || gate.panics() == 1).await;
+    assert_eq!(one.get("/", "").await.status, 200, "others are served");
+    assert_eq!(two.get(3, "/").await.status(), 200, "others are served");
+    drop((one, two));
     gate.deserted().await;
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use loopgate::app::{Running, Source, start};
 use loopgate::net::Machine;
-use loopgate::plan::Kept;
+use loopgate::plan::{Kept, Plan};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -74,10 +74,7 @@ impl Gate {
         let file = dir.path().join("loopgate.toml");
         std::fs::write(&file, text).expect("a configuration file");
         let kept = Kept::new(dir.path().join("state"));
-        let plan = match Source::File(file).plan(&machine, &kept, None) {
-            Ok((plan, _)) => plan,
-            Err(report) => panic!("{}", report.render(false, 100)),
-        };
+        let plan = planned(file, &machine, &kept);
         for tls in plan.listeners.iter().filter_map(|l| l.tls.as_ref()) {
             tls.warm(&machine.addresses, SystemTime::now())
                 .expect("certificates");
@@ -128,6 +125,12 @@ impl Gate {
         self.running().connections()
     }
 
+    /// How many panics were caught.
+    pub fn panics(&self) -> u64 {
+        let metrics = &self.running().shared.metrics;
+        metrics.panics.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Waits until nobody is connected.
     pub async fn deserted(&self) {
         until("the last connection to end", || self.connections() == 0).await;
@@ -157,6 +160,13 @@ impl Gate {
             .to_owned()
     }
 
+    /// Reads the file again and puts what it says in force, changed by the test.
+    pub fn change(&self, change: impl FnOnce(&mut Plan)) {
+        let mut plan = planned(self.path("loopgate.toml"), &self.machine, &self.kept);
+        change(&mut plan);
+        self.running().swap(plan);
+    }
+
     /// Begins the end; true when everything finished within `limit`.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.running().drain(limit).await
@@ -172,6 +182,13 @@ impl Drop for Gate {
         if let Some(running) = self.running.take() {
             running.stop();
         }
+    }
+}
+
+fn planned(file: PathBuf, machine: &Machine, kept: &Kept) -> Plan {
+    match Source::File(file).plan(machine, kept, None) {
+        Ok((plan, _)) => plan,
+        Err(report) => panic!("{}", report.render(false, 100)),
     }
 }
 
