@@ -91,11 +91,32 @@ const fn retry(row: Row, seconds: u16) -> Row {
     }
 }
 
+impl Row {
+    /// The row for a request that must be answered, because its connection carries those of others too: that of a client
+    /// behind a trusted proxy.
+    pub const fn answered(self) -> Self {
+        match self.status {
+            0 => Self {
+                status: 403,
+                closes: false,
+                ..self
+            },
+            _ => self,
+        }
+    }
+}
+
 use Blame::{Client, Gate, Upstream};
 
 /// The table of contract 5, in the order of [`Reason`].
 pub const TABLE: [Row; 21] = [
-    closing(row(Reason::NetworkDenied, "network-denied", 0, Client, "")),
+    closing(row(
+        Reason::NetworkDenied,
+        "network-denied",
+        0,
+        Client,
+        "This gate is not open to your network.",
+    )),
     closing(row(
         Reason::BadRequest,
         "bad-request",

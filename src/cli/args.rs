@@ -202,9 +202,12 @@ pub enum LogFormat {
 /// `loopgate explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The client's address
+    /// The address that connects: the client's, or with --forwarded-for the proxy's
     #[arg(long, value_name = "IP")]
     pub from: std::net::IpAddr,
+    /// Whom a trusted proxy names, as X-Forwarded-For has it; the last one stands in the PROXY header where that is required
+    #[arg(long, value_name = "LIST")]
+    pub forwarded_for: Option<String>,
     /// The user who is logged in; without it nobody is
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,

@@ -40,6 +40,7 @@ fn listeners(plan: &Plan) -> Vec<GateListener> {
     let lets_in = |gate: &crate::gate::Gate| {
         gate.allowed()
             .iter()
+            .chain(gate.trusted())
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join(", ")
@@ -69,7 +70,7 @@ pub(super) fn firewall(output: &Output, file: &ConfigFile) -> Result<(), Failure
         .flat_map(|l| {
             let one = |address: &std::net::SocketAddr| nft::Listener {
                 address: *address,
-                allow: l.gate.allowed().to_vec(),
+                allow: [l.gate.allowed(), l.gate.trusted()].concat(),
                 deny: l.gate.denied().to_vec(),
             };
             l.addresses.iter().map(one).collect::<Vec<_>>()

@@ -31,6 +31,7 @@ pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
     };
     let question = Question {
         from: ask.from,
+        forwarded_for: ask.forwarded_for.as_deref(),
         user: ask.user.as_deref(),
         method,
         url,
@@ -44,10 +45,7 @@ pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
             .unwrap_or_default()
     };
     let word = told.word();
-    let status = told
-        .decision
-        .err()
-        .map(|refusal| refusal.reason.row().status);
+    let status = told.status();
     let text = if ask.json {
         let steps: Vec<_> = told
             .steps

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::answer::broken;
 use super::intake::{Facts, Intake, Line};
-use super::judge::{Judged, judge};
+use super::judge::{Judged, judge, network};
+use super::origin::Origin;
 use super::outbound::Outbound;
 use super::pages::{self, refused};
 use super::relay::{Ended, attempt};
@@ -151,13 +152,18 @@ async fn read_and_serve(
             (visit.version, visit.body, visit.keep) = (parsed.version, body, keep);
             let facts = Facts::read(lines.clone())?;
             let host = facts.host.ok_or(Refusal::bad("no Host field"))?;
-            Intake::read(text(&parsed.method), text(&parsed.target), host, facts)
+            let origin = Origin::find(visit.conn, visit.plan, lines.clone())?;
+            let (method, target) = (text(&parsed.method), text(&parsed.target));
+            Intake::read(method, target, host, facts, origin)
         });
     let intake = match intake {
         Ok(intake) => intake,
         Err(refusal) => return refuse(visit, refusal, None, room.out, record).await,
     };
     super::note(record, &intake, &visit.worker.shared.log);
+    if let Err(refusal) = network(visit.conn, visit.plan, &intake) {
+        return refuse(visit, refusal, Some(&intake), room.out, record).await;
+    }
     if pages::is_own(&intake) {
         return Box::pin(super::h1_page::own_page(
             visit, &intake, lines, room.out, record,
@@ -283,7 +289,6 @@ async fn forward<'l>(
     let upgrade = upgrade.filter(|_| route.upstream.scheme() != Scheme::H2c);
     let head = Outbound {
         intake,
-        conn: visit.conn,
         permit: &permit,
         route,
         id: record.id,
@@ -294,7 +299,7 @@ async fn forward<'l>(
     if route.upstream.scheme() == Scheme::H2c {
         let inbound = Inbound {
             route,
-            scheme: visit.conn.scheme(),
+            scheme: intake.origin.scheme,
             host: intake.host,
             set_cookie: set_cookie.as_deref(),
         };
@@ -314,7 +319,7 @@ async fn forward<'l>(
         .await?;
     let inbound = Inbound {
         route,
-        scheme: visit.conn.scheme(),
+        scheme: intake.origin.scheme,
         host: intake.host,
         set_cookie: set_cookie.as_deref(),
     };

@@ -15,7 +15,8 @@ use super::answer::broken;
 use super::body::Carried;
 use super::h2_head::{forbidden, h2_request, lines, strip};
 use super::intake::{Facts, Intake, Line};
-use super::judge::{Judged, judge};
+use super::judge::{Judged, judge, network};
+use super::origin::Origin;
 use super::outbound::Outbound;
 use super::pages::{self, refused};
 use super::response::Inbound;
@@ -111,7 +112,8 @@ impl<'a> Stream<'a> {
             ("CONNECT", true) => "GET",
             (method, _) => method,
         };
-        Intake::read(method, target, host, facts)
+        let origin = Origin::find(self.conn, self.plan, self.lines.iter().copied())?;
+        Intake::read(method, target, host, facts, origin)
     }
 
     /// An extended CONNECT for a WebSocket (RFC 8441).
@@ -134,6 +136,7 @@ impl<'a> Stream<'a> {
         }
         let intake = self.intake(facts)?;
         super::note(record, &intake, &self.worker.shared.log);
+        network(self.conn, self.plan, &intake)?;
         let framing = self.framing(body.as_ref())?;
         if pages::is_own(&intake) {
             return Box::pin(self.own_page(&intake, body.take(), record)).await;
@@ -163,7 +166,6 @@ impl<'a> Stream<'a> {
         let websocket = self.websocket();
         let head = Outbound {
             intake: &intake,
-            conn: self.conn,
             permit: &permit,
             route,
             id: record.id,
@@ -173,7 +175,7 @@ impl<'a> Stream<'a> {
         };
         let inbound = Inbound {
             route,
-            scheme: self.conn.scheme(),
+            scheme: intake.origin.scheme,
             host: intake.host,
             set_cookie: set_cookie.as_deref(),
         };

@@ -1,11 +1,12 @@
 //! Who is it: session cookie, then token, then password. Only a password that is not remembered waits, and only it is a
 //! guess that can lock out.
 
+use std::net::IpAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::intake::{Intake, Line};
 use super::standing::Basis;
-use super::state::{Conn, Worker};
+use super::state::Worker;
 use crate::access::{Need, Stage};
 use crate::auth::client_net::ClientNet;
 use crate::auth::presented::{Basic, Presented, authorization};
@@ -38,7 +39,6 @@ pub struct Identity {
 /// Finds out who it is.
 pub async fn identify<'l>(
     worker: &Worker,
-    conn: &Conn,
     plan: &Plan,
     intake: &Intake<'_>,
     lines: impl Iterator<Item = Line<'l>> + Clone,
@@ -63,10 +63,10 @@ pub async fn identify<'l>(
     if let Some(value) = facts.authorization {
         match authorization(value) {
             Ok(Presented::Basic(basic)) => {
-                return password(worker, conn, plan, intake, &basic, needed).await;
+                return password(worker, plan, intake, &basic, needed).await;
             }
             Ok(Presented::Bearer(text)) if is_ours(text) => {
-                return token(worker, conn, plan, intake, text.as_bytes(), needed);
+                return token(worker, plan, intake, text.as_bytes(), needed);
             }
             Ok(Presented::Bearer(_) | Presented::Foreign) => {}
             Err(detail) if needed => return Err(Refusal::new(Reason::CredentialsWrong, detail)),
@@ -77,7 +77,7 @@ pub async fn identify<'l>(
     match facts.token.filter(|_| needed) {
         Some(text) => Ok(Identity {
             spent: false,
-            ..token(worker, conn, plan, intake, text, needed)?
+            ..token(worker, plan, intake, text, needed)?
         }),
         None => Ok(Identity::default()),
     }
@@ -136,7 +136,6 @@ fn is_ours_beside(worker: &Worker, plan: &Plan, value: Option<&[u8]>, origin: Or
 
 fn token(
     worker: &Worker,
-    conn: &Conn,
     plan: &Plan,
     intake: &Intake<'_>,
     text: &[u8],
@@ -158,7 +157,7 @@ fn token(
         .check(text.trim(), intake.method, &intake.path, now)
         .map_err(|why| {
             let event = Event::info("auth_failed")
-                .with("client", conn.client)
+                .with("client", intake.origin.client.address)
                 .with("method", "token")
                 .with("why", why);
             worker.shared.log.event(event);
@@ -183,7 +182,6 @@ fn token(
 /// when the name is one of our users'.
 async fn password(
     worker: &Worker,
-    conn: &Conn,
     plan: &Plan,
     intake: &Intake<'_>,
     basic: &Basic,
@@ -196,10 +194,26 @@ async fn password(
             ..Identity::default()
         });
     }
-    let ours = by_heart(worker, conn, plan, basic.user(), basic.password(), "basic")?;
+    let client = intake.origin.client.address;
+    let ours = by_heart(
+        worker,
+        client,
+        plan,
+        basic.user(),
+        basic.password(),
+        "basic",
+    )?;
     if !ours {
         let password = basic.password_owned();
-        Box::pin(verify(worker, conn, plan, basic.user(), password, "basic")).await?;
+        Box::pin(verify(
+            worker,
+            client,
+            plan,
+            basic.user(),
+            password,
+            "basic",
+        ))
+        .await?;
     }
     let user = plan
         .users
@@ -207,7 +221,7 @@ async fn password(
         .ok_or(Refusal::from(Reason::CredentialsWrong))?;
     // Browsers that send no Basic credentials with a WebSocket send the cookie; other clients have no use for one.
     let browser = intake.is_navigation() || intake.facts.fetch_mode == Some(b"navigate");
-    let set_cookie = (browser && !conn.tls.is_empty()).then(|| {
+    let set_cookie = (browser && intake.origin.is_secure()).then(|| {
         let opened = worker
             .shared
             .sessions
@@ -227,7 +241,7 @@ async fn password(
 /// out could go on guessing at a password that another one has just used.
 pub fn by_heart(
     worker: &Worker,
-    conn: &Conn,
+    client: IpAddr,
     plan: &Plan,
     user: &str,
     password: &[u8],
@@ -243,10 +257,7 @@ pub fn by_heart(
         worker.tally.remembered(false);
         return Ok(false);
     }
-    if shared
-        .lockout
-        .listens(ClientNet::of(conn.client), user, now)
-    {
+    if shared.lockout.listens(ClientNet::of(client), user, now) {
         worker.tally.remembered(true);
         worker.tally.login(method, AuthResult::Success);
         return Ok(true);
@@ -261,18 +272,18 @@ pub fn by_heart(
 /// Verifies a password that is not remembered, as a guess that counts from its first moment.
 pub async fn verify(
     worker: &Worker,
-    conn: &Conn,
+    client: IpAddr,
     plan: &Plan,
     user: &str,
     password: Secret<Vec<u8>>,
     method: &'static str,
 ) -> Result<(), Refusal> {
     let shared = &worker.shared;
-    let client = ClientNet::of(conn.client);
+    let network = ClientNet::of(client);
     let credential = shared.verifier.credential(user, password.expose());
     let guess = shared
         .lockout
-        .begin(client, user, credential, Instant::now())
+        .begin(network, user, credential, Instant::now())
         .map_err(|_| {
             worker.tally.login(method, AuthResult::LockedOut);
             Refusal::new(
@@ -282,7 +293,7 @@ pub async fn verify(
         })?;
     match shared
         .verifier
-        .verify(&plan.users, user, password, client)
+        .verify(&plan.users, user, password, network)
         .await
     {
         Outcome::Right => {
@@ -302,7 +313,7 @@ pub async fn verify(
             worker.tally.login(method, AuthResult::Failure);
             shared.log.event(
                 Event::info("auth_failed")
-                    .with("client", conn.client)
+                    .with("client", client)
                     .with("user", user)
                     .with("method", method),
             );
@@ -314,7 +325,7 @@ pub async fn verify(
                 };
                 let event = Event::warn("locked_out")
                     .with("scope", what)
-                    .with("client", conn.client)
+                    .with("client", client)
                     .with("user", user);
                 shared
                     .log

@@ -1,5 +1,6 @@
 //! What a request asks, read from its line and fields in one pass, the same for both transports.
 
+use super::origin::Origin;
 use crate::base::host::Authority;
 use crate::base::path::Path;
 use crate::base::refusal::Refusal;
@@ -108,6 +109,8 @@ pub struct Intake<'a> {
     pub path: Path<'a>,
     /// The facts of the fields.
     pub facts: Facts<'a>,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 impl<'a> Intake<'a> {
@@ -117,6 +120,7 @@ impl<'a> Intake<'a> {
         target: &'a str,
         host: &'a [u8],
         facts: Facts<'a>,
+        origin: Origin,
     ) -> Result<Self, Refusal> {
         if target
             .bytes()
@@ -142,6 +146,7 @@ impl<'a> Intake<'a> {
             authority,
             path,
             facts,
+            origin,
         })
     }
 
@@ -225,7 +230,14 @@ mod tests {
             ("GET", "/a", "app.lan, b.lan", None),
             ("CONNECT", "app.lan:443", "app.lan:443", None),
         ] {
-            let got = Intake::read(method, target, host.as_bytes(), Facts::default());
+            let origin = Origin {
+                client: crate::gate::Client::of_connection(
+                    [127, 0, 0, 1].into(),
+                    [127, 0, 0, 1].into(),
+                ),
+                scheme: "https",
+            };
+            let got = Intake::read(method, target, host.as_bytes(), Facts::default(), origin);
             assert_eq!(got.ok().map(|i| i.target), want, "{method} {target} {host}");
         }
     }

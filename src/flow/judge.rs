@@ -45,12 +45,12 @@ pub async fn judge<'l>(
         spent,
         set_cookie,
         basis,
-    } = identify(worker, conn, plan, intake, lines, &stage).await?;
+    } = identify(worker, plan, intake, lines, &stage).await?;
     if let Some(who) = &who {
         record.user = Some(who.user.clone());
         record.auth = Some(who.by.word());
         if who.by.is_ambient() && (is_upgrade || !is_safe(intake.method)) {
-            same_origin(conn, intake)?;
+            same_origin(intake)?;
         }
     }
     let route = stage.route();
@@ -80,9 +80,23 @@ pub fn asked<'a>(conn: &'a Conn, intake: &'a Intake<'_>) -> Asked<'a> {
         sni: conn.sni.as_deref(),
         path: &intake.path,
         method: intake.method,
-        client: conn.client,
+        client: intake.origin.client.address,
         local: conn.local.ip(),
     }
+}
+
+/// Step 1 once more, for a client behind a trusted proxy: its connection carries the requests of many. The peer was judged at
+/// accept, and is again whenever the plan changes.
+pub fn network(conn: &Conn, plan: &Plan, intake: &Intake<'_>) -> Result<(), Refusal> {
+    if !plan.has_proxies {
+        return Ok(());
+    }
+    let listener = plan.listener(conn.listener);
+    let gone = Refusal::new(Reason::NetworkDenied, "the listener is gone");
+    listener
+        .ok_or(gone)?
+        .gate
+        .judge(intake.origin.client.address)
 }
 
 fn before(conn: &Conn, plan: &Plan, intake: &Intake<'_>) -> Result<Stage, Refusal> {
@@ -95,10 +109,10 @@ fn is_safe(method: &str) -> bool {
 
 /// A browser adds cookies and remembered passwords to requests that another site makes. `Sec-Fetch-Site` says so, else
 /// `Origin`; a client that sends neither is no browser that could be misled (every one sends `Origin` with these).
-pub fn same_origin(conn: &Conn, intake: &Intake<'_>) -> Result<(), Refusal> {
+pub fn same_origin(intake: &Intake<'_>) -> Result<(), Refusal> {
     let foreign = |detail| Err(Refusal::new(Reason::CrossSite, detail));
     if let Some(origin) = intake.facts.origin {
-        let ours = super::outbound::own_rest(origin, conn.scheme(), intake.host) == Some("");
+        let ours = super::outbound::own_rest(origin, intake.origin.scheme, intake.host) == Some("");
         return if ours {
             Ok(())
         } else {

@@ -15,6 +15,7 @@ mod h2_websocket;
 mod identify;
 mod intake;
 mod judge;
+mod origin;
 mod outbound;
 mod pages;
 mod refuse;
@@ -41,6 +42,7 @@ use crate::observe::{Log, Record};
 /// Keeps the texts of a request, where somebody will read them.
 fn note(record: &mut Record, intake: &Intake<'_>, log: &Log) {
     record.method = Method::of(intake.method);
+    record.client = intake.origin.client.address;
     let Some(texts) = record.texts.as_deref_mut() else {
         return;
     };

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::intake::{Intake, Line};
-use super::state::Conn;
 use crate::access::Permit;
 use crate::auth::Method;
 use crate::auth::cookie::{self, Stripped};
@@ -19,8 +18,6 @@ use crate::plan::Route;
 pub struct Outbound<'a> {
     /// The request as it was judged.
     pub intake: &'a Intake<'a>,
-    /// Its connection.
-    pub conn: &'a Conn,
     /// Why it may pass.
     pub permit: &'a Permit,
     /// Where it goes.
@@ -171,15 +168,8 @@ impl Outbound<'_> {
     }
 
     fn ours(&self, put: &mut impl FnMut(&[u8], &[u8])) {
-        let mut text = [0u8; 64];
-        let client = {
-            let mut rest = &mut text[..];
-            let _ = write!(rest, "{}", self.conn.client);
-            let left = rest.len();
-            64 - left
-        };
-        put(b"X-Forwarded-For", &text[..client]);
-        put(b"X-Forwarded-Proto", self.conn.scheme().as_bytes());
+        self.chain(put);
+        put(b"X-Forwarded-Proto", self.intake.origin.scheme.as_bytes());
         put(b"X-Forwarded-Host", self.intake.host.as_bytes());
         put(b"X-Request-Id", self.id.as_str().as_bytes());
         if let Some(who) = self.permit.who() {
@@ -193,15 +183,35 @@ impl Outbound<'_> {
         }
     }
 
+    /// The client and the proxies that are believed, ours last.
+    fn chain(&self, put: &mut impl FnMut(&[u8], &[u8])) {
+        let client = &self.intake.origin.client;
+        let mut text = [0u8; 64];
+        let length = {
+            let mut rest = &mut text[..];
+            let _ = write!(rest, "{}", client.address);
+            let left = rest.len();
+            64 - left
+        };
+        if client.through.is_empty() {
+            return put(b"X-Forwarded-For", &text[..length]);
+        }
+        let mut all = text[..length].to_vec();
+        for proxy in &client.through {
+            let _ = write!(all, ", {proxy}");
+        }
+        put(b"X-Forwarded-For", &all);
+    }
+
     /// A URL of ours as the upstream knows it; `None` for a foreign one, which stays foreign.
     fn mapped(&self, value: &[u8]) -> Option<String> {
-        let rest = own_rest(value, self.conn.scheme(), self.intake.host)?;
+        let rest = own_rest(value, self.intake.origin.scheme, self.intake.host)?;
         Some(format!("{}{rest}", self.route.upstream.origin()))
     }
 
     /// The URL of a WebDAV MOVE or COPY: the application compares it with its own host and scheme.
     fn destination(&self, value: &[u8]) -> Option<String> {
-        let rest = own_rest(value, self.conn.scheme(), self.intake.host)?;
+        let rest = own_rest(value, self.intake.origin.scheme, self.intake.host)?;
         if self.route.local_mode {
             return Some(format!("{}{rest}", self.route.upstream.origin()));
         }

@@ -28,7 +28,6 @@ pub fn is_own(intake: &Intake<'_>) -> bool {
 /// What a page is made from.
 struct Visit<'a> {
     worker: &'a Worker,
-    conn: &'a Conn,
     plan: &'a Plan,
     intake: &'a Intake<'a>,
     /// The values of all `Cookie` fields.
@@ -52,7 +51,6 @@ pub async fn answer<'l>(
         .collect();
     let visit = Visit {
         worker,
-        conn,
         plan,
         intake,
         cookies,
@@ -185,7 +183,7 @@ impl Visit<'_> {
         let users = &self.plan.users;
         let known = by_heart(
             self.worker,
-            self.conn,
+            self.intake.origin.client.address,
             self.plan,
             &form.user,
             form.password.expose(),
@@ -196,7 +194,7 @@ impl Visit<'_> {
             Ok(false) => {
                 verify(
                     self.worker,
-                    self.conn,
+                    self.intake.origin.client.address,
                     self.plan,
                     &form.user,
                     form.password.clone(),
@@ -245,7 +243,7 @@ impl Visit<'_> {
     }
 
     fn logout(&self) -> Result<Reply, Refusal> {
-        same_origin(self.conn, self.intake)?;
+        same_origin(self.intake)?;
         if let Some((id, _)) = self.session() {
             self.worker.shared.sessions.close(id);
         }
@@ -294,7 +292,7 @@ pub fn refused(
         Some(intake)
             if refusal.reason == Reason::CredentialsMissing
                 && intake.is_navigation()
-                && !conn.tls.is_empty() =>
+                && intake.origin.is_secure() =>
         {
             to_login(intake)
         }

@@ -33,7 +33,7 @@ pub fn reply(
     plan: &Plan,
     id: RequestId,
 ) -> Reply {
-    let row = refusal.reason.row();
+    let row = refusal.reason.row().answered();
     let html = intake.is_some_and(|i| i.facts.accepts_html);
     let mut fields: Vec<(&'static str, Cow<'static, str>)> = Vec::with_capacity(12);
     let body = if html {

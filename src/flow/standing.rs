@@ -17,6 +17,7 @@ use crate::auth::{Method, Who};
 use crate::base::drain::Phase;
 use crate::base::host::Host;
 use crate::base::path::Path;
+use crate::gate::Gate;
 use crate::plan::Plan;
 
 /// By what a person was known.
@@ -41,6 +42,7 @@ pub struct Standing {
     seen: Cell<u64>,
     listener: SocketAddr,
     peer: IpAddr,
+    source: IpAddr,
     client: IpAddr,
     local: IpAddr,
     sni: Option<Box<str>>,
@@ -69,7 +71,8 @@ impl Standing {
             seen: Cell::new(epoch),
             listener: conn.listener,
             peer: conn.peer.ip(),
-            client: conn.client,
+            source: conn.source,
+            client: intake.origin.client.address,
             local: conn.local.ip(),
             sni: conn.sni.clone(),
             host: intake.authority.host.clone().into_owned(),
@@ -122,7 +125,7 @@ impl Standing {
     fn stands(&self, plan: &Plan) -> bool {
         let gate = plan
             .listener(self.listener)
-            .is_some_and(|l| l.gate.judge(self.peer).is_ok());
+            .is_some_and(|l| self.is_welcome(&l.gate));
         let target = if &*self.target == "*" {
             "/"
         } else {
@@ -152,6 +155,13 @@ impl Standing {
             (Need::Person, who) => who,
         };
         gate && same && plan.site.after(stage, who).is_ok()
+    }
+
+    /// Step 1 once more. A client that fields named is one only as long as whoever wrote them is believed.
+    fn is_welcome(&self, gate: &Gate) -> bool {
+        gate.judge_connection(self.peer, self.source).is_ok()
+            && gate.judge(self.client).is_ok()
+            && (self.client == self.source || gate.trusts(self.source))
     }
 
     fn who(&self, plan: &Plan) -> Option<Who> {

@@ -219,8 +219,9 @@ impl Drop for Held {
 pub struct Conn {
     /// The socket's other end.
     pub peer: SocketAddr,
-    /// The client behind trusted proxies; the peer when there are none.
-    pub client: IpAddr,
+    /// Whom the PROXY header of a trusted proxy names; the peer when there is none. The client of a request is in its
+    /// [`Origin`](super::origin::Origin).
+    pub source: IpAddr,
     /// The address that was connected to.
     pub local: SocketAddr,
     /// The server name of the TLS handshake, lower case.
@@ -245,7 +246,7 @@ impl Conn {
     pub fn is_welcome(&self, worker: &Worker) -> bool {
         let plan = worker.plan();
         let listener = plan.listener(self.listener);
-        listener.is_some_and(|l| l.gate.judge(self.peer.ip()).is_ok())
+        listener.is_some_and(|l| l.gate.judge_connection(self.peer.ip(), self.source).is_ok())
     }
 
     /// Begins the record of a request.
@@ -256,7 +257,7 @@ impl Conn {
             started: Instant::now(),
             took: Duration::ZERO,
             peer: self.peer,
-            client: self.client,
+            client: self.source,
             listener: self.local,
             tls: self.tls,
             http,

@@ -1,4 +1,5 @@
-//! Who may connect, judged on the socket's address before a byte is read. The only maker of [`Admitted`].
+//! Who may connect, judged on the socket's address before a byte is read; behind a trusted proxy also on whom its PROXY header
+//! names. The only maker of [`Admitted`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,9 +8,13 @@ use tokio::net::TcpStream;
 
 use crate::base::cidr::{NetSet, fold};
 use crate::base::refusal::{Reason, Refusal};
+use crate::net::proxy_protocol::{self, Header, HeaderError};
 
+mod client;
 mod compile;
+mod forwarded;
 
+pub use client::{Client, Told};
 pub use compile::{compile, network_set};
 
 /// What is found where NAT hides the visitor.
@@ -24,13 +29,28 @@ pub struct Gate {
     denied: Vec<IpNet>,
     /// Our default gateways: behind NAT every visitor has this address, so it counts for no `allow` (unless told to).
     gateways: NetSet,
+    /// The proxies that are believed.
+    proxies: NetSet,
+    trusted: Vec<IpNet>,
+    /// A trusted proxy begins every connection with a PROXY header.
+    wants_header: bool,
 }
 
-/// Proof that the peer of a connection was judged and let in. Neither `Clone` nor `Default`.
+/// A connection whose peer was judged; nothing of it was read. Neither `Clone` nor `Default`.
+#[derive(Debug)]
+pub struct Arrived {
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    is_proxy: bool,
+}
+
+/// Proof that both ends of a connection were judged and let in. Neither `Clone` nor `Default`.
 #[derive(Debug)]
 pub struct Admitted {
     stream: TcpStream,
     peer: SocketAddr,
+    source: SocketAddr,
     local: SocketAddr,
 }
 
@@ -45,7 +65,22 @@ impl Gate {
         &self.denied
     }
 
-    /// Judges an address. Loopback has no privilege that is not written down.
+    /// The proxies that are believed, named sets resolved.
+    pub fn trusted(&self) -> &[IpNet] {
+        &self.trusted
+    }
+
+    /// Whether any proxy is believed.
+    pub fn has_proxies(&self) -> bool {
+        !self.proxies.is_empty()
+    }
+
+    /// Whether a trusted proxy must send a PROXY header.
+    pub fn wants_header(&self) -> bool {
+        self.wants_header
+    }
+
+    /// Judges a client's address. Loopback has no privilege that is not written down.
     pub fn judge(&self, peer: IpAddr) -> Result<(), Refusal> {
         let refuse = |detail| Err(Refusal::new(Reason::NetworkDenied, detail));
         if self.deny.contains(peer) {
@@ -61,20 +96,75 @@ impl Gate {
     }
 
     /// Judges the peer of an accepted connection. On refusal the socket is closed and nothing was sent.
-    pub fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Result<Admitted, Refusal> {
+    pub fn arrive(&self, stream: TcpStream, peer: SocketAddr) -> Result<Arrived, Refusal> {
         let peer = SocketAddr::new(fold(peer.ip()), peer.port());
-        self.judge(peer.ip())?;
+        self.judge_connection(peer.ip(), peer.ip())?;
         let local = stream.local_addr().map_err(|_| {
             Refusal::new(
                 Reason::NetworkDenied,
                 "the socket has no local address any more",
             )
         })?;
-        Ok(Admitted {
+        Ok(Arrived {
             stream,
             peer,
             local: SocketAddr::new(fold(local.ip()), local.port()),
+            is_proxy: self.trusts(peer.ip()),
         })
+    }
+
+    /// Admits an arrived connection, at once or after the PROXY header that a trusted proxy owes us; the deadline is the
+    /// caller's. A refusal comes with the address that it is about.
+    pub async fn admit(&self, arrived: Arrived) -> Result<Admitted, (SocketAddr, Refusal)> {
+        let source = arrived.peer;
+        let admitted = Admitted {
+            stream: arrived.stream,
+            peer: arrived.peer,
+            source,
+            local: arrived.local,
+        };
+        if !(arrived.is_proxy && self.wants_header) {
+            return Ok(admitted);
+        }
+        Box::pin(self.introduce(admitted)).await
+    }
+
+    async fn introduce(&self, admitted: Admitted) -> Result<Admitted, (SocketAddr, Refusal)> {
+        let peer = admitted.peer;
+        let mut admitted = admitted;
+        match proxy_protocol::read(&mut admitted.stream).await {
+            Ok(Header::Local) => {}
+            Ok(Header::Client { source, .. }) => admitted.source = source,
+            Err(HeaderError::Bad(detail)) => return Err((peer, Refusal::bad(detail))),
+            Err(HeaderError::Io(_)) => {
+                return Err((
+                    peer,
+                    Refusal::bad("the connection ended before its PROXY header"),
+                ));
+            }
+        }
+        let source = admitted.source;
+        match self.judge_connection(peer.ip(), source.ip()) {
+            Ok(()) => Ok(admitted),
+            Err(refusal) => Err((source, refusal)),
+        }
+    }
+}
+
+impl Arrived {
+    /// Whether the peer is a proxy that is believed: then it stands for many clients.
+    pub fn is_proxy(&self) -> bool {
+        self.is_proxy
+    }
+
+    /// The address of the socket's other end, IPv4-mapped folded.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address that the peer connected to.
+    pub fn local(&self) -> SocketAddr {
+        self.local
     }
 }
 
@@ -82,6 +172,11 @@ impl Admitted {
     /// The address of the socket's other end, IPv4-mapped folded.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Whom the PROXY header names; the peer where there is none.
+    pub fn source(&self) -> SocketAddr {
+        self.source
     }
 
     /// The address that the peer connected to.

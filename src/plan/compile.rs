@@ -178,6 +178,7 @@ pub fn compile(
         .to_string();
     let plan = Plan {
         generation: 1,
+        has_proxies: listeners.iter().any(|l| l.gate.has_proxies()),
         listeners,
         site: Site { table, rules },
         routes,
@@ -231,9 +232,6 @@ fn refuse_unfinished(config: &raw::Config, problems: &mut Vec<Problem>) {
         refuse("admin".into(), "the admin address");
     }
     for (i, listener) in config.listener.iter().enumerate() {
-        if !listener.trusted_proxies.is_empty() {
-            refuse(format!("listener[{i}].trusted_proxies"), "trusted proxies");
-        }
         if !listener.only_on.is_empty() {
             refuse(
                 format!("listener[{i}].only_on"),

@@ -3,10 +3,9 @@
 
 use std::net::IpAddr;
 
-use super::Plan;
+use super::{Plan, visitor};
 use crate::access::{Asked, Need, People, Rule};
 use crate::auth::{Method, Who};
-use crate::base::cidr::fold;
 use crate::base::host::{Authority, Host};
 use crate::base::path::Path;
 use crate::base::refusal::{Reason, Refusal};
@@ -16,8 +15,10 @@ use crate::config::raw::{self, Expect};
 /// A request that nobody sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// The client's address.
+    /// The address that connects.
     pub from: IpAddr,
+    /// Whom it names when it is a trusted proxy: the value of `X-Forwarded-For`, behind it whom the PROXY header names.
+    pub forwarded_for: Option<&'a str>,
     /// The user who is logged in.
     pub user: Option<&'a str>,
     /// The method.
@@ -46,6 +47,8 @@ pub struct Explained {
     pub steps: Vec<Step>,
     /// Forwarded, or why not.
     pub decision: Result<(), Refusal>,
+    /// The connection is a proxy's, so a refusal of the client is answered.
+    pub(super) is_answered: bool,
 }
 
 impl Explained {
@@ -57,7 +60,25 @@ impl Explained {
         }
     }
 
-    fn step(&mut self, name: &'static str, found: impl Into<String>, key: Option<String>) {
+    /// What the client sees: 0 where the socket is closed, `None` where the request is forwarded.
+    pub fn status(&self) -> Option<u16> {
+        let row = *self.decision.err()?.reason.row();
+        Some(
+            if self.is_answered {
+                row.answered()
+            } else {
+                row
+            }
+            .status,
+        )
+    }
+
+    pub(super) fn step(
+        &mut self,
+        name: &'static str,
+        found: impl Into<String>,
+        key: Option<String>,
+    ) {
         self.steps.push(Step {
             name,
             found: found.into(),
@@ -74,6 +95,11 @@ impl Explained {
         key: Option<String>,
     ) -> Self {
         self.step(name, found, key);
+        self.ended(refusal)
+    }
+
+    /// Refused in the last step.
+    fn ended(mut self, refusal: Refusal) -> Self {
         if let Some(last) = self.steps.last_mut() {
             last.passes = false;
         }
@@ -98,24 +124,22 @@ pub fn explain(
     let mut told = Explained {
         steps: Vec::new(),
         decision: Ok(()),
+        is_answered: false,
     };
-    let from = fold(question.from);
 
     let gates = gates(plan, authority.port);
-    let admits = |i: &&usize| plan.listeners[**i].gate.judge(from).is_ok();
+    let admits = |i: &&usize| {
+        let mut trial = told.clone();
+        visitor::judge(&plan.listeners[**i].gate, "", question, &mut trial).is_ok()
+    };
     let Some(listener) = gates.iter().find(admits).or(gates.first()).copied() else {
         return Err("there is no listener".into());
     };
-    let key = Some(format!("listener[{listener}].networks"));
-    if let Err(refusal) = plan.listeners[listener].gate.judge(from) {
-        return Ok(told.refused(
-            "network",
-            refusal,
-            format!("{from} is {}", refusal.detail),
-            key,
-        ));
-    }
-    told.step("network", format!("{from} may connect"), key);
+    let gate = &plan.listeners[listener].gate;
+    let from = match visitor::judge(gate, &format!("listener[{listener}]"), question, &mut told) {
+        Ok(client) => client,
+        Err(refusal) => return Ok(told.ended(refusal)),
+    };
 
     let sni = match &authority.host {
         Host::Name(name) => Some(name.as_ref()),
@@ -270,6 +294,7 @@ pub(super) fn run(plan: &Plan, config: &raw::Config, problems: &mut Vec<Problem>
             .unwrap_or(("GET", &test.request));
         let question = Question {
             from: test.from,
+            forwarded_for: test.forwarded_for.as_deref(),
             user: test.user.as_deref(),
             method,
             url: url.trim(),
@@ -297,8 +322,13 @@ pub(super) fn run(plan: &Plan, config: &raw::Config, problems: &mut Vec<Problem>
                 .as_ref()
                 .map(|u| format!(" --user {u}"))
                 .unwrap_or_default();
+            let through = test
+                .forwarded_for
+                .as_ref()
+                .map(|list| format!(" --forwarded-for '{list}'"))
+                .unwrap_or_default();
             let hint = format!(
-                "see every step with `loopgate explain --from {}{user} {}`, then correct the file or the test",
+                "see every step with `loopgate explain --from {}{through}{user} {}`, then correct the file or the test",
                 test.from, test.request
             );
             problems.push(

@@ -23,6 +23,7 @@ mod explain;
 mod listener;
 mod live;
 mod people;
+mod visitor;
 
 pub use compile::{Kept, compile};
 pub use explain::{Explained, Question, Step, explain};
@@ -35,6 +36,8 @@ pub struct Plan {
     pub generation: u64,
     /// Where to listen.
     pub listeners: Vec<Listener>,
+    /// A listener believes proxies. Where none does, no request is looked at for what they say.
+    pub has_proxies: bool,
     /// Hosts, paths and rules.
     pub site: Site,
     /// What each route leads to; the index is the route.

@@ -17,14 +17,15 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Counted {
     counts: Arc<Counts>,
-    client: u64,
+    client: Option<u64>,
 }
 
 impl Counts {
-    /// Counts a connection, unless that is one too many. The map is bounded by the number of connections.
+    /// Counts a connection, unless that is one too many in all or for its client, where that is known. The map is bounded by
+    /// the number of connections.
     pub fn enter(
         self: &Arc<Self>,
-        client: ClientNet,
+        client: Option<ClientNet>,
         most: usize,
         most_per_client: usize,
     ) -> Option<Counted> {
@@ -32,20 +33,12 @@ impl Counts {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let client = client.bits();
-        let mut map = self.shard(client);
-        let count = map.entry(client).or_insert(0);
-        if *count >= most_per_client {
-            drop(map);
-            self.all.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        *count += 1;
-        drop(map);
-        Some(Counted {
+        let mut counted = Counted {
             counts: Arc::clone(self),
-            client,
-        })
+            client: None,
+        };
+        let room = client.is_none_or(|client| counted.assign(client, most_per_client));
+        room.then_some(counted)
     }
 
     /// How many connections there are.
@@ -61,16 +54,39 @@ impl Counts {
     }
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut map = self.counts.shard(self.client);
-        if let Some(count) = map.get_mut(&self.client) {
+impl Counted {
+    /// Counts the connection for this client, from now on; false when that is one too many.
+    pub fn assign(&mut self, client: ClientNet, most: usize) -> bool {
+        self.leave();
+        let client = client.bits();
+        let mut map = self.counts.shard(client);
+        let count = map.entry(client).or_insert(0);
+        if *count >= most {
+            return false;
+        }
+        *count += 1;
+        drop(map);
+        self.client = Some(client);
+        true
+    }
+
+    fn leave(&mut self) {
+        let Some(client) = self.client.take() else {
+            return;
+        };
+        let mut map = self.counts.shard(client);
+        if let Some(count) = map.get_mut(&client) {
             *count -= 1;
             if *count == 0 {
-                map.remove(&self.client);
+                map.remove(&client);
             }
         }
-        drop(map);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.leave();
         self.counts.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -86,15 +102,30 @@ mod tests {
             ClientNet::of("10.0.0.1".parse().unwrap()),
             ClientNet::of("10.0.0.2".parse().unwrap()),
         );
-        let one = counts.enter(a, 3, 2).unwrap();
-        let _two = counts.enter(a, 3, 2).unwrap();
+        let one = counts.enter(Some(a), 3, 2).unwrap();
+        let _two = counts.enter(Some(a), 3, 2).unwrap();
         assert!(
-            counts.enter(a, 3, 2).is_none(),
+            counts.enter(Some(a), 3, 2).is_none(),
             "one too many of this client"
         );
-        let _three = counts.enter(b, 3, 2).unwrap();
-        assert!(counts.enter(b, 3, 2).is_none(), "one too many in all");
+        let _three = counts.enter(Some(b), 3, 2).unwrap();
+        assert!(counts.enter(Some(b), 3, 2).is_none(), "one too many in all");
         drop(one);
-        assert!(counts.enter(b, 3, 2).is_some());
+        assert!(counts.enter(Some(b), 3, 2).is_some());
+    }
+
+    #[test]
+    fn a_client_that_is_known_later_counts_from_then_on() {
+        let counts = Arc::new(Counts::default());
+        let a = ClientNet::of("10.0.0.1".parse().unwrap());
+        let mut list: Vec<_> = (0..3).map(|_| counts.enter(None, 3, 1).unwrap()).collect();
+        assert!(counts.enter(None, 3, 1).is_none(), "one too many in all");
+        assert!(list[0].assign(a, 1));
+        assert!(!list[1].assign(a, 1), "one too many of this client");
+        list.remove(0);
+        assert!(list[0].assign(a, 1));
+        drop(list);
+        assert_eq!(counts.all(), 0);
+        assert!(counts.clients.iter().all(|m| m.lock().unwrap().is_empty()));
     }
 }

@@ -9,15 +9,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
-use super::counts::Counts;
+use super::counts::{Counted, Counts};
 use super::handshake;
 use crate::auth::client_net::ClientNet;
 use crate::base::cidr::fold;
 use crate::base::drain::{Phase, Watch};
-use crate::base::refusal::Refusal;
+use crate::base::refusal::{Reason, Refusal};
 use crate::flow::{Conn, Worker};
-use crate::gate::{Admitted, BEHIND_NAT};
+use crate::gate::{Admitted, Arrived, BEHIND_NAT};
 use crate::observe::{Event, contained};
 
 /// After a failed accept (no descriptors, most likely) the next one waits this long, so that the loop does not spin.
@@ -64,14 +65,15 @@ pub async fn accept(
             return;
         };
         let local = stream.local_addr();
-        let admitted = match rules.gate.admit(stream, peer) {
-            Ok(admitted) => admitted,
+        let arrived = match rules.gate.arrive(stream, peer) {
+            Ok(arrived) => arrived,
             Err(refusal) => {
-                denied(&worker, peer, local.ok(), refusal);
+                denied(&worker, peer, peer, local.ok(), refusal);
                 continue;
             }
         };
-        let client = ClientNet::of(fold(peer.ip()));
+        // A trusted proxy stands for many clients. Those that it names by a PROXY header are counted when they are known.
+        let client = (!arrived.is_proxy()).then(|| ClientNet::of(arrived.peer().ip()));
         let Some(counted) = counts.enter(
             client,
             plan.limits.connections,
@@ -82,23 +84,31 @@ pub async fn accept(
         let (worker, guard) = (Rc::clone(&worker), drain.guard());
         let open = worker.tally.connection(slot);
         tokio::task::spawn_local(async move {
-            let _held = (counted, guard, open);
-            let served = serve(admitted, address, Rc::clone(&worker));
+            let _held = (guard, open);
+            let served = serve(arrived, address, counted, Rc::clone(&worker));
             let shared = &worker.shared;
             contained("connection", &shared.log, &shared.metrics, served).await;
         });
     }
 }
 
-fn denied(worker: &Rc<Worker>, peer: SocketAddr, local: Option<SocketAddr>, refusal: Refusal) {
-    worker.tally.denied(refusal.detail == BEHIND_NAT);
+fn denied(
+    worker: &Rc<Worker>,
+    peer: SocketAddr,
+    source: SocketAddr,
+    local: Option<SocketAddr>,
+    refusal: Refusal,
+) {
+    if refusal.reason == Reason::NetworkDenied {
+        worker.tally.denied(refusal.detail == BEHIND_NAT);
+    }
     if !worker.shared.log.wants_access() {
         return;
     }
     let peer = SocketAddr::new(fold(peer.ip()), peer.port());
     let conn = Conn {
         peer,
-        client: peer.ip(),
+        source: fold(source.ip()),
         local: local.unwrap_or(peer),
         sni: None,
         tls: "",
@@ -111,7 +121,10 @@ fn denied(worker: &Rc<Worker>, peer: SocketAddr, local: Option<SocketAddr>, refu
     worker.shared.log.access(record);
 }
 
-async fn serve(admitted: Admitted, address: SocketAddr, worker: Rc<Worker>) {
+async fn serve(arrived: Arrived, address: SocketAddr, mut counted: Counted, worker: Rc<Worker>) {
+    let Some(admitted) = admit(arrived, address, &mut counted, &worker).await else {
+        return;
+    };
     let Some(ready) = Box::pin(handshake::shake(admitted, address, &worker)).await else {
         return;
     };
@@ -121,4 +134,39 @@ async fn serve(admitted: Admitted, address: SocketAddr, worker: Rc<Worker>) {
             Box::pin(super::http2::serve(conn, stream, worker)).await
         }
     }
+}
+
+/// Waits for the PROXY header of a trusted proxy, where one is due. Whom it names is counted from then on.
+async fn admit(
+    arrived: Arrived,
+    address: SocketAddr,
+    counted: &mut Counted,
+    worker: &Rc<Worker>,
+) -> Option<Admitted> {
+    let plan = worker.plan();
+    let (peer, local) = (arrived.peer(), arrived.local());
+    let admit = plan.listener(address)?.gate.admit(arrived);
+    let admitted = match timeout(plan.limits.handshake, admit).await {
+        Ok(Ok(admitted)) => admitted,
+        Ok(Err((source, refusal))) => {
+            denied(worker, peer, source, Some(local), refusal);
+            return None;
+        }
+        Err(_) => {
+            let late = Refusal::new(
+                Reason::RequestTimeout,
+                "the PROXY header did not arrive in time",
+            );
+            denied(worker, peer, peer, Some(local), late);
+            return None;
+        }
+    };
+    let source = admitted.source();
+    let named = source != admitted.peer() && !plan.listener(address)?.gate.trusts(source.ip());
+    let room = !named
+        || counted.assign(
+            ClientNet::of(source.ip()),
+            plan.limits.connections_per_client,
+        );
+    room.then_some(admitted)
 }

@@ -36,7 +36,7 @@ pub(super) async fn shake(
     let (peer, local) = (admitted.peer(), admitted.local());
     let conn = Conn {
         peer,
-        client: peer.ip(),
+        source: admitted.source().ip(),
         local,
         sni: None,
         tls: "",

@@ -95,7 +95,7 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
     });
     end.await;
     if let Some(frames) = verdict.get() {
-        let event = Event::info("http2_flood_ended").with("client", conn.client);
+        let event = Event::info("http2_flood_ended").with("client", conn.source);
         worker.shared.log.event(event.with("frames", frames));
     }
 }

@@ -13,6 +13,7 @@ mod h2c;
 mod judgement;
 mod limits;
 mod observe;
+mod proxies;
 mod traffic;
 mod wire_answers;
 mod wire_fuzz;

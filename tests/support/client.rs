@@ -48,14 +48,25 @@ impl Client {
 
     /// As [`Client::tls`]; the handshake may fail.
     pub async fn try_tls(address: SocketAddr, sni: Option<&str>, alpn: &str) -> io::Result<Self> {
+        Self::introduced(address, b"", sni, alpn).await
+    }
+
+    /// As [`Client::try_tls`], with these bytes before everything else.
+    pub async fn introduced(
+        address: SocketAddr,
+        first: &[u8],
+        sni: Option<&str>,
+        alpn: &str,
+    ) -> io::Result<Self> {
         let mut config = ClientConfig::clone(&CONFIG);
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         config.enable_sni = sni.is_some();
         let name =
             ServerName::try_from(sni.unwrap_or("nobody").to_owned()).map_err(io::Error::other)?;
         let shake = async {
-            let tcp = TcpStream::connect(address).await?;
+            let mut tcp = TcpStream::connect(address).await?;
             tcp.set_nodelay(true)?;
+            tcp.write_all(first).await?;
             TlsConnector::from(Arc::new(config))
                 .connect(name, tcp)
                 .await

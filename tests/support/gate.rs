@@ -89,6 +89,19 @@ impl Gate {
         }
     }
 
+    /// Puts another configuration in force, as a reload does.
+    pub fn replan(&self, listener: &str, tables: &str) {
+        let address = self.running().shared.live.current().listeners[0].addresses[0];
+        let listener = format!("[[listener]]\naddress = \"{address}\"\n{listener}\n");
+        let file = self.path("loopgate.toml");
+        std::fs::write(&file, format!("{FRAME}{listener}{tables}")).expect("a configuration file");
+        let before = self.running().shared.live.current();
+        match Source::File(file).plan(&self.machine, &self.kept, Some(&before)) {
+            Ok((plan, _)) => self.running().swap(plan),
+            Err(report) => panic!("{}", report.render(false, 100)),
+        }
+    }
+
     /// A file beside the configuration.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

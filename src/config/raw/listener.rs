@@ -25,12 +25,18 @@ pub struct Listener {
     /// `{ chain = "certs/site.pem", key = "certs/site.key" }`, or `{ from = "none" }` for plain HTTP without encryption.
     #[serde(default)]
     pub tls: Tls,
-    /// Networks whose `X-Forwarded-For` or PROXY header is believed. Everybody else's is thrown away.
+    /// The proxies in front of us: their `X-Forwarded-For` and `Forwarded`, read from right to left, name the client, and
+    /// `X-Forwarded-Proto` its scheme; `networks` then judge that client. Everybody else's are thrown away. A proxy may
+    /// connect without being in `networks.allow`; what it asks for itself, naming nobody, may not.
     #[serde(default)]
     #[schemars(with = "Vec<unit::NetworkText>")]
     pub trusted_proxies: Vec<String>,
+    /// `required`: every connection of a trusted proxy begins with a PROXY header (version 1 or 2) that names the client,
+    /// and is closed without one. Nobody else's is read. `off`: there are none.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
     /// Whether a peer that is our own default gateway may match `networks.allow`. Off, because behind address
-    /// translation the gateway's address stands for everybody outside.
+    /// translation the gateway's address stands for everybody outside. The same for a gateway in `trusted_proxies`.
     #[serde(default)]
     pub allow_gateway: bool,
     /// Listen only while this machine has an address in one of these networks (a laptop at home, not in the café).
@@ -48,6 +54,7 @@ impl Listener {
             networks: None,
             tls: Tls::default(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: ProxyProtocol::Off,
             allow_gateway: false,
             only_on: Vec::new(),
         }
@@ -70,6 +77,17 @@ pub struct Networks {
     #[serde(default)]
     #[schemars(with = "Vec<unit::NetworkText>")]
     pub deny: Vec<String>,
+}
+
+/// Whether trusted proxies send a PROXY header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+#[allow(missing_docs, reason = "the field says what each one means")]
+pub enum ProxyProtocol {
+    #[default]
+    Off,
+    Required,
 }
 
 /// Where the certificate of a listener comes from.

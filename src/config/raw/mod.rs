@@ -16,7 +16,7 @@ mod words;
 
 pub use auth::{Auth, Group, Lockout, Session};
 pub use limits::Limits;
-pub use listener::{CertificateSource, Listener, Networks, Tls};
+pub use listener::{CertificateSource, Listener, Networks, ProxyProtocol, Tls};
 pub use log::{Log, LogFormat, LogTarget};
 pub use route::{Access, AccessTable, AccessWord, ExposedUpstream, HostHeader, Require, Route};
 pub use secret::Secret;

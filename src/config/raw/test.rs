@@ -11,9 +11,14 @@ use crate::base::refusal::Reason;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Test {
-    /// The client's address.
+    /// The address that connects: the client's, or with `forwarded_for` the proxy's.
     #[schemars(extend("examples" = ["203.0.113.9"]))]
     pub from: IpAddr,
+    /// Whom the proxy names, as `X-Forwarded-For` has it: the client, then further proxies. On a listener that requires a
+    /// PROXY header the last one stands in that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("examples" = ["203.0.113.9"]))]
+    pub forwarded_for: Option<String>,
     /// The user who is logged in. Without this key: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("examples" = ["bob"]))]
