@@ -5,6 +5,7 @@ pub mod access;
 pub mod app;
 pub mod auth;
 pub mod base;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod demo;

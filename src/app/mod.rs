@@ -13,6 +13,6 @@ mod worker;
 
 pub use exposure::{Found, look};
 pub use run::{Ending, Site, until_stopped};
-pub use source::Source;
+pub use source::{Lead, Source};
 pub use start::{Running, StartError, start};
 pub use state_dir::state_dir;

@@ -35,6 +35,8 @@ const SOON: Duration = Duration::from_secs(1);
 const KEEP: Duration = Duration::from_secs(3);
 /// How often the machine and the files of the plan are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long requests have to finish after the child that answers them has ended.
+const GONE: Duration = Duration::from_secs(2);
 
 /// What plans are made from.
 #[derive(Debug)]
@@ -60,6 +62,7 @@ pub async fn until_stopped(
     let mut hangup = signal(SignalKind::hangup())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
     let mut keep = tokio::time::interval(KEEP);
+    let is_led = site.source.is_led();
     let mut look = tokio::time::interval(LOOK);
     let mut stamp = site.source.stamp();
     let watch = tokio::time::sleep(Duration::ZERO);
@@ -73,10 +76,12 @@ pub async fn until_stopped(
     tokio::pin!(over);
     let ending = loop {
         tokio::select! {
-            _ = terminate.recv() => break Ending::Drained,
-            _ = interrupt.recv() => break Ending::Drained,
+            _ = terminate.recv(), if !is_led => break Ending::Drained,
+            _ = interrupt.recv(), if !is_led => break Ending::Drained,
+            () = site.source.over() => break Ending::Drained,
             () = &mut over => break Ending::Expired,
-            _ = hangup.recv() => drop(reload(&running, &site, &mut reloads).await),
+            () = site.source.moved() => drop(reload(&running, &site, &mut reloads).await),
+            _ = hangup.recv(), if !is_led => drop(reload(&running, &site, &mut reloads).await),
             Some(ask) = control.next() => {
                 let answer = verbs::answer(&ask.verb, &running, &site, &mut reloads).await;
                 ask.answer(answer);
@@ -106,7 +111,11 @@ pub async fn until_stopped(
             }
         }
     };
-    let drain = running.shared.live.current().drain;
+    let drain = match is_led && ending == Ending::Drained {
+        // The service has gone: what still runs is answered from what it has left behind.
+        true => GONE,
+        false => running.shared.live.current().drain,
+    };
     let asked = async {
         while let Some(ask) = control.next().await {
             let answer = verbs::answer(&ask.verb, &running, &site, &mut reloads).await;
@@ -116,8 +125,8 @@ pub async fn until_stopped(
     };
     let finished = tokio::select! {
         done = running.drain(drain) => done,
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
+        _ = terminate.recv(), if !is_led => false,
+        _ = interrupt.recv(), if !is_led => false,
         () = asked => false,
     };
     running.stop();
@@ -148,7 +157,9 @@ pub(super) async fn reload(
         Ok(_) => {
             reloads.accepted();
             running.shared.metrics.reloaded(true);
-            running.shared.log.event(Event::info("config_reloaded"));
+            if !site.source.is_led() {
+                running.shared.log.event(Event::info("config_reloaded"));
+            }
         }
         Err(report) => {
             reloads.rejected(report.clone());

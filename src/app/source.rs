@@ -1,7 +1,12 @@
-//! Where plans come from: a file, or the options of `expose`. The same for start, reload and a changed network.
+//! Where plans come from: a file, the options of `expose`, or a child that is followed. The same for start, reload and a changed
+//! network.
 
+use std::future::pending;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
 
 use crate::auth::users::Users;
 use crate::config::{self, Origins, Problem, Report, raw};
@@ -18,6 +23,47 @@ pub enum Source {
     File(PathBuf),
     /// The options of a command; users are not in a file.
     Given(Box<raw::Config>, Users),
+    /// The options of `run`, whose upstream is where the child is found.
+    Led(Box<Lead>),
+}
+
+/// A source whose upstream changes while it runs, and who says when it is over.
+#[derive(Debug)]
+pub struct Lead {
+    config: Mutex<raw::Config>,
+    users: Users,
+    moved: Notify,
+    over: Notify,
+}
+
+impl Lead {
+    /// Begins with the upstream of `config`.
+    pub fn new(config: raw::Config, users: Users) -> Self {
+        Self {
+            config: Mutex::new(config),
+            users,
+            moved: Notify::new(),
+            over: Notify::new(),
+        }
+    }
+
+    /// Every route leads to `upstream` from now on; a gate that runs from this source follows.
+    pub fn front(&self, upstream: &str) {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_news = false;
+        for route in &mut config.route {
+            is_news |= route.upstream != upstream;
+            upstream.clone_into(&mut route.upstream);
+        }
+        if is_news {
+            self.moved.notify_one();
+        }
+    }
+
+    /// The gate that runs from this source drains and ends.
+    pub fn end(&self) {
+        self.over.notify_one();
+    }
 }
 
 impl Source {
@@ -37,18 +83,49 @@ impl Source {
                     loaded.origins,
                 )
             }
-            Self::Given(raw, users) => report(
-                compile(
-                    raw,
-                    Path::new("."),
-                    machine,
-                    kept,
-                    before,
-                    Some(users.clone()),
-                ),
-                Origins::default(),
-            ),
+            Self::Given(raw, users) => given(raw, users, machine, kept, before),
+            Self::Led(lead) => {
+                let raw = lead.config.lock().unwrap_or_else(PoisonError::into_inner);
+                given(&raw, &lead.users, machine, kept, before)
+            }
         }
+    }
+}
+
+fn given(
+    raw: &raw::Config,
+    users: &Users,
+    machine: &Machine,
+    kept: &Kept,
+    before: Option<&Plan>,
+) -> Result<(Plan, Report), Report> {
+    let users = Some(users.clone());
+    report(
+        compile(raw, Path::new("."), machine, kept, before, users),
+        Origins::default(),
+    )
+}
+
+impl Source {
+    /// Waits for the source to say something else than before.
+    pub(super) async fn moved(&self) {
+        match self {
+            Self::File(_) | Self::Given(..) => pending().await,
+            Self::Led(lead) => lead.moved.notified().await,
+        }
+    }
+
+    /// Waits for the source to say that it is over.
+    pub(super) async fn over(&self) {
+        match self {
+            Self::File(_) | Self::Given(..) => pending().await,
+            Self::Led(lead) => lead.over.notified().await,
+        }
+    }
+
+    /// Whether signals are somebody else's: a child gets them first, and we end with it.
+    pub(super) fn is_led(&self) -> bool {
+        matches!(self, Self::Led(_))
     }
 }
 

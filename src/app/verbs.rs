@@ -79,7 +79,7 @@ pub(super) async fn answer(
 fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
     let file = match site.source {
         Source::File(path) => std::path::absolute(path).ok(),
-        Source::Given(..) => None,
+        Source::Given(..) | Source::Led(_) => None,
     };
     json!({
         "pid": std::process::id(),

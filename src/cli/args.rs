@@ -1,5 +1,6 @@
 //! The command line (contract 3). What is dangerous says so and has no short form.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub enum Command {
         #[command(flatten)]
         options: Expose,
     },
+    /// Start a command and put the service that it opens on the network: `loopgate run -- npm run dev`
+    Run(Run),
     /// Run a configuration file
     Serve {
         #[command(flatten)]
@@ -141,7 +144,20 @@ pub struct WhichGate {
     pub all: bool,
 }
 
-/// The options of `expose` and `demo`.
+/// `loopgate run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The port to put on the network, and the one that the command is told; without it a free one, and whatever it really opens
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    #[command(flatten)]
+    pub options: Expose,
+    /// The command and its arguments; `{port}` and `{host}` in them are replaced
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// The options of `expose`, `run` and `demo`.
 #[derive(Debug, Args)]
 // Its group would carry the name of the command `expose`.
 #[group(skip)]

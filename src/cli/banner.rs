@@ -24,6 +24,8 @@ pub enum UpstreamState {
     Up,
     /// Nothing listens there yet; requests get a page that tries again.
     Waiting,
+    /// We are about to start it ourselves.
+    Starting,
 }
 
 /// All that the banner says.
@@ -124,9 +126,15 @@ impl Banner<'_> {
             lines.field("", "shown only now", Paint::soft);
         }
         lines.blank();
-        if self.upstream_state == UpstreamState::Waiting {
-            let words = format!("nothing listens on {target} yet: start it, the page follows");
-            lines.field("Waiting", &words, Paint::warning);
+        match self.upstream_state {
+            UpstreamState::Up => {}
+            UpstreamState::Waiting => {
+                let words = format!("nothing listens on {target} yet: start it, the page follows");
+                lines.field("Waiting", &words, Paint::warning);
+            }
+            UpstreamState::Starting => {
+                lines.field("Starting", "the page follows by itself", as_it_is);
+            }
         }
         let networks = match self.networks {
             [] => "nobody".into(),

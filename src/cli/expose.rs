@@ -66,26 +66,48 @@ fn gate(
     proven(&plan, &ground.machine)?;
     let running = started(plan, &ground.machine)?;
     let urls = urls(&running.addresses, options, &ground);
+    let shown = Shown {
+        target: shown,
+        upstream_state: state(&parsed),
+        urls: &urls,
+        password: password.as_ref(),
+    };
+    output
+        .print(&banner(output, &shown, options, &ground))
+        .map_err(Failure::failed)?;
+    run(running, &source, ground, options.duration, |_| (), beside)
+}
+
+/// What the banner shows that is not an option.
+pub(super) struct Shown<'a> {
+    pub target: &'a str,
+    pub upstream_state: UpstreamState,
+    pub urls: &'a [Url],
+    pub password: Option<&'a Secret<String>>,
+}
+
+/// The banner as text.
+pub(super) fn banner(
+    output: &Output,
+    shown: &Shown<'_>,
+    options: &Expose,
+    ground: &Ground,
+) -> String {
     let networks = networks(options);
     let until = options
         .duration
         .map(|d| format!("closes after {}", write_duration(d)));
     let own = options.tls_cert.is_some();
-    let fingerprint = if own {
-        None
-    } else {
-        ground
-            .kept
-            .authority(&ground.machine)
-            .ok()
-            .map(|a| a.fingerprint())
-    };
+    let authority = (!own)
+        .then(|| ground.kept.authority(&ground.machine).ok())
+        .flatten();
+    let fingerprint = authority.map(|a| a.fingerprint());
     let banner = Banner {
-        target: shown,
-        upstream_state: state(&parsed),
-        urls: &urls,
+        target: shown.target,
+        upstream_state: shown.upstream_state,
+        urls: shown.urls,
         user: (!options.unsafe_no_auth).then_some(options.user.as_str()),
-        password: password.as_ref(),
+        password: shown.password,
         networks: &networks,
         until: until.as_deref(),
         fingerprint: fingerprint.as_deref(),
@@ -93,14 +115,11 @@ fn gate(
             "`loopgate ca export` writes the certificate that your devices have to trust",
         ),
     };
-    output
-        .print(&banner.render(output.width, output.is_terminal, output.paint()))
-        .map_err(Failure::failed)?;
-    run(running, &source, ground, options.duration, |_| (), beside)
+    banner.render(output.width, output.is_terminal, output.paint())
 }
 
 /// The one who may log in, with a password that was made for this run.
-fn person(options: &Expose) -> Result<(Users, Option<Secret<String>>), Failure> {
+pub(super) fn person(options: &Expose) -> Result<(Users, Option<Secret<String>>), Failure> {
     if options.unsafe_no_auth {
         return Ok((Users::default(), None));
     }
@@ -126,7 +145,8 @@ fn networks(options: &Expose) -> Vec<String> {
     }
 }
 
-fn config(target: &str, options: &Expose) -> raw::Config {
+/// The options as a configuration.
+pub(super) fn config(target: &str, options: &Expose) -> raw::Config {
     let listen: Vec<String> = match options.listen.is_empty() {
         true => vec!["0.0.0.0:8443".into(), "[::]:8443".into()],
         false => options.listen.iter().map(ToString::to_string).collect(),
@@ -177,7 +197,7 @@ fn config(target: &str, options: &Expose) -> raw::Config {
 }
 
 /// Every address that works, best first: names that were given, this network, this machine.
-fn urls(bound: &[SocketAddr], options: &Expose, ground: &Ground) -> Vec<Url> {
+pub(super) fn urls(bound: &[SocketAddr], options: &Expose, ground: &Ground) -> Vec<Url> {
     let Some(port) = bound.first().map(SocketAddr::port) else {
         return Vec::new();
     };

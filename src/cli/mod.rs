@@ -16,6 +16,7 @@ mod manual;
 pub mod output;
 pub mod password;
 pub mod qr;
+mod run;
 mod serve;
 mod status;
 pub mod table;
@@ -74,6 +75,12 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Demo(options) => expose::demo(&output, &options),
         Command::Expose { target, options } => expose::expose(&output, &target, &options),
+        Command::Run(run) => {
+            match run::run(&Output::beside(cli.no_color, cli.quiet), &run, cli.verbose) {
+                Ok(code) => return ExitCode::from(code),
+                Err(failure) => Err(failure),
+            }
+        }
         Command::Serve { file } => serve::serve(&output, &file),
         Command::Check { file, json } => check::check(&output, &file, json),
         Command::Audit { file, json } => audit::audit(&output, &file, json),

@@ -27,7 +27,15 @@ const WIDTH: usize = 80;
 impl Output {
     /// Looks at the terminal and the environment. `no_color` is the option; `NO_COLOR` and `TERM=dumb` do the same.
     pub fn detect(no_color: bool, quiet: bool) -> Self {
-        let is_terminal = io::stdout().is_terminal();
+        Self::on(io::stdout().is_terminal(), no_color, quiet)
+    }
+
+    /// The same for a command whose standard output belongs to somebody else: all that it says goes to standard error.
+    pub fn beside(no_color: bool, quiet: bool) -> Self {
+        Self::on(io::stderr().is_terminal(), no_color, quiet)
+    }
+
+    fn on(is_terminal: bool, no_color: bool, quiet: bool) -> Self {
         let asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
         Self {
@@ -77,7 +85,9 @@ fn write(to: &mut impl Write, text: &str) -> io::Result<()> {
 }
 
 fn columns() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    let size = rustix::termios::tcgetwinsize(io::stdout())
+        .or_else(|_| rustix::termios::tcgetwinsize(io::stderr()))
+        .ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 

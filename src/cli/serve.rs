@@ -132,7 +132,7 @@ pub(super) fn run(
 }
 
 /// The control socket. A gate without one serves all the same: a read-only root has no place for it.
-fn control(running: &Running, state: &Path) -> Control {
+pub(super) fn control(running: &Running, state: &Path) -> Control {
     let dir = server_dir(&env, state);
     Control::open(&dir).unwrap_or_else(|error| {
         let event = Event::warn("control_socket_failed")

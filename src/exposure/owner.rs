@@ -86,6 +86,16 @@ pub fn owners(inodes: &HashSet<u64>) -> HashMap<u64, Process> {
     found
 }
 
+/// The inodes of the sockets that these processes hold, as far as they may be inspected.
+pub fn held_by(pids: &[u32]) -> HashSet<u64> {
+    let mut left = MOST_DESCRIPTORS;
+    let mut held = HashSet::new();
+    for pid in pids {
+        held.extend(socket_inodes(&format!("/proc/{pid}/fd"), &mut left));
+    }
+    held
+}
+
 /// The inodes of the sockets that this process itself holds.
 pub fn own_inodes() -> HashSet<u64> {
     let mut left = MOST_DESCRIPTORS;

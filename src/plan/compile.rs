@@ -44,6 +44,11 @@ impl Kept {
         }
     }
 
+    /// The certificate of the local authority as a file.
+    pub fn authority_file(&self, machine: &Machine) -> Result<PathBuf, TlsError> {
+        self.authority(machine)?.publish(&self.state.join("ca"))
+    }
+
     /// Makes a new local authority in place of the old one.
     pub fn renew_authority(&self, machine: &Machine) -> Result<LocalCa, TlsError> {
         LocalCa::renew(&self.state.join("ca"), &machine.names, SystemTime::now())

@@ -10,10 +10,12 @@ use rustls::ClientConfig;
 use crate::base::loopback::{Scheme, Target};
 use crate::base::refusal::Refusal;
 
+mod ask;
 mod dial;
 mod h2c;
 mod pool;
 
+pub use ask::{Answer, ask};
 pub use h2c::H2cPool;
 pub use pool::{Lease, Pool};
 

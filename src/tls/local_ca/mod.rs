@@ -107,6 +107,11 @@ impl LocalCa {
         &self.root_pem
     }
 
+    /// Writes its certificate into `dir`, where it lives, as `root.pem`; gives the path. What is right already is left alone.
+    pub fn publish(&self, dir: &Path) -> Result<PathBuf, TlsError> {
+        store::publish(dir, self.root_pem())
+    }
+
     /// The root as DER.
     pub fn root_der(&self) -> &[u8] {
         &self.root

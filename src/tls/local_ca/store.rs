@@ -17,6 +17,8 @@ use super::mint::Kept;
 use crate::disk;
 
 const FILE: &str = "local-ca.pem";
+/// The certificate alone.
+const ROOT: &str = "root.pem";
 const ASIDE: &str = "local-ca.pem.broken";
 const LOCK: &str = ".lock";
 
@@ -100,6 +102,15 @@ pub(super) fn lock(dir: &Path) -> Result<File, TlsError> {
 pub(super) fn write(dir: &Path, kept: &Kept) -> Result<(), TlsError> {
     let path = self::file(dir);
     disk::put(&path, text(kept).as_bytes()).map_err(TlsError::io("write", &path))
+}
+
+/// The certificate that others have to trust, in a file of its own, for programs that take only a path.
+pub(super) fn publish(dir: &Path, pem: &str) -> Result<PathBuf, TlsError> {
+    let path = dir.join(ROOT);
+    if !fs::read(&path).is_ok_and(|there| there == pem.as_bytes()) {
+        disk::put(&path, pem.as_bytes()).map_err(TlsError::io("write", &path))?;
+    }
+    Ok(path)
 }
 
 /// Keeps what cannot be used, for whoever wants to look at it. Call it under the lock.
