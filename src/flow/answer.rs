@@ -22,6 +22,8 @@ use crate::upstream::Upstream;
 /// Most fields and bytes of an answer's head. Larger than what we take from clients: applications send long ones.
 const HEAD_SIZE: usize = 128 << 10;
 const FIELDS: usize = 256;
+/// A body that is taken whole when it came with its head; one full TLS record.
+const SHORT: usize = 16 << 10;
 /// Interim answers before a final one.
 const INTERIM: u8 = 16;
 
@@ -170,6 +172,19 @@ impl Answer {
     /// Whether the body has been read to its end.
     pub fn is_done(&self) -> bool {
         self.reader.is_done()
+    }
+
+    /// A short body that came with its head, whole; the connection goes back to its pool at once.
+    pub fn at_hand(&mut self) -> Option<Bytes> {
+        let length = usize::try_from(self.length?).ok()?;
+        if length == 0 || length > SHORT {
+            return None;
+        }
+        let wire = self.wire.as_ref()?;
+        let body = Bytes::copy_from_slice(wire.input.borrow().data().get(..length)?);
+        self.reader.took(wire, length);
+        self.finish();
+        Some(body)
     }
 
     /// What is known of the length.

@@ -303,7 +303,7 @@ async fn forward<'l>(
             host: intake.host,
             set_cookie: set_cookie.as_deref(),
         };
-        let withdrawn = Standing::lazily(visit.worker, visit.conn, epoch, describe);
+        let withdrawn = Standing::lazily(visit.worker, &visit.conn.bell, epoch, describe);
         let forwarded = super::h1_to_h2::forward(visit, &head, &inbound, lines, room.out);
         return Box::pin(async {
             tokio::select! { done = forwarded => done, () = withdrawn => Err(Stop::Cut) }
@@ -332,7 +332,7 @@ async fn forward<'l>(
             &request,
             upgrade,
             &inbound,
-            Standing::lazily(visit.worker, visit.conn, epoch, describe),
+            Standing::lazily(visit.worker, &visit.conn.bell, epoch, describe),
             &mut room,
         )
         .await
@@ -362,7 +362,7 @@ async fn forward<'l>(
             )
         }
         Ended::Tunnel => {
-            let ended = Standing::lazily(visit.worker, visit.conn, epoch, describe);
+            let ended = Standing::lazily(visit.worker, &visit.conn.bell, epoch, describe);
             let _open = visit.worker.tally.tunnel();
             let (up, down) = Box::pin(tunnel::run(
                 visit.client,

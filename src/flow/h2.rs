@@ -179,14 +179,14 @@ impl<'a> Stream<'a> {
             host: intake.host,
             set_cookie: set_cookie.as_deref(),
         };
-        let standing = {
+        let standing = || {
             let upstream = route.upstream.target().to_string();
             Standing::new(
                 self.worker,
                 self.conn,
                 &intake,
                 permit.who(),
-                basis,
+                basis.clone(),
                 upstream,
                 epoch,
             )
@@ -195,7 +195,7 @@ impl<'a> Stream<'a> {
             if websocket {
                 return Err(broken("no WebSocket leads to an `h2c://` service"));
             }
-            return self.to_h2(&head, &inbound, standing, body.take()).await;
+            return self.to_h2(&head, &inbound, standing(), body.take()).await;
         }
         if websocket {
             return Box::pin(super::h2_websocket::open(
@@ -203,7 +203,7 @@ impl<'a> Stream<'a> {
                 self.plan,
                 &head,
                 &inbound,
-                standing,
+                standing(),
                 self.conn.busy.hold(),
                 self.parts,
                 scratch,
@@ -211,7 +211,8 @@ impl<'a> Stream<'a> {
             .await;
         }
         head.write(self.lines.iter().copied(), &mut scratch.out);
-        self.to_h1(&head, &inbound, standing, body, scratch).await
+        self.to_h1(&head, &inbound, (epoch, &standing), body, scratch)
+            .await
     }
 
     /// The body that follows; hyper checks that it matches its content-length.

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Response;
-use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::answer::{self, Answer, Fault, Interim, Pump, broken};
@@ -28,7 +27,7 @@ impl Stream<'_> {
         &self,
         head: &Outbound<'_>,
         inbound: &Inbound<'_>,
-        standing: Standing,
+        (epoch, standing): (u64, &impl Fn() -> Standing),
         body: &mut Option<Incoming>,
         scratch: &mut Scratch,
     ) -> Result<Response<Carried>, Refusal> {
@@ -39,13 +38,14 @@ impl Stream<'_> {
             .pool
             .lease(head.permit, &head.route.upstream, again, limits.connect)
             .await?;
+        let bell = self.worker.bell();
         loop {
             let reused = lease.reused;
             let wire = Rc::new(lease.wire);
             let exchanged = tokio::select! {
                 biased;
                 exchanged = self.exchange(head, &wire, body, scratch) => exchanged,
-                () = standing.ended() => return Err(Refusal::new(Reason::NotPermitted, "the permission was withdrawn")),
+                () = Standing::lazily(self.worker, &bell, epoch, standing) => return Err(Refusal::new(Reason::NotPermitted, "the permission was withdrawn")),
             };
             match exchanged {
                 Err(Fault::Dead) if reused && again => {
@@ -58,7 +58,10 @@ impl Stream<'_> {
                 Err(fault) => return Err(fault.into()),
                 Ok((found, pump)) => {
                     let response = self.respond(head, inbound, found, wire, pump, scratch)?;
-                    return Ok(watched(response, standing));
+                    return Ok(match response.body() {
+                        Carried::Answer(_) => watched(response, standing()),
+                        _ => response,
+                    });
                 }
             }
         }
@@ -160,11 +163,13 @@ impl Stream<'_> {
             length,
             pump,
         };
-        if answer.is_done() {
+        let body = response.body_mut();
+        if let Some(whole) = answer.at_hand() {
+            *body = Carried::Full(Some(whole));
+        } else if answer.is_done() {
             answer.finish();
-            *response.body_mut() = Carried::Empty;
         } else {
-            *response.body_mut() = Carried::Answer(Box::new(answer));
+            *body = Carried::Answer(Box::new(answer));
         }
         Ok(response)
     }
@@ -172,8 +177,5 @@ impl Stream<'_> {
 
 /// A body that goes on is cut when its permission ends.
 fn watched(response: Response<Carried>, standing: Standing) -> Response<Carried> {
-    if response.body().is_end_stream() {
-        return response;
-    }
     response.map(|body| Carried::Watched(Box::new(body), Box::new(standing)))
 }

@@ -104,10 +104,10 @@ impl Standing {
     }
 
     /// Waits until a permission that is described only when it must be looked at does not stand any more.
-    pub async fn lazily(worker: &Rc<Worker>, conn: &Conn, epoch: u64, describe: impl Fn() -> Self) {
+    pub async fn lazily(worker: &Rc<Worker>, bell: &Bell, epoch: u64, describe: impl Fn() -> Self) {
         let seen = Cell::new(epoch);
         poll_fn(|cx| {
-            conn.bell.listen(cx);
+            bell.listen(cx);
             if worker.phase() == Phase::Stop {
                 return Poll::Ready(());
             }

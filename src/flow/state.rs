@@ -1,13 +1,13 @@
 //! What lives how long: [`Shared`] for ever, the plan until reload, [`Worker`] per core, [`Conn`] per connection.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
+use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::auth::login::Csrf;
@@ -68,8 +68,7 @@ pub struct Worker {
     pub h2c: H2cPool<Carried>,
     phase: Cell<Phase>,
     epoch: Cell<u64>,
-    bells: RefCell<HashMap<u64, Waker>>,
-    next_bell: Cell<u64>,
+    bells: RefCell<Slab<Waker>>,
 }
 
 impl Worker {
@@ -86,7 +85,6 @@ impl Worker {
             phase: Cell::new(Phase::Run),
             epoch: Cell::new(0),
             bells: RefCell::default(),
-            next_bell: Cell::new(0),
         })
     }
 
@@ -126,19 +124,16 @@ impl Worker {
     /// Wakes every connection that listens: the phase, the plan or the sessions have changed.
     pub fn ring(&self) {
         self.epoch.set(self.epoch.get() + 1);
-        for waker in self.bells.borrow().values() {
+        for (_, waker) in self.bells.borrow().iter() {
             waker.wake_by_ref();
         }
     }
 
     /// A place at which a connection can be woken.
     pub fn bell(self: &Rc<Self>) -> Bell {
-        let id = self.next_bell.get();
-        self.next_bell.set(id + 1);
         Bell {
             worker: Rc::clone(self),
-            id,
-            set: Cell::new(false),
+            place: Cell::new(None),
         }
     }
 }
@@ -147,25 +142,25 @@ impl Worker {
 #[derive(Debug)]
 pub struct Bell {
     worker: Rc<Worker>,
-    id: u64,
-    set: Cell<bool>,
+    place: Cell<Option<usize>>,
 }
 
 impl Bell {
     /// Makes sure that this task is woken. A task keeps its waker for life, so once is enough.
     pub fn listen(&self, cx: &Context<'_>) {
-        if !self.set.replace(true) {
-            self.worker
-                .bells
-                .borrow_mut()
-                .insert(self.id, cx.waker().clone());
+        if self.place.get().is_none() {
+            let waker = cx.waker().clone();
+            self.place
+                .set(Some(self.worker.bells.borrow_mut().insert(waker)));
         }
     }
 }
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.worker.bells.borrow_mut().remove(&self.id);
+        if let Some(place) = self.place.get() {
+            self.worker.bells.borrow_mut().try_remove(place);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The strict reading of a message head (RFC 9112, 2 to 5). What two parsers could read differently is an error here;
 //! nothing is repaired.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::field::{Name, classify};
@@ -95,9 +96,10 @@ pub fn end(data: &[u8], seen: &mut usize) -> Result<Option<usize>, HeadError> {
 
 /// Reads a request head that [`end`] found whole. `fields` is cleared and filled.
 pub fn request(head: &[u8], fields: &mut Vec<Field>, most: usize) -> Result<Request, HeadError> {
-    let mut space = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut parsed = httparse::Request::new(&mut space[..most.min(MOST_FIELDS)]);
-    finish(parsed.parse(head), head)?;
+    let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let space = &mut space[..most.min(MOST_FIELDS)];
+    finish(parsed.parse_with_uninit_headers(head, space), head)?;
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
     else {
         return Err(HeadError::Bad("an incomplete request line"));
@@ -112,9 +114,15 @@ pub fn request(head: &[u8], fields: &mut Vec<Field>, most: usize) -> Result<Requ
 
 /// Reads a response head that [`end`] found whole.
 pub fn response(head: &[u8], fields: &mut Vec<Field>, most: usize) -> Result<Response, HeadError> {
-    let mut space = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut parsed = httparse::Response::new(&mut space[..most.min(MOST_FIELDS)]);
-    finish(parsed.parse(head), head)?;
+    let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let space = &mut space[..most.min(MOST_FIELDS)];
+    let read = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut parsed,
+        head,
+        space,
+    );
+    finish(read, head)?;
     let (Some(status), Some(phrase), Some(version)) = (parsed.code, parsed.reason, parsed.version)
     else {
         return Err(HeadError::Bad("an incomplete status line"));

@@ -1,9 +1,11 @@
-//! Coalesced writes for HTTP/2: small frames wait for one trip round the scheduler, so that what other streams have ready
-//! by then shares their TLS record and their system call. Nothing waits longer, and large frames do not wait at all.
+//! Coalesced writes for HTTP/2: small frames wait until the sockets have been looked at once more, so that what other streams
+//! have ready by then shares their TLS record and their system call. Nothing waits longer, and large frames do not wait at all.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -18,7 +20,47 @@ pub struct Cork {
     stream: Stream,
     held: Vec<u8>,
     sent: usize,
-    has_waited: bool,
+    round: Arc<Round>,
+    is_waiting: bool,
+}
+
+/// One look of this thread at its sockets. The streams of a connection wake its task as well, many times a round, so being
+/// polled again does not mean that the round is over.
+#[derive(Debug, Default)]
+struct Round {
+    is_over: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Round {
+    /// Begins one: the runtime wakes what has yielded after it has looked at the sockets.
+    fn begin(self: &Arc<Self>) {
+        self.is_over.store(false, Ordering::Relaxed);
+        let waker = Waker::from(Arc::clone(self));
+        // Dropping the future keeps its wake-up.
+        let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_over.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if !task.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Wake for Round {
+    fn wake(self: Arc<Self>) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = &*task {
+            task.wake_by_ref();
+        }
+    }
 }
 
 impl Cork {
@@ -28,7 +70,8 @@ impl Cork {
             stream,
             held: Vec::new(),
             sent: 0,
-            has_waited: false,
+            round: Arc::default(),
+            is_waiting: false,
         }
     }
 
@@ -92,12 +135,13 @@ impl AsyncWrite for Cork {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if !me.held.is_empty() && me.held.len() < FULL / 2 && !me.has_waited {
-            me.has_waited = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if (1..FULL / 2).contains(&me.held.len()) {
+            if !std::mem::replace(&mut me.is_waiting, true) {
+                me.round.begin();
+            }
+            ready!(me.round.poll(cx));
         }
-        me.has_waited = false;
+        me.is_waiting = false;
         ready!(me.poll_drain(cx))?;
         if me.held.capacity() > 2 * FULL {
             me.held = Vec::new();

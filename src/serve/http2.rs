@@ -43,7 +43,10 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
     let busy = Rc::clone(&conn.busy);
     let service = {
         let (conn, worker) = (Rc::clone(&conn), Rc::clone(&worker));
-        service_fn(move |request| serve_stream(Rc::clone(&worker), Rc::clone(&conn), request))
+        // Boxed: hyper and the runtime move the future of a stream eight times before it is polled first.
+        service_fn(move |request| {
+            Box::pin(serve_stream(Rc::clone(&worker), Rc::clone(&conn), request))
+        })
     };
     let mut builder = http2::Builder::new(Streams(limits.body_idle, Rc::clone(&worker)));
     builder

@@ -71,7 +71,8 @@ impl Pool {
         limit: Duration,
     ) -> Result<Lease, Refusal> {
         Ok(Lease {
-            wire: Wire::new(dial(upstream, limit).await?),
+            // Boxed: the rare branch must not make the future of every request larger.
+            wire: Wire::new(Box::pin(dial(upstream, limit)).await?),
             reused: false,
         })
     }
