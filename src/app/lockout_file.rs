@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::disk::Format;
+use crate::disk::{Format, InUse};
 use crate::limit::lockout::{Lockout, LockoutSettings, Snapshot};
 use crate::observe::{Event, Log};
 
@@ -31,6 +31,8 @@ struct State {
     written: u64,
     rest_until: Instant,
     has_failed: bool,
+    /// Taken at the first writing, and tried again until it can be: the process that hands over to us still has it.
+    held: Option<InUse>,
 }
 
 impl LockoutFile {
@@ -39,6 +41,7 @@ impl LockoutFile {
             written: 0,
             rest_until: now,
             has_failed: false,
+            held: None,
         };
         Self {
             path,
@@ -83,7 +86,7 @@ impl LockoutFile {
             return;
         }
         let began = Instant::now();
-        match self.write(lockout, began) {
+        match self.write(lockout, began, &mut state.held) {
             Ok(()) => state.written = changes,
             // Said once, and tried again.
             Err(error) if !state.has_failed => {
@@ -96,13 +99,16 @@ impl LockoutFile {
         state.rest_until = Instant::now() + began.elapsed().min(Duration::from_secs(60)) * REST;
     }
 
-    fn write(&self, lockout: &Lockout, now: Instant) -> io::Result<()> {
+    fn write(&self, lockout: &Lockout, now: Instant, held: &mut Option<InUse>) -> io::Result<()> {
         let bytes = serde_json::to_vec(&lockout.snapshot(now, SystemTime::now()))?;
         if let Some(folder) = self.path.parent() {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(folder)?;
+        }
+        if held.is_none() {
+            *held = Some(InUse::take(&self.path).map_err(io::Error::other)?);
         }
         FORMAT.write(&self.path, &bytes)
     }
@@ -143,6 +149,27 @@ mod tests {
         assert!(!file.is_due(&lockout, now + Duration::from_secs(3600)));
         let again = LockoutFile::new(path, now).open(settings, now, &log);
         assert!(is_locked(&again));
+    }
+
+    #[test]
+    fn one_process_at_a_time_writes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lockouts-8443");
+        let log = Log::start(Sink::Off, Look::Text, false).unwrap();
+        let (now, settings) = (Instant::now(), LockoutSettings::default());
+        let (old, new) = (
+            LockoutFile::new(path.clone(), now),
+            LockoutFile::new(path, now),
+        );
+        let lockout = old.open(settings, now, &log);
+        fails(&lockout, 1);
+        old.save(&lockout, &log);
+        let later = now + Duration::from_secs(3600);
+        new.save(&lockout, &log);
+        assert!(new.is_due(&lockout, later), "the other one keeps it");
+        drop(old);
+        new.save(&lockout, &log);
+        assert!(!new.is_due(&lockout, later), "and has gone");
     }
 
     #[test]

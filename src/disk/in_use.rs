@@ -1,15 +1,13 @@
-//! One process at a time keeps state in a folder. The kernel ends the lock of a process that dies, however it dies.
+//! One process at a time keeps a file of state. The kernel ends the lock of a process that dies, however it dies.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-const FILE: &str = "in-use";
-
-/// This process keeps state in the folder, until this is dropped.
+/// This process keeps the file, until this is dropped.
 #[derive(Debug)]
 pub struct InUse {
     _held: File,
@@ -19,25 +17,20 @@ pub struct InUse {
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the message says it")]
 pub enum InUseError {
-    #[error("{} is in use by another loopgate{}", dir.display(), pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
-    Taken { dir: PathBuf, pid: Option<u32> },
+    #[error("another loopgate keeps it{}", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    Taken { pid: Option<u32> },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 
 impl InUse {
-    /// Takes the folder, which is made when it is missing. Never waits.
-    pub fn take(dir: &Path) -> Result<Self, InUseError> {
-        let path = dir.join(FILE);
+    /// Takes `file`, by a lock beside it. Never waits.
+    pub fn take(file: &Path) -> Result<Self, InUseError> {
+        let path = file.with_extension("lock");
         let failed = |source| InUseError::Io {
             path: path.clone(),
             source,
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(failed)?;
         // Never removed: a lock on a file that has lost its name would be nobody's.
         let mut held = OpenOptions::new()
             .create(true)
@@ -51,7 +44,6 @@ impl InUse {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(InUseError::Taken {
-                    dir: dir.to_owned(),
                     pid: pid(&mut held),
                 });
             }
@@ -79,12 +71,12 @@ mod tests {
     #[test]
     fn one_at_a_time_and_the_other_is_told_who() {
         let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("a/state");
+        let state = dir.path().join("lockouts-8443");
         let first = InUse::take(&state).unwrap();
         let error = InUse::take(&state).unwrap_err().to_string();
         let us = std::process::id().to_string();
-        assert!(error.contains("in use") && error.contains(&us), "{error}");
-        InUse::take(&dir.path().join("another")).unwrap();
+        assert!(error.contains(&us), "{error}");
+        InUse::take(&dir.path().join("lockouts-8444")).unwrap();
         drop(first);
         InUse::take(&state).unwrap();
     }
@@ -92,9 +84,10 @@ mod tests {
     #[test]
     fn what_a_dead_process_left_holds_nobody_back() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(FILE), "999999999\nrest").unwrap();
-        let _first = InUse::take(dir.path()).unwrap();
-        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        let lock = dir.path().join("state.lock");
+        std::fs::write(&lock, "999999999\nrest").unwrap();
+        let _first = InUse::take(&dir.path().join("state")).unwrap();
+        let text = std::fs::read_to_string(&lock).unwrap();
         assert_eq!(text.trim(), std::process::id().to_string());
     }
 }
