@@ -84,7 +84,7 @@ pub(super) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     /// The request as it is judged (RFC 9113, 8.3.1): `:authority` names the host, and a `Host` field must agree with it.
-    fn intake(&self, facts: Facts<'a>) -> Result<Intake<'a>, Refusal> {
+    pub(super) fn intake(&self, facts: Facts<'a>) -> Result<Intake<'a>, Refusal> {
         let parts = self.parts;
         let authority = parts.uri.authority().map(|a| a.as_str());
         let host = match (authority, facts.host) {
@@ -117,7 +117,7 @@ impl<'a> Stream<'a> {
     }
 
     /// An extended CONNECT for a WebSocket (RFC 8441).
-    fn websocket(&self) -> bool {
+    pub(super) fn websocket(&self) -> bool {
         self.parts
             .extensions
             .get::<Protocol>()
@@ -137,7 +137,8 @@ impl<'a> Stream<'a> {
         let intake = self.intake(facts)?;
         super::note(record, &intake, &self.worker.shared.log);
         network(self.conn, self.plan, &intake)?;
-        let framing = self.framing(body.as_ref())?;
+        let ended = body.as_ref().is_none_or(|b| b.is_end_stream());
+        let framing = self.framing(ended)?;
         if pages::is_own(&intake) {
             return Box::pin(self.own_page(&intake, body.take(), record)).await;
         }
@@ -215,8 +216,8 @@ impl<'a> Stream<'a> {
             .await
     }
 
-    /// The body that follows; hyper checks that it matches its content-length.
-    fn framing(&self, body: Option<&Incoming>) -> Result<Body, Refusal> {
+    /// The body that follows, where the head did not end the stream; hyper checks that it matches its content-length.
+    pub(super) fn framing(&self, ended: bool) -> Result<Body, Refusal> {
         if self.websocket() {
             return Ok(Body::None);
         }
@@ -245,7 +246,7 @@ impl<'a> Stream<'a> {
                 "content-length is larger than `body_size`",
             ));
         }
-        match (length, body.is_none_or(|b| b.is_end_stream())) {
+        match (length, ended) {
             (Some(n), true) if n > 0 => Err(Refusal::bad("a content-length without a body")),
             (Some(n), _) => Ok(Body::Length(n)),
             (None, true) => Ok(Body::None),

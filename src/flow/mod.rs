@@ -24,6 +24,8 @@ mod response;
 mod stall;
 mod standing;
 mod state;
+#[cfg(any(test, fuzzing))]
+pub mod trial;
 mod tunnel;
 mod upload;
 

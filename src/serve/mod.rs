@@ -7,6 +7,8 @@ mod handshake;
 mod http1;
 mod http2;
 mod redirect;
+#[cfg(any(test, fuzzing))]
+pub mod trial;
 
 pub use counts::Counts;
 pub use front::accept;
