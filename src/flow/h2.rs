@@ -107,6 +107,10 @@ impl<'a> Stream<'a> {
         if !matches!(parts.uri.scheme_str(), None | Some("https" | "http")) {
             return Err(Refusal::bad("a scheme that is neither https nor http"));
         }
+        // Without `:path` and `:authority` the uri is empty, and shows itself as `/`.
+        if parts.uri.path().is_empty() {
+            return Err(Refusal::bad("no :path"));
+        }
         let target = parts.uri.path_and_query().map_or("", |p| p.as_str());
         let method = match (parts.method.as_str(), self.websocket()) {
             ("CONNECT", true) => "GET",

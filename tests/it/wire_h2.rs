@@ -476,6 +476,14 @@ const HEADS: &[(Fields, Want)] = &[
         &[
             (":method", "GET"),
             (":scheme", "https"),
+            ("host", "app.lan"),
+        ],
+        No,
+    ),
+    (
+        &[
+            (":method", "GET"),
+            (":scheme", "https"),
             (":authority", "app.lan"),
             (":path", "/a#b"),
         ],

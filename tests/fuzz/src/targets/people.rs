@@ -1,6 +1,6 @@
 //! Files of users and tokens, and cookies.
 
-use loopgate::auth::cookie::{CookieName, Stripped};
+use loopgate::auth::cookie::{self, CookieName, Stripped};
 use loopgate::auth::presented;
 use loopgate::auth::token::Tokens;
 use loopgate::auth::token_file;
@@ -81,44 +81,51 @@ fn parts(value: &[u8]) -> Vec<(&[u8], &[u8])> {
         .collect()
 }
 
+/// Cookies of gates, of this one and of others on the same host.
+const OURS: &[u8] = b"__host-loopgate-";
+
 pub fn cookie(data: &[u8]) {
     let name = CookieName::session("a1");
     let values: Vec<&[u8]> = data.split(|c| *c == b'\n').collect();
-    let ours = |value: &[u8]| {
-        parts(value)
-            .iter()
-            .filter(|(n, _)| *n == name.as_str().as_bytes())
-            .count()
+    let is_named = |n: &[u8]| n == name.as_str().as_bytes();
+    let named = values
+        .iter()
+        .flat_map(|v| parts(v))
+        .filter(|(n, _)| is_named(n))
+        .count();
+    let found = name.find(values.iter().copied());
+    if let Ok(Some(id)) = found {
+        let plain = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+        assert!(named > 0 && id.bytes().all(plain));
+    }
+    if named == 0 {
+        assert_eq!(found, Ok(None));
+    }
+    // A cookie without a name is sent as its bare value.
+    let is_ours = |(n, v): &(&[u8], &[u8])| {
+        let text = if n.is_empty() { v } else { n };
+        text.to_ascii_lowercase().starts_with(OURS)
     };
-    let all: usize = values.iter().map(|v| ours(v)).sum();
-    if let Ok(Some(id)) = name.find(values.iter().copied()) {
-        assert!(
-            all > 0
-                && id
-                    .bytes()
-                    .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
-        );
-    }
-    if all == 0 {
-        assert_eq!(name.find(values.iter().copied()), Ok(None));
-    }
+    let exact = |n: &[u8]| n.starts_with(b"__Host-loopgate-");
     for value in values {
-        let mut kept = parts(value);
-        kept.retain(|(n, _)| *n != name.as_str().as_bytes());
-        match name.strip(value) {
-            Stripped::Untouched => assert_eq!(ours(value), 0, "ours stays"),
-            Stripped::Gone => assert!(kept.is_empty(), "others go with ours"),
+        let all = parts(value);
+        match cookie::strip(value) {
+            Stripped::Untouched => assert!(!all.iter().any(|(n, _)| exact(n)), "ours stays"),
+            Stripped::Gone => assert!(all.iter().all(is_ours), "others go with ours"),
             Stripped::Rest(rest) => {
-                assert_eq!(ours(&rest), 0, "ours stays");
-                assert_eq!(parts(&rest), kept, "the others are as they were");
+                let rest = parts(&rest);
+                assert!(!rest.iter().any(|(n, _)| exact(n)), "ours stays");
+                let others = |list: &[(&[u8], &[u8])]| -> Vec<(Vec<u8>, Vec<u8>)> {
+                    let others = list.iter().filter(|part| !is_ours(part));
+                    others.map(|(n, v)| (n.to_vec(), v.to_vec())).collect()
+                };
+                assert_eq!(others(&rest), others(&all), "the others are as they were");
             }
         }
         let first = value.split(|c| *c == b';').next().unwrap_or_default();
-        if parts(first)
-            .first()
-            .is_some_and(|(n, _)| n.eq_ignore_ascii_case(name.as_str().as_bytes()))
-        {
-            assert!(name.is_set_by(value), "a service can set our cookie");
+        if parts(first).first().is_some_and(is_ours) {
+            let known = cookie::is_about_a_gate(value);
+            assert!(known, "a service can set our cookie");
         }
     }
 }
