@@ -2,7 +2,9 @@
 
 pub mod control;
 mod exposure;
+mod listeners;
 mod lockout_file;
+mod reload;
 mod run;
 mod scrape;
 mod source;
@@ -12,6 +14,8 @@ mod verbs;
 mod worker;
 
 pub use exposure::{Found, look};
+pub use listeners::BindError;
+pub use reload::reload;
 pub use run::{Ending, Site, until_stopped};
 pub use source::{Lead, Source};
 pub use start::{Running, StartError, start};

@@ -7,12 +7,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::control::Control;
+use super::reload::{follow, reloaded};
 use super::source::Source;
 use super::start::Running;
 use super::verbs::{self, Reloads};
-use crate::config::{Origins, Problem, Report};
-use crate::net::Machine;
-use crate::net::machine;
+use crate::net::changes::Changes;
+use crate::net::machine::{self, Machine};
 use crate::observe::Event;
 use crate::plan::Kept;
 
@@ -51,7 +51,7 @@ pub struct Site<'a> {
 
 /// Runs until a signal, or for as long as `limit` says. Its owner can ask by `control` meanwhile.
 pub async fn until_stopped(
-    running: Running,
+    mut running: Running,
     mut site: Site<'_>,
     mut control: Control,
     limit: Option<Duration>,
@@ -64,6 +64,7 @@ pub async fn until_stopped(
     let mut keep = tokio::time::interval(KEEP);
     let is_led = site.source.is_led();
     let mut look = tokio::time::interval(LOOK);
+    let (mut changes, mut failed) = (Changes::watch(), None);
     let mut stamp = site.source.stamp();
     let watch = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(watch);
@@ -80,10 +81,11 @@ pub async fn until_stopped(
             _ = interrupt.recv(), if !is_led => break Ending::Drained,
             () = site.source.over() => break Ending::Drained,
             () = &mut over => break Ending::Expired,
-            () = site.source.moved() => drop(reload(&running, &site, &mut reloads).await),
-            _ = hangup.recv(), if !is_led => drop(reload(&running, &site, &mut reloads).await),
+            () = site.source.moved() => drop(reloaded(&mut running, &site, &mut reloads).await),
+            _ = hangup.recv(), if !is_led => drop(reloaded(&mut running, &site, &mut reloads).await),
+            () = ends(&running) => running.ring(),
             Some(ask) = control.next() => {
-                let answer = verbs::answer(&ask.verb, &running, &site, &mut reloads).await;
+                let answer = verbs::answer(&ask.verb, &mut running, &site, &mut reloads).await;
                 ask.answer(answer);
             }
             _ = reopen.recv() => running.shared.log.reopen(),
@@ -98,15 +100,21 @@ pub async fn until_stopped(
                 }
             }
             _ = keep.tick() => running.keep_lockouts(),
+            now = moved(&mut changes, &site.machine) => {
+                site.machine = now;
+                running.shared.log.event(Event::info("network_changed"));
+                follow(&mut running, &site, &mut failed).await;
+            }
             _ = look.tick() => {
                 let now = site.source.stamp();
                 if std::mem::replace(&mut stamp, now) != stamp {
-                    drop(reload(&running, &site, &mut reloads).await);
+                    drop(reloaded(&mut running, &site, &mut reloads).await);
                 }
-                if let Some(now) = machine::read().ok().filter(|now| *now != site.machine) {
-                    running.shared.log.event(Event::info("network_changed"));
-                    site.machine = now;
-                    drop(reload(&running, &site, &mut reloads).await);
+                // The host name has no notice of its own.
+                let now = machine::read().ok().filter(|now| *now != site.machine);
+                if now.is_some() || failed.is_some() {
+                    site.machine = now.unwrap_or(site.machine);
+                    follow(&mut running, &site, &mut failed).await;
                 }
             }
         }
@@ -118,7 +126,7 @@ pub async fn until_stopped(
     };
     let asked = async {
         while let Some(ask) = control.next().await {
-            let answer = verbs::answer(&ask.verb, &running, &site, &mut reloads).await;
+            let answer = verbs::answer_at_end(&ask.verb, &running, &site, &reloads);
             ask.answer(answer);
         }
         pending().await
@@ -146,50 +154,21 @@ async fn watched(running: &Running, machine: &Machine) -> bool {
     .is_waiting
 }
 
-/// All or nothing: with a mistake in the file the old plan stays. Gives the warnings, or what is wrong.
-pub(super) async fn reload(
-    running: &Running,
-    site: &Site<'_>,
-    reloads: &mut Reloads,
-) -> Result<Report, Report> {
-    let outcome = swapped(running, site).await;
-    match &outcome {
-        Ok(_) => {
-            reloads.accepted();
-            running.shared.metrics.reloaded(true);
-            if !site.source.is_led() {
-                running.shared.log.event(Event::info("config_reloaded"));
-            }
-        }
-        Err(report) => {
-            reloads.rejected(report.clone());
-            running.shared.metrics.reloaded(false);
-            running
-                .shared
-                .log
-                .event(Event::error("config_rejected").with("problems", report.render(false, 100)));
-        }
+/// Waits until the first listener that is leaving is over.
+async fn ends(running: &Running) {
+    let plan = running.shared.live.current();
+    match plan.next_end(std::time::Instant::now()) {
+        Some(end) => tokio::time::sleep_until(end.into()).await,
+        None => pending().await,
     }
-    outcome
 }
 
-async fn swapped(running: &Running, site: &Site<'_>) -> Result<Report, Report> {
-    let before = running.shared.live.current();
-    let (plan, warnings) = site.source.plan(&site.machine, site.kept, Some(&before))?;
-    let bound: Vec<_> = before.addresses().collect();
-    if let Some(new) = plan.addresses().find(|address| !bound.contains(address)) {
-        let why = format!("listening on {new} needs a restart; nothing was changed");
-        let problem = Problem::error("needs-restart", "", why);
-        return Err(Report::new(vec![problem], Origins::default()));
+/// Waits until the network has changed in a way that matters, and gives what it is now. Cancel safe.
+async fn moved(changes: &mut Changes, machine: &Machine) -> Machine {
+    loop {
+        changes.next().await;
+        if let Some(now) = machine::read().ok().filter(|now| now != machine) {
+            return now;
+        }
     }
-    // What is exposed is known before the plan is in force, so that nothing of it is served in between.
-    super::exposure::look(
-        &plan,
-        &site.machine,
-        &running.addresses,
-        Some(&running.shared.log),
-    )
-    .await;
-    running.swap(plan);
-    Ok(warnings)
 }

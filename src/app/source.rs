@@ -130,6 +130,26 @@ impl Source {
 }
 
 impl Source {
+    /// The plan in force, for a machine that is elsewhere now. The file is not read again: a mistake in it must not keep the networks
+    /// of the place before. Nor are its tests run, which may be about that place.
+    pub fn again(
+        &self,
+        machine: &Machine,
+        kept: &Kept,
+        before: &Plan,
+    ) -> Result<(Plan, Report), Report> {
+        let base = match self {
+            Self::File(_) => "",
+            Self::Given(..) | Self::Led(_) => ".",
+        };
+        let users = Some(before.users.as_ref().clone());
+        let (raw, base) = (&before.written, Path::new(base));
+        report(
+            compile(raw, base, machine, kept, Some(before), users),
+            Origins::default(),
+        )
+    }
+
     /// What the files behind the plan look like: another value means that one of them has changed. Links are followed, so the
     /// exchange of a whole mounted directory is seen too.
     pub fn stamp(&self) -> Stamp {

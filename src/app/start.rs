@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use super::listeners::{self, BindError, Bound, Held, Listening};
 use super::lockout_file::LockoutFile;
 use super::worker::{Job, Signal, spawn};
 use crate::auth::login::Csrf;
@@ -17,8 +18,8 @@ use crate::auth::verify::{Settings, Verifier};
 use crate::base::drain::{Drain, Phase};
 use crate::flow::Shared;
 use crate::limit::lockout::Lockout;
-use crate::net::bind;
-use crate::observe::{Log, Metrics};
+use crate::net::Machine;
+use crate::observe::{Event, Log, Metrics};
 use crate::plan::{Live, Plan};
 use crate::serve::Counts;
 
@@ -26,24 +27,16 @@ use crate::serve::Counts;
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the message says it")]
 pub enum StartError {
-    #[error(
-        "{address} is in use by another program; end that one, or listen elsewhere with `-l ADDR:PORT` or `address = \"…\"`"
-    )]
-    InUse { address: SocketAddr },
-    #[error(
-        "listening on {address} is not permitted; ports below 1024 need the capability CAP_NET_BIND_SERVICE, or choose a port above"
-    )]
-    NotPermitted { address: SocketAddr },
-    #[error("cannot listen on {address}: {source}")]
-    Bind {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
     #[error("cannot open the access log: {0}")]
     Log(io::Error),
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
 }
+
+/// How long a data thread may take to accept new listeners; it does so between two polls.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// A gate that serves.
 #[derive(Debug)]
@@ -52,6 +45,8 @@ pub struct Running {
     pub shared: Arc<Shared>,
     /// The addresses that are served; ports are real ones.
     pub addresses: Vec<SocketAddr>,
+    held: Vec<Held>,
+    doors: Vec<mpsc::Sender<Vec<Listening>>>,
     drain: Drain,
     signal: watch::Sender<Signal>,
     threads: Vec<JoinHandle<()>>,
@@ -63,19 +58,8 @@ pub struct Running {
 pub fn start(mut plan: Plan) -> Result<Running, StartError> {
     let (sink, format, query) = plan.log.clone();
     let workers = plan.workers.max(1);
-    let mut sockets: Vec<Vec<(SocketAddr, std::net::TcpListener)>> =
-        (0..workers).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    for address in plan.addresses() {
-        {
-            let bound =
-                bind::listen(address, workers).map_err(|source| bind_error(address, source))?;
-            addresses.extend(bound.first().and_then(|l| l.local_addr().ok()));
-            for (thread, socket) in sockets.iter_mut().zip(bound) {
-                thread.push((address, socket));
-            }
-        }
-    }
+    let wanted: Vec<SocketAddr> = plan.addresses().collect();
+    let bound = listeners::bind(&wanted, workers)?;
     let log = Log::start(sink, format, query).map_err(StartError::Log)?;
     let verifier = Verifier::new(Settings::default()).map_err(StartError::Thread)?;
     let (drain, counts) = (Drain::default(), Arc::new(Counts::default()));
@@ -84,12 +68,7 @@ pub fn start(mut plan: Plan) -> Result<Running, StartError> {
         generation: plan.generation,
     });
     let now = Instant::now();
-    let sessions = SessionSettings {
-        lifetime: plan.session,
-        idle: plan.session_idle,
-        ..SessionSettings::default()
-    };
-    let sessions = Sessions::new(sessions, now);
+    let sessions = Sessions::new(sessions(&plan), now);
     let lockouts = plan
         .lockout_file
         .clone()
@@ -110,8 +89,11 @@ pub fn start(mut plan: Plan) -> Result<Running, StartError> {
         log,
         metrics,
     });
-    let mut threads = Vec::with_capacity(workers);
-    for (index, listeners) in sockets.into_iter().enumerate() {
+    let (mut threads, mut doors) = (Vec::with_capacity(workers), Vec::with_capacity(workers));
+    for (index, sockets) in bound.threads.into_iter().enumerate() {
+        let (door, listeners) = mpsc::channel(4);
+        // There is room for four.
+        let _ = door.try_send(sockets);
         let job = Job {
             shared: shared.clone(),
             listeners,
@@ -120,35 +102,113 @@ pub fn start(mut plan: Plan) -> Result<Running, StartError> {
             signal: signal.subscribe(),
         };
         threads.push(spawn(index, job).map_err(StartError::Thread)?);
+        doors.push(door);
     }
-    Ok(Running {
+    let mut running = Running {
         shared,
-        addresses,
+        addresses: Vec::new(),
+        held: bound.held,
+        doors,
         drain,
         signal,
         threads,
         counts,
         lockouts,
-    })
+    };
+    running.tell_addresses();
+    let plan = running.shared.live.current();
+    for (listener, why) in plan.listeners.iter().filter_map(|l| Some((l, l.closed()?))) {
+        for address in &listener.addresses {
+            let event = Event::info("listener_closed").with("address", address);
+            running.shared.log.event(event.with("why", &why));
+        }
+    }
+    Ok(running)
 }
 
-fn bind_error(address: SocketAddr, source: io::Error) -> StartError {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => StartError::InUse { address },
-        io::ErrorKind::PermissionDenied => StartError::NotPermitted { address },
-        _ => StartError::Bind { address, source },
+/// What the sessions of a plan live by.
+fn sessions(plan: &Plan) -> SessionSettings {
+    SessionSettings {
+        lifetime: plan.session,
+        idle: plan.session_idle,
+        ..SessionSettings::default()
     }
 }
 
 impl Running {
-    /// Puts another plan in force; every connection looks at it.
-    pub fn swap(&self, mut plan: Plan) {
+    /// Takes the sockets that a plan needs and this gate has not, for [`Running::swap`]. Nothing changes yet.
+    pub(super) fn bind(&self, plan: &Plan) -> Result<Bound, BindError> {
+        let new = |address: &SocketAddr| !self.held.iter().any(|held| held.address == *address);
+        let wanted: Vec<SocketAddr> = plan.addresses().filter(new).collect();
+        listeners::bind(&wanted, self.threads.len())
+    }
+
+    /// Puts another plan in force that listens where this one does. Every connection looks at it.
+    pub fn put(&self, mut plan: Plan) {
+        let now = Instant::now();
+        plan.succeed(&self.shared.live.current(), now);
         plan.count_by(&self.shared.metrics);
+        self.shared.sessions.configure(sessions(&plan));
+        self.shared.lockout.configure(plan.lockout);
         self.shared.live.swap(plan);
-        let users = &self.shared.live.current().users;
-        self.shared.sessions.sweep(users, Instant::now());
-        let generation = self.shared.live.generation();
-        self.signal.send_modify(|s| s.generation = generation);
+        let plan = self.shared.live.current();
+        self.shared.sessions.sweep(&plan.users, now);
+        self.signal.send_modify(|s| s.generation = plan.generation);
+    }
+
+    /// Puts another plan in force: the new sockets are served, those that it does not have are closed, and what runs by them gets
+    /// `server.drain` to finish.
+    pub(super) async fn swap(&mut self, plan: Plan, bound: Bound) {
+        self.put(plan);
+        let plan = self.shared.live.current();
+        let kept = |held: &Held| plan.listener(held.address).is_some();
+        self.held
+            .iter()
+            .filter(|held| !kept(held))
+            .for_each(Held::close);
+        self.held.retain(kept);
+        self.held.extend(bound.held);
+        self.tell_addresses();
+        for (door, sockets) in self.doors.iter().zip(bound.threads) {
+            if !sockets.is_empty() && door.send_timeout(sockets, HAND_OVER).await.is_err() {
+                let event =
+                    Event::error("listen_failed").with("error", "a data thread takes no listener");
+                self.shared.log.event(event);
+            }
+        }
+        self.ring();
+    }
+
+    /// Closes what must not be open where this machine is now, when there is no plan that says so.
+    pub(super) fn close_elsewhere(&mut self, machine: &Machine) {
+        let plan = self.shared.live.current();
+        let is_here = |held: &Held| {
+            let rules = plan.listener(held.address);
+            rules.is_some_and(|l| l.only_on.is_empty() || machine.is_in(&l.only_on))
+        };
+        let elsewhere = self.held.iter().filter(|held| !is_here(held));
+        elsewhere.for_each(Held::close);
+        self.held.retain(is_here);
+        self.tell_addresses();
+        self.ring();
+    }
+
+    /// How many data threads there are.
+    pub(super) fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Has every connection look whether it may go on.
+    pub(super) fn ring(&self) {
+        self.signal.send_modify(|_| {});
+    }
+
+    /// In the order of the plan.
+    fn tell_addresses(&mut self) {
+        let plan = self.shared.live.current();
+        self.held
+            .sort_by_key(|held| plan.addresses().position(|address| address == held.address));
+        self.addresses = self.held.iter().map(|held| held.bound).collect();
     }
 
     /// How far the end has come.

@@ -5,7 +5,8 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::control::{Answer, Failed, Verb};
-use super::run::{Site, reload};
+use super::reload::reloaded;
+use super::run::Site;
 use super::source::Source;
 use super::start::Running;
 use crate::base::drain::Phase;
@@ -49,18 +50,14 @@ impl Reloads {
 /// Does what was asked for.
 pub(super) async fn answer(
     verb: &Verb,
-    running: &Running,
+    running: &mut Running,
     site: &Site<'_>,
     reloads: &mut Reloads,
 ) -> Answer {
     match verb {
-        Verb::Status => Ok(status(running, site, reloads)),
-        Verb::Reload if running.phase() > Phase::Run => Err(Failed::new(
-            1,
-            "the gate is about to end; nothing was changed",
-        )),
+        Verb::Status => answer_at_end(verb, running, site, reloads),
         Verb::Reload => {
-            let outcome = reload(running, site, reloads).await;
+            let outcome = reloaded(running, site, reloads).await;
             match outcome {
                 Ok(warnings) => Ok(json!({
                     "result": "accepted",
@@ -73,6 +70,22 @@ pub(super) async fn answer(
                 }),
             }
         }
+    }
+}
+
+/// Does what can be done when the gate is about to end.
+pub(super) fn answer_at_end(
+    verb: &Verb,
+    running: &Running,
+    site: &Site<'_>,
+    reloads: &Reloads,
+) -> Answer {
+    match verb {
+        Verb::Status => Ok(status(running, site, reloads)),
+        Verb::Reload => Err(Failed::new(
+            1,
+            "the gate is about to end; nothing was changed",
+        )),
     }
 }
 

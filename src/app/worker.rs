@@ -1,14 +1,15 @@
 //! One data thread: a runtime, listeners and pools of its own.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use super::listeners::Listening;
 use crate::base::drain::{Phase, Watch};
 use crate::flow::{Shared, Worker};
 use crate::serve::{Counts, accept};
@@ -23,7 +24,8 @@ pub(super) struct Signal {
 /// What a data thread needs.
 pub(super) struct Job {
     pub shared: Arc<Shared>,
-    pub listeners: Vec<(SocketAddr, TcpListener)>,
+    /// Listeners, now and later.
+    pub listeners: mpsc::Receiver<Vec<Listening>>,
     pub counts: Arc<Counts>,
     pub drain: Watch,
     pub signal: watch::Receiver<Signal>,
@@ -53,25 +55,11 @@ pub(super) fn spawn(index: usize, job: Job) -> io::Result<JoinHandle<()>> {
 
 async fn serve(mut job: Job) {
     let worker = Worker::new(Arc::clone(&job.shared));
-    for (address, listener) in job.listeners {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::task::spawn_local(accept(
-                listener,
-                address,
-                worker.clone(),
-                job.counts.clone(),
-                job.drain.clone(),
-            ))),
-            Err(error) => job
-                .shared
-                .log
-                .event(crate::observe::Event::error("listen_failed").with("error", error)),
-        }
-    }
     let mut sweep = tokio::time::interval(SWEEP);
     let mut ended = job.shared.sessions.ended();
     loop {
         tokio::select! {
+            Some(listeners) = job.listeners.recv() => open(listeners, &worker, &job),
             Ok(()) = ended.changed() => worker.ring(),
             changed = job.signal.changed() => {
                 let signal = *job.signal.borrow_and_update();
@@ -81,6 +69,26 @@ async fn serve(mut job: Job) {
                 }
             }
             _ = sweep.tick() => worker.pool.sweep(),
+        }
+    }
+}
+
+/// Accepts on these from now on.
+fn open(listeners: Vec<Listening>, worker: &Rc<Worker>, job: &Job) {
+    for listening in listeners {
+        match tokio::net::TcpListener::from_std(listening.socket) {
+            Ok(listener) => drop(tokio::task::spawn_local(accept(
+                listener,
+                listening.address,
+                listening.open,
+                worker.clone(),
+                job.counts.clone(),
+                job.drain.clone(),
+            ))),
+            Err(error) => job
+                .shared
+                .log
+                .event(crate::observe::Event::error("listen_failed").with("error", error)),
         }
     }
 }

@@ -54,7 +54,11 @@ pub enum Origin {
 
 /// All sessions of the process; they outlive reloads.
 pub struct Sessions {
-    settings: SessionSettings,
+    per_user: usize,
+    most: usize,
+    /// Milliseconds; a reload may change both.
+    lifetime: AtomicU64,
+    idle: AtomicU64,
     shards: Vec<RwLock<Shard>>,
     /// Who has which; taken by those who open and close, never by those who look up.
     index: Mutex<HashMap<Arc<str>, Vec<Key>>>,
@@ -113,17 +117,23 @@ impl Sessions {
     /// An empty table.
     pub fn new(settings: SessionSettings, now: Instant) -> Self {
         Self {
-            settings: SessionSettings {
-                per_user: settings.per_user.max(1),
-                most: settings.most.max(64),
-                ..settings
-            },
+            per_user: settings.per_user.max(1),
+            most: settings.most.max(64),
+            lifetime: AtomicU64::new(span(settings.lifetime)),
+            idle: AtomicU64::new(span(settings.idle)),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             index: Mutex::default(),
             count: AtomicUsize::new(0),
             began: now,
             ended: watch::Sender::new(0),
         }
+    }
+
+    /// Other times, for the sessions that there are too. How many there may be stays as it is.
+    pub fn configure(&self, settings: SessionSettings) {
+        self.lifetime
+            .store(span(settings.lifetime), Ordering::Relaxed);
+        self.idle.store(span(settings.idle), Ordering::Relaxed);
     }
 
     /// Begins a session for a user who has just proven who he is. Always a new id, whatever the browser sent.
@@ -259,10 +269,11 @@ impl Sessions {
     }
 
     fn is_timely(&self, session: &Session, at: u64) -> bool {
-        let within =
-            |since: u64, limit: Duration| u128::from(at.saturating_sub(since)) < limit.as_millis();
-        within(session.opened, self.settings.lifetime)
-            && within(session.used.load(Ordering::Relaxed), self.settings.idle)
+        let within = |since: u64, limit: &AtomicU64| {
+            at.saturating_sub(since) < limit.load(Ordering::Relaxed)
+        };
+        within(session.opened, &self.lifetime)
+            && within(session.used.load(Ordering::Relaxed), &self.idle)
     }
 
     fn is_good(&self, session: &Session, users: &Users, at: u64) -> bool {
@@ -281,20 +292,20 @@ impl Sessions {
                 Some(_) => {}
             }
         }
-        if live.len() >= self.settings.per_user
+        if live.len() >= self.per_user
             && let Some((_, key)) = live.iter().min_by_key(|(used, _)| *used)
         {
             self.remove(index, key);
             self.tell(1);
         }
-        if self.len() < self.settings.most {
+        if self.len() < self.most {
             return;
         }
         for key in self.keys(|session| !self.is_timely(session, at)) {
             self.remove(index, &key);
         }
-        if self.len() >= self.settings.most {
-            self.end_idlest(index, self.settings.most / 64);
+        if self.len() >= self.most {
+            self.end_idlest(index, self.most / 64);
         }
     }
 
@@ -365,6 +376,11 @@ impl Sessions {
     fn millis(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.began).as_millis() as u64
     }
+}
+
+/// In milliseconds.
+fn span(limit: Duration) -> u64 {
+    u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
 }
 
 type Index = HashMap<Arc<str>, Vec<Key>>;

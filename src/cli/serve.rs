@@ -8,7 +8,7 @@ use super::args::ConfigFile;
 use super::output::Output;
 use super::{Code, Failure};
 use crate::app::control::{Control, server_dir};
-use crate::app::{self, Running, Site, Source, StartError};
+use crate::app::{self, BindError, Running, Site, Source, StartError};
 use crate::config::{self, Report};
 use crate::net::Machine;
 use crate::net::machine;
@@ -86,8 +86,12 @@ pub(super) fn started(plan: Plan, machine: &Machine) -> Result<Running, Failure>
     }
     app::start(plan).map_err(|error| {
         let code = match error {
-            StartError::InUse { .. } | StartError::NotPermitted { .. } => Code::Address,
-            StartError::Bind { .. } | StartError::Log(_) | StartError::Thread(_) => Code::Failed,
+            StartError::Bind(BindError::InUse { .. } | BindError::NotPermitted { .. }) => {
+                Code::Address
+            }
+            StartError::Bind(BindError::Other { .. })
+            | StartError::Log(_)
+            | StartError::Thread(_) => Code::Failed,
         };
         Failure::new(code, error.to_string())
     })

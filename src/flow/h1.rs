@@ -15,7 +15,6 @@ use super::response::Inbound;
 use super::standing::Standing;
 use super::state::{Conn, Scratch, Worker};
 use super::tunnel;
-use crate::base::drain::Phase;
 use crate::base::loopback::Scheme;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::framing::{self, Body};
@@ -224,8 +223,10 @@ pub(super) async fn send_reply(
     intake: Option<&Intake<'_>>,
     out: &mut Vec<u8>,
 ) -> Done {
-    let close =
-        !visit.keep || reply.closes || !visit.body.is_empty() || visit.worker.phase() > Phase::Run;
+    let close = !visit.keep
+        || reply.closes
+        || !visit.body.is_empty()
+        || visit.conn.is_leaving(visit.worker);
     reply.write_h1(intake.is_none_or(|i| i.method != "HEAD"), close, out);
     visit.status.set(reply.status);
     visit.bytes_out.set(reply.body.len() as u64);
@@ -354,7 +355,7 @@ async fn forward<'l>(
                 visit.worker.pool.give(&route.upstream, lease.wire);
             }
             Ok(
-                if sent && visit.keep && visit.worker.phase() == Phase::Run {
+                if sent && visit.keep && !visit.conn.is_leaving(visit.worker) {
                     Done::Again
                 } else {
                     Done::Linger

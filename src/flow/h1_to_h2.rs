@@ -20,7 +20,6 @@ use super::outbound::Outbound;
 use super::relay::stopped;
 use super::response::{self, Inbound};
 use super::upload::{self, Progress, Upload};
-use crate::base::drain::Phase;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
 use crate::http1::field::Name;
@@ -157,7 +156,7 @@ async fn relay(
         None if visit.version == head::Version::Http10 => Body::Close,
         None => Body::Chunked,
     };
-    let close = !visit.keep || visit.worker.phase() > Phase::Run;
+    let close = !visit.keep || visit.conn.is_leaving(visit.worker);
     response::begin(
         out,
         status,

@@ -91,7 +91,7 @@ pub fn network(conn: &Conn, plan: &Plan, intake: &Intake<'_>) -> Result<(), Refu
     if !plan.has_proxies {
         return Ok(());
     }
-    let listener = plan.listener(conn.listener);
+    let listener = plan.rules(conn.listener, conn.local);
     let gone = Refusal::new(Reason::NetworkDenied, "the listener is gone");
     listener
         .ok_or(gone)?

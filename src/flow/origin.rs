@@ -29,7 +29,7 @@ impl Origin {
             scheme: conn.scheme(),
         };
         let gate = plan
-            .listener(conn.listener)
+            .rules(conn.listener, conn.local)
             .map(|listener| &listener.gate)
             .filter(|gate| plan.has_proxies && gate.trusts(conn.source));
         match gate {

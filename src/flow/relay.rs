@@ -8,7 +8,6 @@ use super::body::{Cut, Piece, Reader, trailers, write_trailers};
 use super::h1::{Room, Stop, Visit};
 use super::intake::{Intake, Line};
 use super::response::{self, Inbound};
-use crate::base::drain::Phase;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
 use crate::http1::field::Name;
@@ -290,7 +289,7 @@ async fn relay(
             Body::None | Body::Length(_) => head.body,
         };
         let announced = framing::announced_length(bytes, fields).filter(|_| head.status != 204);
-        let close = !visit.keep || visit.worker.phase() > Phase::Run;
+        let close = !visit.keep || visit.conn.is_leaving(visit.worker);
         response::end(out, body, announced, close);
         let streams = lines
             .clone()

@@ -44,7 +44,7 @@ pub struct Standing {
     peer: IpAddr,
     source: IpAddr,
     client: IpAddr,
-    local: IpAddr,
+    local: SocketAddr,
     sni: Option<Box<str>>,
     host: Host<'static>,
     target: Box<str>,
@@ -73,7 +73,7 @@ impl Standing {
             peer: conn.peer.ip(),
             source: conn.source,
             client: intake.origin.client.address,
-            local: conn.local.ip(),
+            local: conn.local,
             sni: conn.sni.clone(),
             host: intake.authority.host.clone().into_owned(),
             target: intake.target.split('?').next().unwrap_or("/").into(),
@@ -124,7 +124,7 @@ impl Standing {
     /// The pure decision once more, with what is known now.
     fn stands(&self, plan: &Plan) -> bool {
         let gate = plan
-            .listener(self.listener)
+            .rules(self.listener, self.local)
             .is_some_and(|l| self.is_welcome(&l.gate));
         let target = if &*self.target == "*" {
             "/"
@@ -140,7 +140,7 @@ impl Standing {
             path: &path,
             method: &self.method,
             client: self.client,
-            local: self.local,
+            local: self.local.ip(),
         };
         let Ok(stage) = plan.site.before(&asked) else {
             return false;

@@ -240,8 +240,13 @@ impl Conn {
     /// Whether the listener lets this peer in under the plan in force: a network that was narrowed ends open connections.
     pub fn is_welcome(&self, worker: &Worker) -> bool {
         let plan = worker.plan();
-        let listener = plan.listener(self.listener);
+        let listener = plan.rules(self.listener, self.local);
         listener.is_some_and(|l| l.gate.judge_connection(self.peer.ip(), self.source).is_ok())
+    }
+
+    /// Whether it should end when what runs on it has finished: everything ends, or its listener was removed.
+    pub fn is_leaving(&self, worker: &Worker) -> bool {
+        worker.phase() > Phase::Run || worker.plan().is_leaving(self.listener, self.local)
     }
 
     /// Begins the record of a request.

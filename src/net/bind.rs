@@ -9,16 +9,20 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 /// Connections that the kernel holds for us until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Binds `count` listeners to one address, by SO_REUSEPORT. Port 0 picks a port, the same for all.
-/// An address that anybody listens on already is `AddrInUse`, also when that one would share it.
-pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
-    // Without SO_REUSEPORT: another process of ours that would share the port silently is found here.
+/// Whether the address can be had by itself. One that anybody listens on already is `AddrInUse`, also when that one would share
+/// it: without SO_REUSEPORT, another process of ours that would take a part of the connections silently is found here.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
     let probe = socket(address, false)?;
     probe.bind(&address.into())?;
     if address.port() != 0 {
         probe.listen(1)?;
     }
-    drop(probe);
+    Ok(())
+}
+
+/// Binds `count` listeners to one address, by SO_REUSEPORT, so that they share it with each other and with whoever else of this
+/// user asked for that: [`probe`] first. Port 0 picks a port, the same for all.
+pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     let mut listeners: Vec<TcpListener> = Vec::with_capacity(count);
     for _ in 0..count.max(1) {
         let address = listeners
@@ -65,9 +69,8 @@ mod tests {
         let ours = listen("127.0.0.1:0".parse().unwrap(), 3).unwrap();
         let address = ours[0].local_addr().unwrap();
         assert!(ours.iter().all(|l| l.local_addr().unwrap() == address));
-        assert_eq!(
-            listen(address, 1).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        assert_eq!(probe(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(ours);
+        probe(address).unwrap();
     }
 }

@@ -21,6 +21,14 @@ pub struct Machine {
     pub interfaces: Interfaces,
 }
 
+impl Machine {
+    /// Whether this machine has an address in one of these networks. 127.0.0.1 and ::1 are no place.
+    pub fn is_in(&self, nets: &[IpNet]) -> bool {
+        let mut placed = self.addresses.iter().filter(|ip| !ip.is_loopback());
+        placed.any(|ip| nets.iter().any(|net| net.contains(ip)))
+    }
+}
+
 /// The names by which this machine goes.
 pub fn names() -> Vec<String> {
     let node = rustix::system::uname()

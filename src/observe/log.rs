@@ -4,9 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::line;
@@ -83,6 +83,8 @@ enum Message {
     Access(Box<Record>),
     Event(Event),
     Reopen,
+    /// There is a [`Change`] to be taken.
+    Changed,
     Flush(SyncSender<()>),
 }
 
@@ -91,8 +93,39 @@ enum Message {
 pub struct Log {
     queue: SyncSender<Message>,
     lost: Arc<AtomicU64>,
-    access: bool,
+    access: Arc<AtomicBool>,
+    query: Arc<AtomicBool>,
+    next: Arc<Mutex<Option<Change>>>,
+}
+
+/// Another place or another look, opened already so that it cannot fail any more.
+pub struct Change {
+    sink: Sink,
+    out: Out,
+    format: Format,
     query: bool,
+}
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Change")
+            .field("sink", &self.sink)
+            .finish_non_exhaustive()
+    }
+}
+
+type Out = Option<BufWriter<Box<dyn Write + Send>>>;
+
+impl Change {
+    /// Opens what a reload asks for.
+    pub fn open(sink: Sink, format: Format, query: bool) -> io::Result<Self> {
+        Ok(Self {
+            out: open(&sink)?,
+            sink,
+            format,
+            query,
+        })
+    }
 }
 
 impl Log {
@@ -100,12 +133,14 @@ impl Log {
     pub fn start(sink: Sink, format: Format, query: bool) -> io::Result<Self> {
         let (queue, messages) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        let access = sink != Sink::Off;
+        let next = Arc::new(Mutex::new(None));
+        let access = Arc::new(AtomicBool::new(sink != Sink::Off));
         let writer = Writer {
             out: open(&sink)?,
             sink,
             format,
             lost: Arc::clone(&lost),
+            next: Arc::clone(&next),
         };
         std::thread::Builder::new()
             .name("log".into())
@@ -114,23 +149,24 @@ impl Log {
             queue,
             lost,
             access,
-            query,
+            query: Arc::new(AtomicBool::new(query)),
+            next,
         })
     }
 
     /// Whether access lines are wanted, so that their texts are worth keeping.
     pub fn wants_access(&self) -> bool {
-        self.access
+        self.access.load(Ordering::Relaxed)
     }
 
     /// Whether the query string is wanted.
     pub fn wants_query(&self) -> bool {
-        self.query
+        self.query.load(Ordering::Relaxed)
     }
 
     /// Hands a finished request over.
     pub fn access(&self, record: Box<Record>) {
-        if self.access {
+        if self.wants_access() {
             self.send(Message::Access(record));
         }
     }
@@ -138,6 +174,16 @@ impl Log {
     /// Writes an event.
     pub fn event(&self, event: Event) {
         self.send(Message::Event(event));
+    }
+
+    /// Goes on elsewhere, or in another format. Lines that wait already may take the new way.
+    pub fn change(&self, change: Change) {
+        self.access
+            .store(change.sink != Sink::Off, Ordering::Relaxed);
+        self.query.store(change.query, Ordering::Relaxed);
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(change);
+        // If the queue is full, the next line that is written looks as well.
+        self.send(Message::Changed);
     }
 
     /// Opens the access file anew (after rotation).
@@ -167,12 +213,13 @@ impl Log {
 
 struct Writer {
     sink: Sink,
-    out: Option<BufWriter<Box<dyn Write + Send>>>,
+    out: Out,
     format: Format,
     lost: Arc<AtomicU64>,
+    next: Arc<Mutex<Option<Change>>>,
 }
 
-fn open(sink: &Sink) -> io::Result<Option<BufWriter<Box<dyn Write + Send>>>> {
+fn open(sink: &Sink) -> io::Result<Out> {
     let out: Box<dyn Write + Send> = match sink {
         Sink::Off => return Ok(None),
         Sink::Stdout => Box::new(io::stdout()),
@@ -207,6 +254,15 @@ impl Writer {
     }
 
     fn handle(&mut self, message: Message) {
+        let next = self
+            .next
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(next) = next {
+            self.flush();
+            (self.sink, self.out, self.format) = (next.sink, next.out, next.format);
+        }
         match message {
             Message::Access(record) => {
                 let line = match self.format {
@@ -228,6 +284,7 @@ impl Writer {
                     self.out = out;
                 }
             }
+            Message::Changed => {}
             Message::Flush(done) => {
                 self.flush();
                 let _ = done.send(());

@@ -6,7 +6,7 @@ pub mod metrics;
 mod panics;
 mod record;
 
-pub use log::{Event, Format, Log, Sink};
+pub use log::{Change, Event, Format, Log, Sink};
 pub use metrics::{Metrics, Tally};
 pub use panics::contained;
 pub use record::{Record, Texts};

@@ -174,8 +174,12 @@ pub fn compile(
     {
         return Err(problems);
     }
-    let listeners: Vec<_> = listeners.into_iter().map(|l| l.listener).collect();
-    // The port: two gates on one host have two, and it stays the same from start to start.
+    let listeners: Vec<_> = listeners
+        .into_iter()
+        .map(|l| Arc::new(l.listener))
+        .collect();
+    // The port: two gates on one host have two, and it stays the same from start to start. A reload keeps the names, and with
+    // them the sessions.
     let instance = listeners
         .first()
         .and_then(|l| l.addresses.first())
@@ -183,16 +187,22 @@ pub fn compile(
         .to_string();
     let plan = Plan {
         generation: 1,
+        written: Arc::new(raw::Config {
+            test: Vec::new(),
+            ..config.clone()
+        }),
         has_proxies: listeners.iter().any(|l| l.gate.has_proxies()),
         listeners,
+        leaving: Vec::new(),
         site: Site { table, rules },
         routes,
         limits: limits(&config.limits),
         users: Arc::new(users),
         people,
         realm: config.auth.realm.clone(),
-        cookie: CookieName::session(&instance),
-        login_cookie: CookieName::login(&instance),
+        cookie: before.map_or_else(|| CookieName::session(&instance), |b| b.cookie.clone()),
+        login_cookie: before
+            .map_or_else(|| CookieName::login(&instance), |b| b.login_cookie.clone()),
         session: config.auth.session.lifetime,
         session_idle: config.auth.session.idle,
         lockout: LockoutSettings {
@@ -202,7 +212,10 @@ pub fn compile(
             ..LockoutSettings::default()
         },
         // By port: two gates may share a state directory.
-        lockout_file: are_kept.then(|| kept.state.join(format!("lockouts-{instance}"))),
+        lockout_file: match before {
+            Some(before) => before.lockout_file.clone(),
+            None => are_kept.then(|| kept.state.join(format!("lockouts-{instance}"))),
+        },
         tokens,
         workers: match config.server.workers {
             Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
@@ -235,14 +248,6 @@ fn refuse_unfinished(config: &raw::Config, problems: &mut Vec<Problem>) {
     };
     if config.admin.is_some() {
         refuse("admin".into(), "the admin address");
-    }
-    for (i, listener) in config.listener.iter().enumerate() {
-        if !listener.only_on.is_empty() {
-            refuse(
-                format!("listener[{i}].only_on"),
-                "listeners that open on some networks only",
-            );
-        }
     }
 }
 

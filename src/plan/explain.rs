@@ -140,6 +140,10 @@ pub fn explain(
         Ok(client) => client,
         Err(refusal) => return Ok(told.ended(refusal)),
     };
+    if let Some(why) = plan.listeners[listener].closed() {
+        let key = Some(format!("listener[{listener}].only_on"));
+        told.step("listener", format!("but it is closed now: {why}"), key);
+    }
 
     let sni = match &authority.host {
         Host::Name(name) => Some(name.as_ref()),

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ipnet::IpNet;
+
 use super::{Kept, Listener};
+use crate::base::cidr::Network;
 use crate::config::Problem;
 use crate::config::raw::{self, CertificateSource, Tls};
 use crate::gate;
@@ -31,6 +34,16 @@ pub(super) fn compile(
 ) -> Compiled {
     let addresses = addresses(raw, key, problems);
     let gate = gate::compile(raw, key, machine, problems);
+    let only_on = only_on(raw, key, problems);
+    let is_open = only_on.is_empty() || machine.is_in(&only_on);
+    if !is_open {
+        let message = format!("closed here and now: {}", elsewhere(&only_on));
+        problems.push(Problem::warning(
+            "listener-closed",
+            format!("{key}.only_on"),
+            message,
+        ));
+    }
     let (mut names, mut ips) = (Vec::new(), Vec::new());
     let default = machine
         .names
@@ -96,6 +109,8 @@ pub(super) fn compile(
     Compiled {
         listener: Listener {
             addresses,
+            only_on,
+            is_open,
             gate,
             tls,
         },
@@ -173,6 +188,42 @@ fn told(error: &TlsError) -> String {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     }
+}
+
+/// The networks of `only_on`. The named sets are no places: each of them is there wherever the machine is.
+fn only_on(raw: &raw::Listener, key: &str, problems: &mut Vec<Problem>) -> Vec<IpNet> {
+    let mut nets = Vec::new();
+    for (i, text) in raw.only_on.iter().enumerate() {
+        let (message, hint) = match text.parse::<Network>() {
+            Ok(Network::Net(net)) => {
+                nets.push(net);
+                continue;
+            }
+            Ok(Network::Loopback | Network::Private | Network::ThisLan) => (
+                format!("`{text}` is no place: this machine would be in it nearly everywhere"),
+                "name the network itself, for example `192.168.1.0/24`; `ip -brief address` shows where this machine is now".to_owned(),
+            ),
+            Err(error) => (
+                error.to_string(),
+                match error.repair() {
+                    Some(repair) => format!("write `{repair}`"),
+                    None => "write a network such as `192.168.1.0/24`".to_owned(),
+                },
+            ),
+        };
+        problems
+            .push(Problem::error("bad-network", format!("{key}.only_on[{i}]"), message).hint(hint));
+    }
+    nets
+}
+
+/// Why a listener is closed.
+pub(super) fn elsewhere(only_on: &[IpNet]) -> String {
+    let nets: Vec<String> = only_on.iter().map(ToString::to_string).collect();
+    format!(
+        "this machine has no address in {} (`only_on`)",
+        nets.join(" or ")
+    )
 }
 
 fn addresses(raw: &raw::Listener, key: &str, problems: &mut Vec<Problem>) -> Vec<SocketAddr> {

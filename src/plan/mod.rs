@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::access::Site;
 use crate::auth::cookie::CookieName;
 use crate::auth::token::Tokens;
 use crate::auth::users::Users;
 use crate::base::secret::Secret;
+use crate::config::raw;
 use crate::gate::Gate;
 use crate::limit::lockout::LockoutSettings;
 use crate::observe::metrics::Slot;
@@ -20,6 +23,7 @@ use crate::upstream::Upstream;
 
 mod compile;
 mod explain;
+mod leaving;
 mod listener;
 mod live;
 mod people;
@@ -27,6 +31,7 @@ mod visitor;
 
 pub use compile::{Kept, compile};
 pub use explain::{Explained, Question, Step, explain};
+pub use leaving::Leaving;
 pub use live::Live;
 
 /// The whole validated configuration.
@@ -34,8 +39,12 @@ pub use live::Live;
 pub struct Plan {
     /// Which plan of this process it is; set when it goes live.
     pub generation: u64,
+    /// What it was made of, without its tests: the same again when the machine is elsewhere.
+    pub written: Arc<raw::Config>,
     /// Where to listen.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<Arc<Listener>>,
+    /// Where the plans before listened; what runs there may finish. Set when it goes live.
+    pub leaving: Vec<Leaving>,
     /// A listener believes proxies. Where none does, no request is looked at for what they say.
     pub has_proxies: bool,
     /// Hosts, paths and rules.
@@ -73,11 +82,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The listener with this address, as it is written. A socket finds its rules by its address: the order of tables in the
-    /// file means nothing.
-    pub fn listener(&self, address: SocketAddr) -> Option<&Listener> {
-        self.listeners
-            .iter()
+    /// The open listener with this address, as it is written. A socket finds its rules by its address: the order of tables in
+    /// the file means nothing.
+    pub fn listener(&self, address: SocketAddr) -> Option<&Arc<Listener>> {
+        self.open()
             .find(|listener| listener.addresses.contains(&address))
     }
 
@@ -88,10 +96,14 @@ impl Plan {
         }
     }
 
-    /// Every address to listen on.
+    /// The listeners that are open where this machine is now.
+    pub fn open(&self) -> impl Iterator<Item = &Arc<Listener>> {
+        self.listeners.iter().filter(|listener| listener.is_open)
+    }
+
+    /// Every address to listen on now.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.listeners
-            .iter()
+        self.open()
             .flat_map(|listener| listener.addresses.iter().copied())
     }
 }
@@ -101,10 +113,21 @@ impl Plan {
 pub struct Listener {
     /// The addresses to bind.
     pub addresses: Vec<SocketAddr>,
+    /// The networks in which it is open; empty for everywhere.
+    pub only_on: Vec<IpNet>,
+    /// Whether this machine has an address in one of them.
+    pub is_open: bool,
     /// Who may connect.
     pub gate: Gate,
     /// The TLS side; `None` for plain HTTP, which only an unsafe option gives.
     pub tls: Option<Arc<ServerTls>>,
+}
+
+impl Listener {
+    /// Why it is closed, when it is.
+    pub fn closed(&self) -> Option<String> {
+        (!self.is_open).then(|| listener::elsewhere(&self.only_on))
+    }
 }
 
 /// Where a route leads.

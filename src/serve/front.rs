@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,24 +24,32 @@ use crate::observe::{Event, contained};
 /// After a failed accept (no descriptors, most likely) the next one waits this long, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts until the drain begins. Every connection holds a guard of `drain`.
+/// As many as the kernel holds for a listener that is closed (its backlog) are still taken, so that none of them is cut.
+const LAST: usize = 1024;
+
+/// Accepts until the drain begins, or until the listener is closed (`open` turns false and the bell rings). Every connection holds
+/// a guard of `drain`.
 pub async fn accept(
     listener: TcpListener,
     address: SocketAddr,
+    open: Arc<AtomicBool>,
     worker: Rc<Worker>,
     counts: Arc<Counts>,
     drain: Watch,
 ) {
     let bell = worker.bell();
-    let mut failing = false;
+    let (mut failing, mut last) = (false, 0);
     let slot = worker.shared.metrics.listener(&address.to_string());
     loop {
         let accepted = poll_fn(|cx| {
             bell.listen(cx);
-            if worker.phase() > Phase::Run || worker.plan().listener(address).is_none() {
+            if worker.phase() > Phase::Run || last >= LAST {
                 return Poll::Ready(None);
             }
-            listener.poll_accept(cx).map(Some)
+            match listener.poll_accept(cx) {
+                Poll::Pending if !open.load(Ordering::Acquire) => Poll::Ready(None),
+                accepted => accepted.map(Some),
+            }
         });
         let (stream, peer) = match accepted.await {
             None => return,
@@ -60,11 +68,15 @@ pub async fn accept(
             }
         };
         failing = false;
+        last += usize::from(!open.load(Ordering::Acquire));
         let plan = worker.plan();
-        let Some(rules) = plan.listener(address) else {
-            return;
-        };
         let local = stream.local_addr();
+        let at = local
+            .as_ref()
+            .map_or(address, |at| SocketAddr::new(fold(at.ip()), at.port()));
+        let Some(rules) = plan.entrance(address, at) else {
+            continue;
+        };
         let arrived = match rules.gate.arrive(stream, peer) {
             Ok(arrived) => arrived,
             Err(refusal) => {
@@ -145,7 +157,7 @@ async fn admit(
 ) -> Option<Admitted> {
     let plan = worker.plan();
     let (peer, local) = (arrived.peer(), arrived.local());
-    let admit = plan.listener(address)?.gate.admit(arrived);
+    let admit = plan.rules(address, local)?.gate.admit(arrived);
     let admitted = match timeout(plan.limits.handshake, admit).await {
         Ok(Ok(admitted)) => admitted,
         Ok(Err((source, refusal))) => {
@@ -162,7 +174,7 @@ async fn admit(
         }
     };
     let source = admitted.source();
-    let named = source != admitted.peer() && !plan.listener(address)?.gate.trusts(source.ip());
+    let named = source != admitted.peer() && !plan.rules(address, local)?.gate.trusts(source.ip());
     let room = !named
         || counted.assign(
             ClientNet::of(source.ip()),

@@ -44,7 +44,7 @@ pub(super) async fn shake(
         bell: worker.bell(),
         busy: Rc::default(),
     };
-    let tls = plan.listener(address)?.tls.clone();
+    let tls = plan.rules(address, local)?.tls.clone();
     let limit = plan.limits.handshake;
     let Some(tls) = tls else {
         let stream = admitted.into_stream();

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::base::drain::Phase;
 use crate::base::refusal::{Reason, Refusal};
 use crate::flow::{Conn, Done, Scratch, Worker, exchange, refuse_unread};
 use crate::http1::head::{self, HeadError};
@@ -102,14 +101,14 @@ async fn next_head(conn: &Conn, wire: &Wire, worker: &Worker) -> Result<Option<S
 async fn first_byte(conn: &Conn, wire: &Wire, worker: &Worker) -> bool {
     let idle = worker.plan().limits.idle;
     let mut epoch = worker.epoch();
+    if conn.is_leaving(worker) {
+        return false;
+    }
     poll_fn(|cx| {
         conn.bell.listen(cx);
-        if worker.phase() > Phase::Run {
-            return Poll::Ready(false);
-        }
         if worker.epoch() != epoch {
             epoch = worker.epoch();
-            if !conn.is_welcome(worker) {
+            if conn.is_leaving(worker) || !conn.is_welcome(worker) {
                 return Poll::Ready(false);
             }
         }

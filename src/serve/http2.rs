@@ -12,7 +12,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::flood::{Verdict, Watched};
-use crate::base::drain::Phase;
 use crate::flow::{Conn, Worker, serve_stream, unless_stalled};
 use crate::net::{Cork, Stream};
 use crate::observe::{Event, contained};
@@ -66,6 +65,7 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut tick = pin!(tokio::time::sleep(limits.idle));
     let (mut told, mut epoch) = (false, worker.epoch());
+    let mut is_leaving = conn.is_leaving(&worker);
     let end = poll_fn(|cx| {
         conn.bell.listen(cx);
         if worker.epoch() != epoch {
@@ -73,6 +73,7 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
             if !conn.is_welcome(&worker) {
                 return Poll::Ready(());
             }
+            is_leaving = conn.is_leaving(&worker);
         }
         while tick.as_mut().poll(cx).is_ready() {
             let idle = busy.idle();
@@ -91,7 +92,7 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
                 tick.as_mut().reset(Instant::now() + next);
             }
         }
-        if worker.phase() > Phase::Run && !std::mem::replace(&mut told, true) {
+        if is_leaving && !std::mem::replace(&mut told, true) {
             served.as_mut().graceful_shutdown();
         }
         served.as_mut().poll(cx).map(drop)

@@ -14,6 +14,7 @@ mod judgement;
 mod limits;
 mod observe;
 mod proxies;
+mod reload;
 mod traffic;
 mod wire_answers;
 mod wire_fuzz;

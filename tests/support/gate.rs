@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use loopgate::app::{Running, Source, start};
+use loopgate::app::{Running, Site, Source, reload, start};
 use loopgate::net::Machine;
 use loopgate::plan::{Kept, Plan};
 use serde_json::Value;
@@ -31,6 +31,9 @@ users_file = \"users.htpasswd\"
 lockout = { failures = 250, window = \"5m\", ban = \"15m\" }
 ";
 
+/// Stands for the address of a gate that listens nowhere.
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
 const LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
 
 /// A gate that runs until it is dropped.
@@ -39,7 +42,7 @@ pub struct Gate {
     running: Option<Running>,
     dir: TempDir,
     kept: Kept,
-    machine: Machine,
+    pub machine: Machine,
 }
 
 impl Gate {
@@ -61,6 +64,11 @@ impl Gate {
 
     /// With these keys of the listener and these tables.
     pub fn listening(listener: &str, tables: &str) -> Self {
+        Self::written(&format!("{FRAME}{LISTENER}{listener}\n{tables}"))
+    }
+
+    /// From a whole file.
+    pub fn written(text: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let machine = Machine {
             names: vec!["localhost".into(), "gate".into(), "gate.local".into()],
@@ -70,7 +78,6 @@ impl Gate {
         std::fs::write(dir.path().join("users.htpasswd"), USERS).expect("a users file");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(dir.path().join("users.htpasswd"), mode).expect("its mode");
-        let text = format!("{FRAME}{LISTENER}{listener}\n{tables}");
         let file = dir.path().join("loopgate.toml");
         std::fs::write(&file, text).expect("a configuration file");
         let kept = Kept::new(dir.path().join("state"));
@@ -81,7 +88,7 @@ impl Gate {
         }
         let running = start(plan).expect("a gate");
         Self {
-            address: running.addresses[0],
+            address: running.addresses.first().copied().unwrap_or(ANY),
             running: Some(running),
             dir,
             kept,
@@ -97,7 +104,7 @@ impl Gate {
         std::fs::write(&file, format!("{FRAME}{listener}{tables}")).expect("a configuration file");
         let before = self.running().shared.live.current();
         match Source::File(file).plan(&self.machine, &self.kept, Some(&before)) {
-            Ok((plan, _)) => self.running().swap(plan),
+            Ok((plan, _)) => self.running().put(plan),
             Err(report) => panic!("{}", report.render(false, 100)),
         }
     }
@@ -105,6 +112,25 @@ impl Gate {
     /// A file beside the configuration.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Puts another file in its place and has it taken, or says why it was not.
+    pub async fn reload(&mut self, text: &str) -> Result<(), String> {
+        let file = self.path("loopgate.toml");
+        std::fs::write(&file, text).expect("a configuration file");
+        let running = self.running.as_mut().expect("it runs until it is dropped");
+        let site = Site {
+            source: &Source::File(file),
+            kept: &self.kept,
+            machine: self.machine.clone(),
+        };
+        let taken = reload(running, &site).await;
+        taken.map(drop).map_err(|report| report.render(false, 100))
+    }
+
+    /// The addresses that it listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.running().addresses
     }
 
     /// The name of the session cookie.
@@ -177,7 +203,7 @@ impl Gate {
     pub fn change(&self, change: impl FnOnce(&mut Plan)) {
         let mut plan = planned(self.path("loopgate.toml"), &self.machine, &self.kept);
         change(&mut plan);
-        self.running().swap(plan);
+        self.running().put(plan);
     }
 
     /// Begins the end; true when everything finished within `limit`.

@@ -103,32 +103,7 @@ impl Lockout {
     }
 
     pub(super) fn with_secret(settings: LockoutSettings, secret: [u8; 32], now: Instant) -> Self {
-        let seconds = |span: Duration| {
-            u32::try_from(span.as_secs())
-                .unwrap_or(u32::MAX)
-                .clamp(1, LONGEST_BAN)
-        };
-        let rule = Rule {
-            failures: settings.failures.max(1),
-            window: seconds(settings.window),
-            ban: seconds(settings.ban),
-            longest: LONGEST_BAN,
-            memory: MEMORY,
-            is_pair: false,
-            siege: 0,
-        };
-        // It is others who lock a user out, so that ends within the hour.
-        let user = Rule {
-            longest: LONGEST_USER_BAN.max(rule.ban),
-            ..rule
-        };
-        let pair = Rule {
-            ban: PAUSE,
-            memory: TRUST,
-            is_pair: true,
-            siege: rule.ban,
-            ..user
-        };
+        let [rule, user, pair] = rules(&settings);
         Self {
             clients: Table::new(settings.entries, rule),
             users: Table::new(settings.entries / 4, user),
@@ -139,6 +114,14 @@ impl Lockout {
             last_wrong: Mutex::default(),
             changes: AtomicU64::new(0),
             began: now,
+        }
+    }
+
+    /// Other numbers, by which what was counted goes on: bans that run keep their length. The size of the tables stays.
+    pub fn configure(&self, settings: LockoutSettings) {
+        let tables = [&self.clients, &self.users, &self.pairs];
+        for (table, rule) in tables.into_iter().zip(rules(&settings)) {
+            table.judge_by(rule);
         }
     }
 
@@ -307,6 +290,37 @@ impl Lockout {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What client networks, users and pairs are judged by.
+fn rules(settings: &LockoutSettings) -> [Rule; 3] {
+    let seconds = |span: Duration| {
+        u32::try_from(span.as_secs())
+            .unwrap_or(u32::MAX)
+            .clamp(1, LONGEST_BAN)
+    };
+    let rule = Rule {
+        failures: settings.failures.max(1),
+        window: seconds(settings.window),
+        ban: seconds(settings.ban),
+        longest: LONGEST_BAN,
+        memory: MEMORY,
+        is_pair: false,
+        siege: 0,
+    };
+    // It is others who lock a user out, so that ends within the hour.
+    let user = Rule {
+        longest: LONGEST_USER_BAN.max(rule.ban),
+        ..rule
+    };
+    let pair = Rule {
+        ban: PAUSE,
+        memory: TRUST,
+        is_pair: true,
+        siege: rule.ban,
+        ..user
+    };
+    [rule, user, pair]
 }
 
 fn locked(scope: Scope, seconds: u32) -> Locked {

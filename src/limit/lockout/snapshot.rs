@@ -63,7 +63,7 @@ fn unix(wall: SystemTime) -> u64 {
 }
 
 fn save(table: &Table, at: u32) -> Vec<Saved> {
-    let rule = *table.rule();
+    let rule = table.rule();
     let mut kept = Vec::new();
     table.each(|entry| {
         if entry.is_worth_keeping(&rule, at) {
@@ -92,7 +92,7 @@ fn save(table: &Table, at: u32) -> Vec<Saved> {
 /// Puts counters back. What no rule of ours could have written is brought within it.
 fn load(table: &Table, saved: &[Saved], at: u32, passed: u64) {
     let passed = i64::try_from(passed).unwrap_or(i64::MAX);
-    let rule = *table.rule();
+    let rule = table.rule();
     let moment = |from: i64, most: u32| {
         let from = from.saturating_sub(passed).min(i64::from(most));
         u32::try_from(i64::from(at).saturating_add(from).max(1)).unwrap_or(at)

@@ -1,7 +1,7 @@
 //! A bounded table of counters. It grows as it is used, up to a size that is fixed; then the least harmful counter of
 //! eight makes room. A flood of strange addresses thus costs those that are banned nothing, and memory never grows.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::rule::{Entry, Rule};
 
@@ -12,7 +12,8 @@ const SHARDS: usize = 16;
 /// Counters by key, each shard behind its own lock.
 pub(super) struct Table {
     shards: Vec<Mutex<Shard>>,
-    rule: Rule,
+    /// Held for as long as it takes to copy it; a reload may change it.
+    rule: RwLock<Rule>,
 }
 
 struct Shard {
@@ -33,12 +34,17 @@ impl Table {
         };
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
-            rule,
+            rule: RwLock::new(rule),
         }
     }
 
-    pub fn rule(&self) -> &Rule {
-        &self.rule
+    pub fn rule(&self) -> Rule {
+        *self.rule.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another rule, by which the counters that there are go on.
+    pub fn judge_by(&self, rule: Rule) {
+        *self.rule.write().unwrap_or_else(PoisonError::into_inner) = rule;
     }
 
     /// Does something to the counter of a key, if there is one.
@@ -47,14 +53,15 @@ impl Table {
         let mut shard = self.lock(key);
         let row = shard.row(key);
         let entry = shard.rows[row].iter_mut().find(|entry| entry.key == key)?;
-        Some(act(entry, &self.rule))
+        Some(act(entry, &self.rule()))
     }
 
     /// Does something to the counter of a key, which is made where there is none.
     pub fn with_new<T>(&self, key: u64, now: u32, act: impl FnOnce(&mut Entry, &Rule) -> T) -> T {
         let key = key.max(1);
         let mut shard = self.lock(key);
-        act(shard.place(key, &self.rule, now), &self.rule)
+        let rule = self.rule();
+        act(shard.place(key, &rule, now), &rule)
     }
 
     /// Takes the counter of a key away.

@@ -1,0 +1,230 @@
+//! The sockets behind the listeners of a plan: one a data thread for each address, bound all or none, and closed one by one.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use thiserror::Error;
+
+use crate::exposure::owner::own_inodes;
+use crate::exposure::socket_table::{self, Protocol, Socket};
+use crate::net::bind;
+
+/// Why an address cannot be listened on.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message says it")]
+pub enum BindError {
+    #[error(
+        "{address} is in use by another program; end that one, or listen elsewhere with `-l ADDR:PORT` or `address = \"…\"`"
+    )]
+    InUse { address: SocketAddr },
+    #[error(
+        "listening on {address} is not permitted; ports below 1024 need the capability CAP_NET_BIND_SERVICE, or choose a port above"
+    )]
+    NotPermitted { address: SocketAddr },
+    #[error("cannot listen on {address}: {source}")]
+    Other {
+        address: SocketAddr,
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    /// The address that it is about.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::InUse { address }
+            | Self::NotPermitted { address }
+            | Self::Other { address, .. } => *address,
+        }
+    }
+}
+
+/// One socket of a listener, on its way to a data thread.
+#[derive(Debug)]
+pub(super) struct Listening {
+    /// The address, as the plan has it.
+    pub address: SocketAddr,
+    pub socket: TcpListener,
+    /// Turns false when the listener is to close.
+    pub open: Arc<AtomicBool>,
+}
+
+/// An address that is listened on; its sockets live in the data threads.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// The address, as the plan has it.
+    pub address: SocketAddr,
+    /// The same with the real port.
+    pub bound: SocketAddr,
+    open: Arc<AtomicBool>,
+}
+
+impl Held {
+    /// Tells the data threads to close it, as soon as their bells ring.
+    pub fn close(&self) {
+        self.open.store(false, Ordering::Release);
+    }
+}
+
+/// Sockets that are bound and not handed out yet. Dropped, they are closed.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    pub held: Vec<Held>,
+    /// What each thread gets.
+    pub threads: Vec<Vec<Listening>>,
+}
+
+/// Binds all of these for so many threads, or none.
+pub(super) fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Bound, BindError> {
+    // First all are asked for, then all are taken: `0.0.0.0:8443` and `127.0.0.1:8443` of one plan are no strangers to each other.
+    for address in addresses {
+        can_be_had(*address).map_err(|source| error(*address, source))?;
+    }
+    let mut bound = Bound {
+        held: Vec::with_capacity(addresses.len()),
+        threads: (0..threads).map(|_| Vec::new()).collect(),
+    };
+    for address in addresses {
+        let sockets = bind::listen(*address, threads).map_err(|source| error(*address, source))?;
+        let open = Arc::new(AtomicBool::new(true));
+        bound.held.push(Held {
+            address: *address,
+            bound: sockets
+                .first()
+                .and_then(|socket| socket.local_addr().ok())
+                .unwrap_or(*address),
+            open: Arc::clone(&open),
+        });
+        for (thread, socket) in bound.threads.iter_mut().zip(sockets) {
+            thread.push(Listening {
+                address: *address,
+                socket,
+                open: Arc::clone(&open),
+            });
+        }
+    }
+    Ok(bound)
+}
+
+/// How often the address and the table are compared: our own sockets may be closing between the two looks.
+const LOOKS: usize = 5;
+
+fn can_be_had(address: SocketAddr) -> io::Result<()> {
+    let mut last = bind::probe(address);
+    for _ in 0..LOOKS {
+        match last {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            had => return had,
+        }
+        if is_ours_alone(address) {
+            return Ok(());
+        }
+        last = bind::probe(address);
+    }
+    last
+}
+
+fn error(address: SocketAddr, source: io::Error) -> BindError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { address },
+        io::ErrorKind::PermissionDenied => BindError::NotPermitted { address },
+        _ => BindError::Other { address, source },
+    }
+}
+
+/// Whether the address is in use by sockets of this process and by nobody else's: `0.0.0.0:8443` that becomes `127.0.0.1:8443`.
+/// What cannot be seen is somebody else's.
+fn is_ours_alone(address: SocketAddr) -> bool {
+    let Ok((sockets, _)) = socket_table::read(Protocol::Tcp) else {
+        return false;
+    };
+    let (own, mut users) = (own_inodes(), 0);
+    sockets
+        .iter()
+        .filter(|socket| overlaps(socket, address))
+        .inspect(|_| users += 1)
+        .all(|socket| own.contains(&socket.inode))
+        && users > 0
+}
+
+fn overlaps(socket: &Socket, address: SocketAddr) -> bool {
+    // `accepts` asks for the interface only where the socket is held to one, and such a socket is in the way as well.
+    let same = |a: &Socket, to: SocketAddr| {
+        let anywhere = Socket {
+            device: 0,
+            ..a.clone()
+        };
+        anywhere.accepts(to.ip(), 0)
+    };
+    let family = || {
+        socket.address.is_ipv4() == address.is_ipv4()
+            || (socket.is_wildcard() && socket.only_v6 != Some(true))
+    };
+    socket.address.port() == address.port()
+        && (same(socket, address) || (address.ip().is_unspecified() && family()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_or_none_and_overlapping_only_with_ourselves() {
+        let first = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
+        let port = first.held[0].bound.port();
+        let any: SocketAddr = format!("0.0.0.0:{port}").parse().unwrap();
+        let other: SocketAddr = format!("127.0.0.2:{port}").parse().unwrap();
+        let wide = bind(&[any, other], 2).unwrap();
+        assert_eq!(wide.threads.len(), 2);
+        assert!(wide.threads.iter().all(|sockets| sockets.len() == 2));
+
+        // A socket that belongs to nobody of this process cannot be made here: one that no table names as ours stands for it.
+        let taken = bind(
+            &[
+                "127.0.0.1:0".parse().unwrap(),
+                "203.0.113.9:1".parse().unwrap(),
+            ],
+            1,
+        );
+        assert!(matches!(taken, Err(BindError::Other { .. })), "{taken:?}");
+    }
+
+    #[test]
+    fn what_is_in_the_way() {
+        let socket = |text: &str, only_v6| Socket {
+            protocol: Protocol::Tcp,
+            address: text.parse().unwrap(),
+            only_v6,
+            device: 0,
+            uid: 0,
+            inode: 1,
+        };
+        for (socket, address, want) in [
+            (socket("0.0.0.0:80", None), "127.0.0.1:80", true),
+            (socket("0.0.0.0:80", None), "127.0.0.1:81", false),
+            (socket("127.0.0.1:80", None), "0.0.0.0:80", true),
+            (socket("127.0.0.1:80", None), "127.0.0.2:80", false),
+            (socket("127.0.0.1:80", None), "[::]:80", false),
+            (socket("[::]:80", Some(true)), "0.0.0.0:80", false),
+            (socket("[::]:80", Some(false)), "0.0.0.0:80", true),
+            (socket("[::]:80", None), "127.0.0.1:80", true),
+            (socket("[::1]:80", None), "[::]:80", true),
+            (
+                Socket {
+                    device: 7,
+                    ..socket("0.0.0.0:80", None)
+                },
+                "127.0.0.1:80",
+                true,
+            ),
+        ] {
+            assert_eq!(
+                overlaps(&socket, address.parse().unwrap()),
+                want,
+                "{socket:?} {address}"
+            );
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Another plan while it runs, all or nothing: load, compile, tests, bind what is new, look what goes around, swap, drain what is
+//! removed. With any mistake the plan in force stays, and `config_rejected` says why.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::run::Site;
+use super::start::Running;
+use super::verbs::Reloads;
+use crate::config::{Origins, Problem, Report};
+use crate::observe::{Change, Event};
+use crate::plan::{Listener, Plan};
+
+/// Takes what the source says now. Gives the warnings, or why nothing was changed; the log has it too.
+pub async fn reload(running: &mut Running, site: &Site<'_>) -> Result<Report, Report> {
+    let before = running.shared.live.current();
+    let taken = match site.source.plan(&site.machine, site.kept, Some(&before)) {
+        Ok((plan, warnings)) => take(running, site, &before, plan, warnings).await,
+        Err(report) => Err(report),
+    };
+    running.shared.metrics.reloaded(taken.is_ok());
+    match &taken {
+        // The child of `run` has moved: nobody has changed a file.
+        Ok(_) if site.source.is_led() => {}
+        Ok(_) => running.shared.log.event(Event::info("config_reloaded")),
+        Err(report) => {
+            let problems = report.render(false, 100);
+            let event = Event::error("config_rejected").with("problems", problems);
+            running.shared.log.event(event);
+        }
+    }
+    taken
+}
+
+/// The same, and remembers what came of it.
+pub(super) async fn reloaded(
+    running: &mut Running,
+    site: &Site<'_>,
+    reloads: &mut Reloads,
+) -> Result<Report, Report> {
+    let taken = reload(running, site).await;
+    match &taken {
+        Ok(_) => reloads.accepted(),
+        Err(report) => reloads.rejected(report.clone()),
+    }
+    taken
+}
+
+/// The plan in force, on a machine that is elsewhere now. `failed` is why that did not work the last time: what cannot be done yet
+/// (an address that is still being taken up) is tried again, and said once.
+pub(super) async fn follow(running: &mut Running, site: &Site<'_>, failed: &mut Option<String>) {
+    let before = running.shared.live.current();
+    let taken = match site.source.again(&site.machine, site.kept, &before) {
+        Ok((plan, warnings)) => take(running, site, &before, plan, warnings).await,
+        Err(report) => Err(report),
+    };
+    let why = taken.err().map(|report| report.render(false, 100));
+    if let Some(why) = &why {
+        // Whatever went wrong: what must not be open here is not.
+        running.close_elsewhere(&site.machine);
+        if failed.as_ref() != Some(why) {
+            let event = Event::error("config_rejected").with("problems", why);
+            running.shared.log.event(event);
+        }
+    }
+    *failed = why;
+}
+
+async fn take(
+    running: &mut Running,
+    site: &Site<'_>,
+    before: &Plan,
+    plan: Plan,
+    mut warnings: Report,
+) -> Result<Report, Report> {
+    let wrong = |key: String, error: &dyn std::fmt::Display, origins: &Origins| {
+        let problem = Problem::error("not-taken", key, error.to_string());
+        Report::new(vec![problem], origins.clone())
+    };
+    let bound = running.bind(&plan).map_err(|error| {
+        let here = |l: &Arc<Listener>| l.addresses.contains(&error.address());
+        let at = plan.listeners.iter().position(here).unwrap_or(0);
+        wrong(format!("listener[{at}].address"), &error, &warnings.origins)
+    })?;
+    for (at, listener) in plan.listeners.iter().enumerate() {
+        if let Some(tls) = listener.tls.as_ref().filter(|_| listener.is_open) {
+            tls.warm(&site.machine.addresses, SystemTime::now())
+                .map_err(|error| wrong(format!("listener[{at}].tls"), &error, &warnings.origins))?;
+        }
+    }
+    let log = if plan.log == before.log {
+        None
+    } else {
+        let (sink, format, query) = plan.log.clone();
+        let change = Change::open(sink, format, query).map_err(|error| {
+            let error = format!("cannot open the access log: {error}");
+            wrong("log.access".into(), &error, &warnings.origins)
+        })?;
+        Some(change)
+    };
+    let mut ours = running.addresses.clone();
+    ours.extend(bound.held.iter().map(|held| held.bound));
+    // What is exposed is known before the plan is in force, so that nothing of it is served in between.
+    super::exposure::look(&plan, &site.machine, &ours, Some(&running.shared.log)).await;
+    running.swap(plan, bound).await;
+    if let Some(change) = log {
+        running.shared.log.change(change);
+    }
+    tell(running, before);
+    let plan = running.shared.live.current();
+    if plan.workers != running.threads() {
+        let message = format!(
+            "{} data threads go on, not {}: that needs a restart",
+            running.threads(),
+            plan.workers
+        );
+        let event = Event::warn("restart_needed").with("key", "server.workers");
+        running.shared.log.event(event.with("why", &message));
+        let problem = Problem::warning("needs-restart", "server.workers", message);
+        warnings.problems.push(problem);
+    }
+    Ok(warnings)
+}
+
+/// What has changed in a way that somebody may look for.
+fn tell(running: &Running, before: &Plan) {
+    let (plan, log) = (running.shared.live.current(), &running.shared.log);
+    let (old, new): (Vec<SocketAddr>, Vec<SocketAddr>) =
+        (before.addresses().collect(), plan.addresses().collect());
+    for address in old.iter().filter(|address| !new.contains(address)) {
+        let rules = plan
+            .listeners
+            .iter()
+            .find(|l| l.addresses.contains(address));
+        let why = rules
+            .and_then(|rules| rules.closed())
+            .unwrap_or_else(|| "the configuration does not name it any more".into());
+        log.event(
+            Event::info("listener_closed")
+                .with("address", address)
+                .with("why", why),
+        );
+    }
+    for address in new.iter().filter(|address| !old.contains(address)) {
+        let was_closed = before
+            .listeners
+            .iter()
+            .any(|l| !l.is_open && l.addresses.contains(address));
+        let why = match was_closed {
+            true => "this machine has an address in one of its networks (`only_on`)",
+            false => "the configuration names it",
+        };
+        log.event(
+            Event::info("listener_opened")
+                .with("address", address)
+                .with("why", why),
+        );
+    }
+}

@@ -1,0 +1,342 @@
+//! Another file while the gate runs: listeners that come and go, all or nothing, and nobody who is welcome notices.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::support::client::End;
+use crate::support::gate::route;
+use crate::support::*;
+
+const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A whole file: these addresses, and what else is said about the listener, the log and the logins.
+struct File<'a> {
+    addresses: &'a [SocketAddr],
+    listener: &'a str,
+    log: &'a str,
+    auth: &'a str,
+    access: &'a str,
+}
+
+impl<'a> File<'a> {
+    fn at(addresses: &'a [SocketAddr]) -> Self {
+        Self {
+            addresses,
+            listener: "",
+            log: "access = \"access.log\"\nformat = \"json\"",
+            auth: "lockout = { failures = 250, window = \"5m\", ban = \"15m\" }",
+            access: "\"anyone\"",
+        }
+    }
+
+    fn text(&self, upstream: &Upstream) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(|a| format!("\"{a}\"")).collect();
+        let (listener, log, auth) = (self.listener, self.log, self.auth);
+        format!(
+            "[server]\nworkers = 2\ndrain = \"30s\"\n[log]\n{log}\n[auth]\nusers_file = \"users.htpasswd\"\n{auth}\n\
+             [[listener]]\naddress = [{}]\nnetworks = {{ allow = [\"loopback\"] }}\n{listener}\n{}",
+            addresses.join(", "),
+            route("app.lan", "/", upstream, self.access),
+        )
+    }
+}
+
+/// An address of loopback that nobody uses; below the ports that clients are given, who could be there before us.
+fn free(host: &str) -> SocketAddr {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let begin = std::process::id() as usize * 61;
+    (0..10_000)
+        .map(|_| 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000)
+        .filter_map(|port| TcpListener::bind((host, u16::try_from(port).ok()?)).ok())
+        .find_map(|found| found.local_addr().ok())
+        .expect("a free port")
+}
+
+async fn ask(address: SocketAddr) -> u16 {
+    let mut client = Client::tls(address, Some("app.lan"), "http/1.1").await;
+    client.get("/", "").await.status
+}
+
+fn is_refused(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_err()
+}
+
+#[tokio::test]
+async fn addresses_come_and_go() {
+    let upstream = Upstream::ok();
+    let (first, second) = (free("127.0.0.1"), free("127.0.0.1"));
+    let mut gate = Gate::written(&File::at(&[first]).text(&upstream));
+    assert!(is_refused(second));
+
+    gate.reload(&File::at(&[first, second]).text(&upstream))
+        .await
+        .unwrap();
+    assert_eq!(gate.addresses(), [first, second]);
+    assert_eq!((ask(first).await, ask(second).await), (200, 200));
+
+    gate.reload(&File::at(&[second]).text(&upstream))
+        .await
+        .unwrap();
+    until("the first address to close", || is_refused(first)).await;
+    assert_eq!(ask(second).await, 200);
+
+    // And back: nothing of it is left behind.
+    gate.reload(&File::at(&[first]).text(&upstream))
+        .await
+        .unwrap();
+    until("the second address to close", || is_refused(second)).await;
+    assert_eq!(ask(first).await, 200);
+}
+
+#[tokio::test]
+async fn an_address_in_use_changes_nothing() {
+    let upstream = Upstream::ok();
+    let (first, second) = (free("127.0.0.1"), free("127.0.0.1"));
+    let mut gate = Gate::written(&File::at(&[first]).text(&upstream));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().map(|at| (taken, at)).unwrap();
+    let mut other = File::at(&[]);
+    let addresses = [second, taken.1];
+    (other.addresses, other.access) = (&addresses, "\"nobody\"");
+
+    // The upstream's own address is as good as any that somebody else has.
+    let error = gate.reload(&other.text(&upstream)).await.unwrap_err();
+    assert!(
+        error.contains("cannot listen") || error.contains("in use"),
+        "{error}"
+    );
+    assert_eq!(gate.addresses(), [first]);
+    assert_eq!(ask(first).await, 200);
+    assert!(is_refused(second), "not even the one that was free is open");
+}
+
+#[tokio::test]
+async fn narrower_and_wider_on_the_same_port() {
+    let go = Signal::default();
+    let told = go.clone();
+    let upstream = Upstream::whole(move |request, peer| {
+        if request.target == "/slow" {
+            peer.say("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+            told.wait();
+            peer.say("half");
+        } else {
+            peer.say(WHOLE);
+        }
+        After::Keep
+    });
+    let narrow = free("127.0.0.1");
+    let wide = SocketAddr::from(([0, 0, 0, 0], narrow.port()));
+    let other = SocketAddr::from(([127, 0, 0, 2], narrow.port()));
+    let mut gate = Gate::written(&File::at(&[wide]).text(&upstream));
+    assert_eq!((ask(narrow).await, ask(other).await), (200, 200));
+
+    // The address that both have goes on; what runs there does not end, and may ask again on the same connection.
+    let mut running = Client::tls(narrow, Some("app.lan"), "http/1.1").await;
+    running
+        .send("GET /slow HTTP/1.1\r\nHost: app.lan\r\n\r\n")
+        .await;
+    running.at_least(40).await;
+    gate.reload(&File::at(&[narrow]).text(&upstream))
+        .await
+        .unwrap();
+    until("the other address to close", || is_refused(other)).await;
+    assert_eq!(ask(narrow).await, 200);
+    go.set();
+    assert_eq!(running.answer().await.body, b"halfhalf");
+    assert_eq!(running.get("/", "").await.status, 200);
+
+    gate.reload(&File::at(&[wide]).text(&upstream))
+        .await
+        .unwrap();
+    until("the other address to open", || !is_refused(other)).await;
+    assert_eq!((ask(narrow).await, ask(other).await), (200, 200));
+}
+
+#[tokio::test]
+async fn what_runs_by_a_removed_address_finishes_and_nothing_new_begins() {
+    let (go, begun) = (Signal::default(), Signal::default());
+    let (told, begins) = (go.clone(), begun.clone());
+    let upstream = Upstream::whole(move |request, peer| {
+        if request.target == "/slow" {
+            begins.set();
+            told.wait();
+        }
+        peer.say(WHOLE);
+        After::Keep
+    });
+    let (first, second) = (free("127.0.0.1"), free("127.0.0.1"));
+    let mut gate = Gate::written(&File::at(&[first]).text(&upstream));
+    let mut running = Client::tls(first, Some("app.lan"), "http/1.1").await;
+    let mut idle = Client::tls(first, Some("app.lan"), "http/1.1").await;
+    assert_eq!(idle.get("/", "").await.status, 200);
+    running
+        .send("GET /slow HTTP/1.1\r\nHost: app.lan\r\n\r\n")
+        .await;
+    tokio::task::spawn_blocking(move || begun.wait())
+        .await
+        .unwrap();
+
+    gate.reload(&File::at(&[second]).text(&upstream))
+        .await
+        .unwrap();
+    assert_eq!(idle.closed().await, End::Clean);
+    until("the first address to close", || is_refused(first)).await;
+    go.set();
+    let answer = running.answer().await;
+    assert_eq!(
+        (answer.status, answer.all("connection")),
+        (200, vec!["close"])
+    );
+    assert_eq!(running.closed().await, End::Clean);
+    assert_eq!(ask(second).await, 200);
+}
+
+#[tokio::test]
+async fn a_listener_is_open_only_where_it_may_be() {
+    let upstream = Upstream::ok();
+    let address = free("127.0.0.1");
+    let addresses = [address];
+    let mut file = File::at(&addresses);
+    file.listener = "only_on = [\"192.168.77.0/24\", \"fd77::/64\"]";
+    let text = file.text(&upstream);
+
+    // Elsewhere it runs and waits.
+    let mut gate = Gate::written(&text);
+    assert!(gate.addresses().is_empty() && is_refused(address));
+    for (at, open) in [
+        ("192.168.77.5", true),
+        ("10.0.0.5", false),
+        ("fd77::5", true),
+        ("127.0.0.1", false),
+    ] {
+        gate.machine.addresses = vec![at.parse().unwrap()];
+        gate.reload(&text).await.unwrap();
+        if open {
+            assert_eq!(ask(address).await, 200, "{at}");
+        } else {
+            until("the listener to close", || is_refused(address)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn leaving_the_place_cuts_what_runs() {
+    let upstream = Upstream::whole(|_, peer| {
+        peer.say("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+        peer.wait_for_end();
+        After::Close
+    });
+    let addresses = [free("127.0.0.1")];
+    let mut file = File::at(&addresses);
+    file.listener = "only_on = [\"127.0.0.0/8\", \"192.168.77.0/24\"]";
+    let text = file.text(&upstream);
+    let mut gate = Gate::written(&text);
+    gate.machine.addresses = vec!["192.168.77.5".parse().unwrap()];
+    gate.reload(&text).await.unwrap();
+    let mut running = Client::tls(addresses[0], Some("app.lan"), "http/1.1").await;
+    running
+        .send("GET / HTTP/1.1\r\nHost: app.lan\r\n\r\n")
+        .await;
+    running.at_least(40).await;
+    gate.machine.addresses = vec!["10.0.0.5".parse().unwrap()];
+    gate.reload(&text).await.unwrap();
+    assert_eq!(running.closed().await, End::Cut);
+}
+
+#[tokio::test]
+async fn log_lockout_and_sessions_are_taken_too() {
+    let upstream = Upstream::ok();
+    let addresses = [free("127.0.0.1")];
+    let mut file = File::at(&addresses);
+    file.access = "\"users\"";
+    let mut gate = Gate::written(&file.text(&upstream));
+    let mut client = Client::tls(addresses[0], Some("app.lan"), "http/1.1").await;
+    let right = format!("Authorization: {}\r\n", basic("alice", "open sesame"));
+    let wrong = format!("Authorization: {}\r\n", basic("bob", "wrong"));
+    let answer = client
+        .get("/", &format!("{right}Sec-Fetch-Mode: navigate\r\n"))
+        .await;
+    let cookie = answer.all("set-cookie")[0]
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let cookie = format!("Cookie: {cookie}\r\n");
+    assert_eq!(client.get("/", &cookie).await.status, 200);
+    gate.log(2).await;
+
+    file.log = "access = \"other.log\"\nformat = \"text\"";
+    file.auth = "lockout = { failures = 1, window = \"5m\", ban = \"15m\" }\nsession = { lifetime = \"1ms\", idle = \"1ms\" }";
+    gate.reload(&file.text(&upstream)).await.unwrap();
+    assert_eq!(
+        client.get("/", &cookie).await.status,
+        401,
+        "the session is too old now"
+    );
+    assert_eq!(client.get("/", &wrong).await.status, 401);
+    assert_eq!(
+        client.get("/", &wrong).await.status,
+        429,
+        "one failure is enough now"
+    );
+    until("three lines in the other file", || lines(&gate) == 3).await;
+
+    file.log = "access = \"no/such/directory.log\"";
+    let error = gate.reload(&file.text(&upstream)).await.unwrap_err();
+    assert!(error.contains("cannot open the access log"), "{error}");
+    client.get("/", &wrong).await;
+    until("a fourth one", || lines(&gate) == 4).await;
+}
+
+fn lines(gate: &Gate) -> usize {
+    let text = std::fs::read_to_string(gate.path("other.log")).unwrap_or_default();
+    assert!(!text.contains('{'), "it is text now: {text}");
+    text.lines().count()
+}
+
+/// Clients that ask by new connections and by old ones while the addresses change under them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_fails_because_of_a_reload() {
+    let upstream = Upstream::ok();
+    let (stays, extra) = (free("127.0.0.1"), free("127.0.0.1"));
+    let mut gate = Gate::written(&File::at(&[stays]).text(&upstream));
+    let (over, asked) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let ask_all = |fresh: bool| {
+        let (over, asked) = (Arc::clone(&over), Arc::clone(&asked));
+        tokio::spawn(async move {
+            let mut client = Client::tls(stays, Some("app.lan"), "http/1.1").await;
+            while !over.load(Ordering::Relaxed) {
+                if fresh {
+                    client = Client::tls(stays, Some("app.lan"), "http/1.1").await;
+                }
+                assert_eq!(client.get("/", "").await.status, 200);
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let clients: Vec<_> = [true, true, false, false].map(ask_all).into();
+    for round in 0..50 {
+        let both = [stays, extra];
+        let addresses = if round % 2 == 0 {
+            &both[..]
+        } else {
+            &both[..1]
+        };
+        let before = asked.load(Ordering::Relaxed);
+        gate.reload(&File::at(addresses).text(&upstream))
+            .await
+            .unwrap();
+        until("requests between two reloads", || {
+            asked.load(Ordering::Relaxed) > before + 2
+        })
+        .await;
+    }
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.expect("no request fails");
+    }
+}
