@@ -20,6 +20,7 @@ mod wire_answers;
 mod wire_fuzz;
 mod wire_h1;
 mod wire_h2;
+mod wire_h2_states;
 mod wire_hosts;
 mod wire_paths;
 mod wire_upgrade;
