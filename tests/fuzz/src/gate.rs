@@ -5,16 +5,15 @@ use std::cell::OnceCell;
 use std::os::unix::net::UnixListener as Socket;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use loopgate::flow::{Shared, Worker, trial};
+use loopgate::flow::{Worker, trial};
 use loopgate::net::{Machine, Stream};
 use loopgate::plan::{Kept, compile};
 use loopgate::serve::trial as serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::service::{self, Conversation, Script};
 
@@ -52,7 +51,8 @@ access = "nobody"
 const USERS: &str = "kX0vJq3ZtR8w:$5$alicesalt$2r0gqZaXuJIaknOSFxOWyiTHeyQGDC0/5PRv8A272a2\n";
 
 pub struct World {
-    pub shared: Arc<Shared>,
+    pub worker: Rc<Worker>,
+    runtime: LocalRuntime,
     socket: Socket,
 }
 
@@ -92,8 +92,14 @@ fn begin() -> World {
     let (plan, _) = compile(&raw, &dir, &machine, &kept, None, None).expect("a plan");
     // The authority is in memory by now.
     let _ = std::fs::remove_dir_all(dir.join("state"));
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build_local(LocalOptions::default())
+        .expect("a runtime");
     World {
-        shared: trial::shared(plan).expect("threads"),
+        worker: Worker::new(trial::shared(plan).expect("threads")),
+        runtime,
         socket,
     }
 }
@@ -101,7 +107,7 @@ fn begin() -> World {
 impl World {
     /// The name of the session cookie.
     pub fn cookie(&self) -> String {
-        self.shared.live.current().cookie.as_str().to_owned()
+        self.worker.shared.live.current().cookie.as_str().to_owned()
     }
 }
 
@@ -127,23 +133,18 @@ pub fn converse(
     script: Script,
 ) -> Outcome {
     let world = world();
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build_local(LocalOptions::default())
-        .expect("a runtime");
-    let (seen, answers) = runtime.block_on(async {
-        let seen = service::open(&world.socket, script);
+    let (seen, answers) = world.runtime.block_on(async {
+        let (seen, service) = service::open(&world.socket, script);
         let (mut client, server) = UnixStream::pair().expect("two sockets");
-        let worker = Worker::new(Arc::clone(&world.shared));
-        let conn = trial::conn(&worker, sni);
+        let worker = &world.worker;
+        let conn = trial::conn(worker, sni);
         let stream = Stream::Unix(server);
         let serving = match protocol {
             Protocol::Http1 => {
-                tokio::task::spawn_local(serve::http1(conn, stream, Rc::clone(&worker)))
+                tokio::task::spawn_local(serve::http1(conn, stream, Rc::clone(worker)))
             }
             Protocol::Http2 => {
-                tokio::task::spawn_local(serve::http2(conn, stream, Rc::clone(&worker)))
+                tokio::task::spawn_local(serve::http2(conn, stream, Rc::clone(worker)))
             }
         };
         let mut answers = Vec::new();
@@ -158,19 +159,22 @@ pub fn converse(
         let _ = client.read_to_end(&mut answers).await;
         drop(client);
         serving.await.expect("a gate that does not panic");
-        drop(worker);
-        // What was sent before the gate hung up is still to be read.
+        // Whatever still waits comes to its deadline, and what idles is closed: the next input begins anew.
+        tokio::time::sleep(LATER).await;
+        worker.pool.sweep();
         tokio::time::sleep(Duration::from_millis(1)).await;
+        service.abort();
         (seen, answers)
     });
-    drop(runtime);
+    let conversations = seen.take();
     Outcome {
-        conversations: Rc::try_unwrap(seen)
-            .map(std::cell::RefCell::into_inner)
-            .unwrap_or_default(),
+        conversations,
         answers,
     }
 }
+
+/// Longer than every deadline of the configuration.
+const LATER: Duration = Duration::from_secs(3600);
 
 /// Cuts `input` into pieces of `n` bytes; `b'0'` and 0 stand for all at once. At most 64 pieces.
 pub fn cut(n: u8, input: &[u8]) -> Vec<&[u8]> {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
 
 use crate::strict::{self, Not, Request};
 
@@ -43,18 +44,18 @@ impl Script {
     }
 }
 
-/// Serves until the runtime ends.
-pub fn open(socket: &Socket, script: Script) -> Seen {
+/// Serves until the task is aborted.
+pub fn open(socket: &Socket, script: Script) -> (Seen, JoinHandle<()>) {
     let seen = Seen::default();
     let socket = socket.try_clone().expect("a socket");
     let listener = UnixListener::from_std(socket).expect("a listener");
     let shared = Rc::clone(&seen);
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::task::spawn_local(converse(stream, Rc::clone(&shared), script.clone()));
         }
     });
-    seen
+    (seen, task)
 }
 
 async fn converse(mut stream: UnixStream, seen: Seen, script: Script) {

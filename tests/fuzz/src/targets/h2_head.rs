@@ -1,20 +1,14 @@
 //! The head of a stream as HTTP/1.1, without sockets: one head, and what the stream asked.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use loopgate::flow::{Conn, Worker, trial};
+use loopgate::flow::trial;
 use loopgate::http1::framing::Body;
 
 use super::clean;
 use super::forward_h2::{Stream, streams};
 use crate::gate;
 use crate::strict::{self, Framing};
-
-thread_local! {
-    static HELD: OnceCell<(Rc<Worker>, Rc<Conn>)> = const { OnceCell::new() };
-}
 
 /// As the h2 crate would hand it over; `None` where it would not.
 fn parts(stream: &Stream) -> Option<http::request::Parts> {
@@ -46,14 +40,8 @@ fn parts(stream: &Stream) -> Option<http::request::Parts> {
 }
 
 pub fn run(data: &[u8]) {
-    let (worker, conn) = HELD.with(|held| {
-        held.get_or_init(|| {
-            let worker = Worker::new(Arc::clone(&gate::world().shared));
-            let conn = Rc::new(trial::conn(&worker, None));
-            (worker, conn)
-        })
-        .clone()
-    });
+    let worker = Rc::clone(&gate::world().worker);
+    let conn = Rc::new(trial::conn(&worker, None));
     for stream in streams(data) {
         let Some(parts) = parts(&stream) else {
             continue;

@@ -57,6 +57,11 @@ pub fn request(data: &[u8]) {
     let Ok((body, keep)) = framing::of_request(head, &fields, read_head.version) else {
         return;
     };
+    // Targets with such bytes are refused a step later, for both protocols (`flow/intake`).
+    let target = part(head, &read_head.target);
+    if !target.iter().all(u8::is_ascii_graphic) {
+        return;
+    }
     let (strict, n) =
         strict::request_head(head).expect("the strict reader takes what the gate takes");
     assert_eq!(n, head.len());

@@ -86,7 +86,9 @@ const OURS: &[u8] = b"__host-loopgate-";
 
 pub fn cookie(data: &[u8]) {
     let name = CookieName::session("a1");
-    let values: Vec<&[u8]> = data.split(|c| *c == b'\n').collect();
+    // No other control byte comes as far as this (`http1/head`).
+    let plain = |v: &&[u8]| !v.iter().any(|c| *c < b' ' && *c != b'\t');
+    let values: Vec<&[u8]> = data.split(|c| *c == b'\n').filter(plain).collect();
     let is_named = |n: &[u8]| n == name.as_str().as_bytes();
     let named = values
         .iter()
