@@ -1,9 +1,12 @@
 //! Start, reload, drain, stop.
 
+pub mod admin;
+mod certificates;
 pub mod control;
 mod exposure;
 mod listeners;
 mod lockout_file;
+mod pulse;
 mod reload;
 mod run;
 mod scrape;

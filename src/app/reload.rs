@@ -99,11 +99,16 @@ async fn take(
         })?;
         Some(change)
     };
+    let desk = running
+        .desk
+        .prepare(plan.admin.as_ref())
+        .map_err(|error| wrong("admin.address".into(), &error, &warnings.origins))?;
     let mut ours = running.addresses.clone();
     ours.extend(bound.held.iter().map(|held| held.bound));
     // What is exposed is known before the plan is in force, so that nothing of it is served in between.
     super::exposure::look(&plan, &site.machine, &ours, Some(&running.shared.log)).await;
     running.swap(plan, bound).await;
+    running.desk.switch(desk, &running.health);
     if let Some(change) = log {
         running.shared.log.change(change);
     }

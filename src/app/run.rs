@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
+use super::certificates::Certificates;
 use super::control::Control;
 use super::reload::{follow, reloaded};
 use super::source::Source;
@@ -57,6 +58,8 @@ pub async fn until_stopped(
     limit: Option<Duration>,
 ) -> std::io::Result<Ending> {
     let mut reloads = Reloads::new();
+    let mut certificates = Certificates::default();
+    running.desk.open(&running.health);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -84,12 +87,10 @@ pub async fn until_stopped(
             () = site.source.moved() => drop(reloaded(&mut running, &site, &mut reloads).await),
             _ = hangup.recv(), if !is_led => drop(reloaded(&mut running, &site, &mut reloads).await),
             () = ends(&running) => running.ring(),
-            Some(ask) = control.next() => {
-                let answer = verbs::answer(&ask.verb, &mut running, &site, &mut reloads).await;
-                ask.answer(answer);
-            }
+            Some(ask) = control.next() => verbs::take(ask, &mut running, &site, &mut reloads).await,
             _ = reopen.recv() => running.shared.log.reopen(),
             () = &mut watch => {
+                certificates.look(&running, &site);
                 let next = if watched(&running, &site.machine).await { SOON } else { WATCH };
                 watch.as_mut().reset(Instant::now() + next);
             }
@@ -106,6 +107,7 @@ pub async fn until_stopped(
                 follow(&mut running, &site, &mut failed).await;
             }
             _ = look.tick() => {
+                reloads.pulse.look(&running.shared.metrics, Instant::now().into_std());
                 let now = site.source.stamp();
                 if std::mem::replace(&mut stamp, now) != stamp {
                     drop(reloaded(&mut running, &site, &mut reloads).await);
@@ -126,8 +128,7 @@ pub async fn until_stopped(
     };
     let asked = async {
         while let Some(ask) = control.next().await {
-            let answer = verbs::answer_at_end(&ask.verb, &running, &site, &reloads);
-            ask.answer(answer);
+            verbs::take_at_end(ask, &running, &site, &reloads);
         }
         pending().await
     };

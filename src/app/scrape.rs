@@ -14,7 +14,7 @@ pub(super) fn scrape(shared: &Shared) -> String {
     shared.metrics.write(&mut text);
     let locked = shared.lockout.banned_clients(Instant::now());
     text.one("loopgate_locked_clients", &[], locked as u64);
-    for (name, until) in certificates(&plan) {
+    for (name, (until, _)) in certificates(&plan) {
         let at = unix(until);
         text.one(
             "loopgate_certificate_not_after_seconds",
@@ -34,15 +34,25 @@ pub(super) fn scrape(shared: &Shared) -> String {
     text.into_string()
 }
 
-/// Every certificate of the plan with its last moment; where listeners share a name, the one that ends first.
-pub(super) fn certificates(plan: &Plan) -> BTreeMap<String, SystemTime> {
+/// The name of the local authority among the certificates.
+pub(super) const ROOT: &str = "local-ca";
+
+/// Every certificate of the plan with its last moment, and whether we sign it; where listeners share a name, the one that ends
+/// first.
+pub(super) fn certificates(plan: &Plan) -> BTreeMap<String, (SystemTime, bool)> {
     let mut all = BTreeMap::new();
     let listeners = plan.listeners.iter().filter_map(|l| l.tls.as_ref());
-    for (name, until) in listeners.flat_map(|tls| tls.certificates()) {
-        let first = all.entry(name).or_insert(until);
-        *first = until.min(*first);
+    for (name, until, is_own) in listeners.flat_map(|tls| tls.certificates()) {
+        let first = all.entry(name).or_insert((until, is_own));
+        *first = (until, is_own).min(*first);
     }
     all
+}
+
+/// A moment as people and programs read it: RFC 3339 in UTC, to the second.
+pub(super) fn stamp(at: SystemTime) -> String {
+    let at = jiff::Timestamp::try_from(at).unwrap_or_default();
+    format!("{at:.0}")
 }
 
 /// Every route by its label, and whether its service can be reached around the gate. Two routes may have one label (their
@@ -63,13 +73,8 @@ fn unix(at: SystemTime) -> u64 {
 /// What every program is asked for, under the names that every dashboard knows.
 fn process(text: &mut Text, started: SystemTime) {
     text.one("process_start_time_seconds", &[], unix(started));
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = status.lines().find_map(|line| {
-        let rest = line.strip_prefix("VmRSS:")?;
-        rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-    });
-    if let Some(kib) = kib {
-        text.one("process_resident_memory_bytes", &[], kib * 1024);
+    if let Some(bytes) = memory() {
+        text.one("process_resident_memory_bytes", &[], bytes);
     }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
         text.one("process_open_fds", &[], open.count() as u64);
@@ -78,4 +83,14 @@ fn process(text: &mut Text, started: SystemTime) {
     if let Some(most) = most {
         text.one("process_max_fds", &[], most);
     }
+}
+
+/// Bytes of memory that the process takes.
+pub(super) fn memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = kib.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::admin::{Desk, Health};
 use super::listeners::{self, BindError, Bound, Held, Listening};
 use super::lockout_file::LockoutFile;
 use super::worker::{Job, Signal, spawn};
@@ -29,6 +30,12 @@ use crate::serve::Counts;
 pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error(
+        "the admin address {address} is in use by another program; end that one, or write another `address` under `[admin]`"
+    )]
+    AdminInUse { address: String },
+    #[error("cannot open the admin address {address}: {source}")]
+    Admin { address: String, source: io::Error },
     #[error("cannot open the access log: {0}")]
     Log(io::Error),
     #[error("cannot start a thread: {0}")]
@@ -50,6 +57,10 @@ pub struct Running {
     drain: Drain,
     signal: watch::Sender<Signal>,
     threads: Vec<JoinHandle<()>>,
+    /// The admin address.
+    pub(super) desk: Desk,
+    /// What probes and scrapers ask of.
+    pub health: Arc<Health>,
     counts: Arc<Counts>,
     lockouts: Option<Arc<LockoutFile>>,
 }
@@ -60,6 +71,7 @@ pub fn start(mut plan: Plan) -> Result<Running, StartError> {
     let workers = plan.workers.max(1);
     let wanted: Vec<SocketAddr> = plan.addresses().collect();
     let bound = listeners::bind(&wanted, workers)?;
+    let desk = Desk::bind(plan.admin.as_ref()).map_err(StartError::admin(&plan))?;
     let log = Log::start(sink, format, query).map_err(StartError::Log)?;
     let verifier = Verifier::new(Settings::default()).map_err(StartError::Thread)?;
     let (drain, counts) = (Drain::default(), Arc::new(Counts::default()));
@@ -104,8 +116,11 @@ pub fn start(mut plan: Plan) -> Result<Running, StartError> {
         threads.push(spawn(index, job).map_err(StartError::Thread)?);
         doors.push(door);
     }
+    let health = Arc::new(Health::new(Arc::clone(&shared), signal.subscribe()));
     let mut running = Running {
         shared,
+        desk,
+        health,
         addresses: Vec::new(),
         held: bound.held,
         doors,
@@ -124,6 +139,17 @@ pub fn start(mut plan: Plan) -> Result<Running, StartError> {
         }
     }
     Ok(running)
+}
+
+impl StartError {
+    fn admin(plan: &Plan) -> impl FnOnce(io::Error) -> Self {
+        let address = plan.admin.as_ref().map(|a| a.to_string());
+        let address = address.unwrap_or_default();
+        |source| match source.kind() {
+            io::ErrorKind::AddrInUse => Self::AdminInUse { address },
+            _ => Self::Admin { address, source },
+        }
+    }
 }
 
 /// What the sessions of a plan live by.
@@ -229,7 +255,7 @@ impl Running {
 
     /// All metrics, as Prometheus reads them.
     pub fn metrics(&self) -> String {
-        super::scrape::scrape(&self.shared)
+        self.health.metrics()
     }
 
     /// How many client connections there are.

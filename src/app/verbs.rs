@@ -1,16 +1,22 @@
 //! What the verbs of the control socket do. They run on the control thread, between two turns of its loop.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::control::{Answer, Failed, Verb};
+use super::control::{Answer, Ask, Failed, Verb};
+use super::pulse::Pulse;
 use super::reload::reloaded;
 use super::run::Site;
+use super::scrape::{self, stamp};
 use super::source::Source;
 use super::start::Running;
 use crate::base::drain::Phase;
 use crate::config::Report;
+use crate::observe::Metrics;
+use crate::plan::{Plan, Route};
 
 /// The exit code of contract 3 for a configuration that is wrong.
 const CONFIG: u8 = 3;
@@ -23,6 +29,8 @@ pub(super) struct Reloads {
     error: Option<Report>,
     /// Accepted ones since the start.
     count: u64,
+    /// How much goes on.
+    pub pulse: Pulse,
 }
 
 impl Reloads {
@@ -32,6 +40,7 @@ impl Reloads {
             at: SystemTime::now(),
             error: None,
             count: 0,
+            pulse: Pulse::default(),
         }
     }
 
@@ -47,45 +56,50 @@ impl Reloads {
     }
 }
 
-/// Does what was asked for.
-pub(super) async fn answer(
-    verb: &Verb,
-    running: &mut Running,
-    site: &Site<'_>,
-    reloads: &mut Reloads,
-) -> Answer {
-    match verb {
-        Verb::Status => answer_at_end(verb, running, site, reloads),
+/// Does what was asked for, and answers. What only looks does not hold the loop up.
+pub(super) async fn take(ask: Ask, running: &mut Running, site: &Site<'_>, reloads: &mut Reloads) {
+    match ask.verb {
+        Verb::Status | Verb::Ready => take_at_end(ask, running, site, reloads),
         Verb::Reload => {
-            let outcome = reloaded(running, site, reloads).await;
-            match outcome {
-                Ok(warnings) => Ok(json!({
-                    "result": "accepted",
-                    "text": warnings.render(false, 100),
-                    "problems": warnings.to_json(),
-                })),
-                Err(report) => Err(Failed {
-                    problems: report.to_json(),
-                    ..Failed::new(CONFIG, report.render(false, 100))
-                }),
-            }
+            let answer = reload(running, site, reloads).await;
+            ask.answer(answer);
         }
     }
 }
 
-/// Does what can be done when the gate is about to end.
-pub(super) fn answer_at_end(
-    verb: &Verb,
-    running: &Running,
-    site: &Site<'_>,
-    reloads: &Reloads,
-) -> Answer {
-    match verb {
-        Verb::Status => Ok(status(running, site, reloads)),
-        Verb::Reload => Err(Failed::new(
-            1,
-            "the gate is about to end; nothing was changed",
-        )),
+/// The same when the gate is about to end.
+pub(super) fn take_at_end(ask: Ask, running: &Running, site: &Site<'_>, reloads: &Reloads) {
+    match ask.verb {
+        Verb::Status => ask.answer(Ok(status(running, site, reloads))),
+        Verb::Ready => {
+            let health = Arc::clone(&running.health);
+            tokio::spawn(async move {
+                let readiness = health.ready().await;
+                let text = readiness.to_string();
+                ask.answer(match readiness.is_ready {
+                    true => Ok(json!({ "text": text })),
+                    false => Err(Failed::new(1, text)),
+                });
+            });
+        }
+        Verb::Reload => {
+            let what = "the gate is about to end; nothing was changed";
+            ask.answer(Err(Failed::new(1, what)));
+        }
+    }
+}
+
+async fn reload(running: &mut Running, site: &Site<'_>, reloads: &mut Reloads) -> Answer {
+    match reloaded(running, site, reloads).await {
+        Ok(warnings) => Ok(json!({
+            "result": "accepted",
+            "text": warnings.render(false, 100),
+            "problems": warnings.to_json(),
+        })),
+        Err(report) => Err(Failed {
+            problems: report.to_json(),
+            ..Failed::new(CONFIG, report.render(false, 100))
+        }),
     }
 }
 
@@ -94,6 +108,17 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         Source::File(path) => std::path::absolute(path).ok(),
         Source::Given(..) | Source::Led(_) => None,
     };
+    let (shared, metrics) = (&running.shared, &running.shared.metrics);
+    let plan = shared.live.current();
+    let (requests, refused) = metrics.totals();
+    let [per_second, refused_per_second, received, sent] = reloads.pulse.rates().0;
+    let now = SystemTime::now();
+    let left = |until: SystemTime| match until.duration_since(now) {
+        Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        Err(over) => -i64::try_from(over.duration().as_secs()).unwrap_or(i64::MAX),
+    };
+    let certificate = |(name, (until, _)): (String, (SystemTime, bool))| json!({ "name": name, "not_after": stamp(until), "seconds_left": left(until) });
+    let route = |route: &Route| json!({ "route": *route.label, "upstream": route.upstream.target().to_string(), "exposed": route.upstream.is_exposed(), "refused": route.refuses_exposed });
     json!({
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -104,21 +129,33 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         "uptime_seconds": reloads.started.elapsed().as_secs(),
         "config": file,
         "addresses": running.addresses,
+        "admin": running.desk.addresses(),
         "connections": running.connections(),
+        "tunnels": metrics.upgraded(),
+        "requests": { "total": requests, "per_second": per_second, "refused": refused, "refused_per_second": refused_per_second },
+        "bytes": { "in_per_second": received, "out_per_second": sent },
+        "locked_clients": shared.lockout.banned_clients(Instant::now()),
+        "listeners": listeners(&plan, metrics),
+        "routes": plan.routes.iter().map(route).collect::<Value>(),
+        "certificates": scrape::certificates(&plan).into_iter().map(certificate).collect::<Value>(),
         "reload": {
             "at": stamp(reloads.at),
             "accepted": reloads.error.is_none(),
             "count": reloads.count,
-            "text": reloads.error.as_ref().map(|report| report.render(false, 100)),
+            "text": reloads.error.as_ref().map(|report| report.render(false, 76)),
             "problems": reloads.error.as_ref().map(Report::to_json),
         },
-        "log_lines_lost": running.shared.log.lost(),
+        "log": { "lines_lost": shared.log.lost() },
+        "panics": metrics.panics.load(Ordering::Relaxed),
+        "memory_bytes": scrape::memory(),
     })
 }
 
-fn stamp(at: SystemTime) -> Option<String> {
-    let at = jiff::Timestamp::try_from(at).ok()?;
-    at.round(jiff::TimestampRound::new().smallest(jiff::Unit::Second))
-        .ok()
-        .map(|t| t.to_string())
+/// The listeners of the plan in force, and those that still have connections.
+fn listeners(plan: &Plan, metrics: &Metrics) -> Value {
+    let listed: Vec<_> = plan.addresses().map(|a| a.to_string()).collect();
+    let open = metrics.listeners().into_iter();
+    open.filter(|(name, open)| *open > 0 || listed.contains(&name.to_string()))
+        .map(|(name, open)| json!({ "address": *name, "connections": open }))
+        .collect()
 }

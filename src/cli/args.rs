@@ -95,9 +95,20 @@ pub enum Command {
     Status {
         #[command(flatten)]
         which: WhichGate,
+        /// Draw it again every second, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
         /// For programs
         #[arg(long)]
         json: bool,
+    },
+    /// Say whether the running gate can serve, for health checks: exit 0 or 1
+    Health {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Only whether it is there, whatever its services do
+        #[arg(long)]
+        alive: bool,
     },
     /// Let the running gate read its configuration again, and say what came of it
     Reload {

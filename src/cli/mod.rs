@@ -12,6 +12,7 @@ mod check;
 mod control;
 mod explain;
 mod expose;
+mod health;
 mod manual;
 pub mod output;
 pub mod password;
@@ -90,7 +91,8 @@ pub fn main() -> ExitCode {
         Command::User { act } => user::user(&output, act),
         Command::HashPassword => user::hash_password(&output),
         Command::Ca { act } => ca::ca(&output, act),
-        Command::Status { which, json } => status::status(&output, &which, json),
+        Command::Status { which, watch, json } => status::status(&output, &which, json, watch),
+        Command::Health { file, alive } => health::health(&output, &file, alive),
         Command::Reload { which, json } => control::reload(&output, &which, json),
         Command::Schema => manual::schema(&output),
         Command::Completions { shell } => manual::completions(&output, shell),

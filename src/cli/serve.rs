@@ -86,10 +86,10 @@ pub(super) fn started(plan: Plan, machine: &Machine) -> Result<Running, Failure>
     }
     app::start(plan).map_err(|error| {
         let code = match error {
-            StartError::Bind(BindError::InUse { .. } | BindError::NotPermitted { .. }) => {
-                Code::Address
-            }
+            StartError::Bind(BindError::InUse { .. } | BindError::NotPermitted { .. })
+            | StartError::AdminInUse { .. } => Code::Address,
             StartError::Bind(BindError::Other { .. })
+            | StartError::Admin { .. }
             | StartError::Log(_)
             | StartError::Thread(_) => Code::Failed,
         };

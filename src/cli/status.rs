@@ -1,57 +1,324 @@
-//! `loopgate status`: how the running gate is doing.
+//! `loopgate status`: how the running gate is doing, as a page of 80 columns, once or again every second.
+
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::Failure;
 use super::args::WhichGate;
-use super::control::{gates, name};
-use super::output::{Output, plain};
+use super::control::{gates, name, one};
+use super::output::{Output, Paint, plain};
+use super::table::Table;
 
-pub(super) fn status(output: &Output, which: &WhichGate, json: bool) -> Result<(), Failure> {
-    let gates = gates(which)?;
-    let text = if json {
-        gates
-            .iter()
-            .map(|g| g.status.clone())
-            .collect::<Value>()
-            .to_string()
-    } else if gates.len() > 1 && !which.all {
-        let lines = gates
-            .iter()
-            .map(|g| format!("loopgate status --pid {}\n", name(g)));
-        lines.collect()
-    } else {
-        gates
-            .iter()
-            .map(|g| page(&g.status))
-            .collect::<Vec<_>>()
-            .join("\n")
-    };
+/// How often the page is drawn anew.
+const EVERY: Duration = Duration::from_secs(1);
+/// Leaves of the local authority are renewed ten days before their end.
+const SOON: i64 = 3 * 86400;
+
+pub(super) fn status(
+    output: &Output,
+    which: &WhichGate,
+    json: bool,
+    watch: bool,
+) -> Result<(), Failure> {
+    if watch {
+        return watched(output, which, json);
+    }
+    let text = text(output, which, json)?;
     output.print(&text).map_err(Failure::failed)
 }
 
-fn page(status: &Value) -> String {
-    let text = |key: &str| plain(status[key].as_str().unwrap_or("-")).into_owned();
-    let mut page = format!(
-        "loopgate {}  {}  pid {}  up {}s\n",
-        text("version"),
-        text("state"),
-        status["pid"],
-        status["uptime_seconds"]
-    );
-    page += &format!("  file         {}\n", text("config"));
-    page += &format!("  connections  {}\n", status["connections"]);
-    let reload = &status["reload"];
-    let at = reload["at"].as_str().unwrap_or("-");
-    match reload["text"].as_str() {
-        None => page += &format!("  last load    {at}, accepted\n"),
-        Some(why) => page += &format!("  last load    {at}, rejected:\n{}\n", plain_lines(why)),
+fn text(output: &Output, which: &WhichGate, json: bool) -> Result<String, Failure> {
+    let gates = gates(which)?;
+    if json {
+        let all: Value = gates.iter().map(|g| g.status.clone()).collect();
+        return Ok(all.to_string());
+    }
+    if gates.len() > 1 && !which.all {
+        let lines = gates
+            .iter()
+            .map(|g| format!("loopgate status --pid {}\n", name(g)));
+        return Ok(lines.collect());
+    }
+    let pages = gates
+        .iter()
+        .map(|g| page(&g.status, output.width, output.paint()));
+    Ok(pages.collect::<Vec<_>>().join("\n"))
+}
+
+/// Until Ctrl-C, or until the gate is gone. Without a terminal, one page after the other (`--json`: one line after the other).
+fn watched(output: &Output, which: &WhichGate, json: bool) -> Result<(), Failure> {
+    if !which.all {
+        one(&gates(which)?, "status --watch")?;
+    }
+    let mut start = "\u{1b}[2J";
+    loop {
+        let text = text(output, which, json)?;
+        let text = match output.is_terminal && !json {
+            // Home, each line to its end, and what is below: nothing flickers.
+            true => format!(
+                "{start}\u{1b}[H{}\u{1b}[J",
+                text.replace('\n', "\u{1b}[K\n")
+            ),
+            false => text,
+        };
+        output.print(&text).map_err(Failure::failed)?;
+        start = "";
+        std::thread::sleep(EVERY);
+    }
+}
+
+fn page(status: &Value, width: usize, paint: Paint) -> String {
+    let mut page = head(status, paint);
+    page += &figures(status, paint);
+    page += &reload(&status["reload"], paint);
+    for table in [listeners(status), routes(status), certificates(status)] {
+        if !table.is_empty() {
+            page += "\n";
+            page += &table.render(width.max(40), paint);
+        }
     }
     page
 }
 
-fn plain_lines(text: &str) -> String {
-    text.lines()
-        .map(|line| format!("    {}\n", plain(line)))
-        .collect()
+fn head(status: &Value, paint: Paint) -> String {
+    let state = words(&status["state"]);
+    let state = match state.as_str() {
+        "serving" => paint.good(&state),
+        _ => paint.warning(&state),
+    };
+    let up = span(status["uptime_seconds"].as_i64().unwrap_or(0));
+    let name = paint.strong(&format!("loopgate {}", words(&status["version"])));
+    let file = match status["config"].as_str() {
+        Some(file) => plain(file).into_owned(),
+        None => "without a file".to_owned(),
+    };
+    format!(
+        "{name}  {state}  pid {}  up {up}\n{file}\n\n",
+        status["pid"]
+    )
+}
+
+fn figures(status: &Value, paint: Paint) -> String {
+    let (requests, bytes, log) = (&status["requests"], &status["bytes"], &status["log"]);
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let connections = match number(&status["tunnels"]) {
+        0 => number(&status["connections"]).to_string(),
+        n => format!("{} and {n} tunnels", number(&status["connections"])),
+    };
+    let alarm = |value: &Value, some: &str, none: &str| match number(value) {
+        0 => paint.good(none),
+        n => paint.warning(&format!("{n} {some}")),
+    };
+    let rows = [
+        (
+            "Connections",
+            connections,
+            "Locked out",
+            alarm(&status["locked_clients"], "networks", "nobody"),
+        ),
+        (
+            "Requests",
+            format!(
+                "{}/s, {} in all",
+                rate(&requests["per_second"]),
+                number(&requests["total"])
+            ),
+            "Log",
+            alarm(&log["lines_lost"], "lines lost", "nothing lost"),
+        ),
+        (
+            "Refused",
+            format!(
+                "{}/s, {} in all",
+                rate(&requests["refused_per_second"]),
+                number(&requests["refused"])
+            ),
+            "Panics",
+            alarm(&status["panics"], "caught", "none"),
+        ),
+        (
+            "Bytes out, in",
+            format!(
+                "{}/s, {}/s",
+                size(&bytes["out_per_second"]),
+                size(&bytes["in_per_second"])
+            ),
+            "Memory",
+            size(&status["memory_bytes"]),
+        ),
+    ];
+    let line = |(a, b, c, d): (&str, String, &str, String)| {
+        let (a, c) = (
+            paint.soft(&format!("{a:<14}")),
+            paint.soft(&format!("{c:<11}")),
+        );
+        format!("{a}{b:<32}{c}{d}\n")
+    };
+    rows.into_iter().map(line).collect()
+}
+
+fn reload(reload: &Value, paint: Paint) -> String {
+    let label = paint.soft(&format!("{:<14}", "Last load"));
+    let at = words(&reload["at"]);
+    match reload["text"].as_str() {
+        None => format!("{label}{at}, {}\n", paint.good("in force")),
+        Some(why) => {
+            let what = paint.bad("rejected; the plan before stays in force");
+            let why: String = why
+                .lines()
+                .map(|line| format!("  {}\n", plain(line).trim_end()))
+                .collect();
+            format!("{label}{at}, {what}\n\n{}\n", why.trim_end())
+        }
+    }
+}
+
+fn listeners(status: &Value) -> Table {
+    let mut table = Table::new(["LISTENER", "CONNECTIONS"]);
+    for listener in list(&status["listeners"]) {
+        table.row([
+            &words(&listener["address"]),
+            &listener["connections"].to_string(),
+        ]);
+    }
+    table
+}
+
+fn routes(status: &Value) -> Table {
+    let mut table = Table::new(["ROUTE", "SERVICE", "AROUND THE GATE"]);
+    for route in list(&status["routes"]) {
+        let verdict = match (route["exposed"].as_bool(), route["refused"].as_bool()) {
+            (Some(false), _) => "not reachable",
+            (_, Some(true)) => "REACHABLE, so it is refused: see loopgate audit",
+            _ => "REACHABLE: see loopgate audit",
+        };
+        table.row([&words(&route["route"]), &words(&route["upstream"]), verdict]);
+    }
+    table
+}
+
+fn certificates(status: &Value) -> Table {
+    let mut table = Table::new(["CERTIFICATE", "ENDS", "LEFT"]);
+    for certificate in list(&status["certificates"]) {
+        let left = certificate["seconds_left"].as_i64().unwrap_or(0);
+        let left = match left {
+            ..=0 => "OVER".to_owned(),
+            1..SOON => format!("{}, SOON", span(left)),
+            _ => span(left),
+        };
+        table.row([
+            &words(&certificate["name"]),
+            &words(&certificate["not_after"]),
+            &left,
+        ]);
+    }
+    table
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn words(value: &Value) -> String {
+    plain(value.as_str().unwrap_or("-")).into_owned()
+}
+
+/// A stretch of time in its two largest units.
+fn span(seconds: i64) -> String {
+    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, m) => format!("{m} min {} s", seconds % 60),
+        (0, h, m) => format!("{h} h {m} min"),
+        (d, h, _) if d < 60 => format!("{d} d {h} h"),
+        (d, ..) => format!("{d} d"),
+    }
+}
+
+fn rate(value: &Value) -> String {
+    match value.as_f64().unwrap_or(0.0) {
+        0.0 => "0".to_owned(),
+        n if n < 10.0 => format!("{n:.1}"),
+        n => format!("{n:.0}"),
+    }
+}
+
+fn size(value: &Value) -> String {
+    let n = value.as_f64().unwrap_or(0.0);
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let step = |power: usize| 1024f64.powi(i32::try_from(power).unwrap_or(0));
+    let power = (0..units.len()).rev().find(|p| n >= step(*p)).unwrap_or(0);
+    match power {
+        0 => format!("{n:.0} B"),
+        p => format!("{:.1} {}", n / step(p), units[p]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_page_fits_80_columns_and_says_what_is_wrong() {
+        let status = json!({
+            "version": "0.1.0", "state": "serving", "pid": 4711, "uptime_seconds": 273_000,
+            "config": "/etc/loopgate/loopgate.toml", "connections": 12, "tunnels": 3, "locked_clients": 1,
+            "requests": {"total": 1_234_567, "per_second": 4.25, "refused": 12, "refused_per_second": 0.1},
+            "bytes": {"in_per_second": 2048, "out_per_second": 3_500_000}, "memory_bytes": 20_000_000,
+            "log": {"lines_lost": 0}, "panics": 0,
+            "reload": {"at": "2026-11-28T17:20:00Z", "accepted": false, "text": "error: unknown key `acces`\n --> a.toml:7:1\n"},
+            "listeners": [{"address": "0.0.0.0:8443", "connections": 12}],
+            "routes": [
+                {"route": "app.lan/", "upstream": "127.0.0.1:3000", "exposed": false, "refused": true},
+                {"route": "cam.lan/", "upstream": "127.0.0.1:8080", "exposed": true, "refused": true},
+            ],
+            "certificates": [
+                {"name": "app.lan\u{1b}[2J", "not_after": "2026-11-30T00:00:00Z", "seconds_left": 112_000},
+                {"name": "local-ca", "not_after": "2036-11-28T00:00:00Z", "seconds_left": 315_000_000},
+            ],
+        });
+        let page = page(&status, 80, Paint::default());
+        for line in page.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+            assert!(!line.contains('\u{1b}'));
+        }
+        for want in [
+            "loopgate 0.1.0  serving  pid 4711  up 3 d 3 h",
+            "12 and 3 tunnels",
+            "4.2/s, 1234567 in all",
+            "3.3 MiB/s, 2.0 KiB/s",
+            "1 networks",
+            "rejected; the plan before stays in force",
+            "  error: unknown key `acces`",
+            "REACHABLE, so it is",
+            "1 d 7 h, SOON",
+            "3645 d",
+        ] {
+            assert!(page.contains(want), "{want} is missing in\n{page}");
+        }
+    }
+
+    #[test]
+    fn times_and_sizes_have_the_unit_that_people_read() {
+        for (seconds, want) in [
+            (5, "5 s"),
+            (65, "1 min 5 s"),
+            (3700, "1 h 1 min"),
+            (90_000, "1 d 1 h"),
+            (86_400 * 90, "90 d"),
+        ] {
+            assert_eq!(span(seconds), want);
+        }
+        for (bytes, want) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (5_u64 << 30, "5.0 GiB"),
+        ] {
+            assert_eq!(size(&json!(bytes)), want);
+        }
+    }
 }

@@ -1,8 +1,6 @@
 //! The log writer: a thread of its own behind a bounded queue. When the queue is full lines are lost and counted; nobody waits.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -10,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::line;
+use super::out::{Lost, Out};
 use super::record::Record;
 
 /// Lines that may wait for the disk.
@@ -20,10 +19,19 @@ const QUEUE: usize = 8192;
 pub enum Sink {
     /// Standard output.
     Stdout,
-    /// A file, appended to; opened anew on request.
-    File(PathBuf),
+    /// A file, appended to; opened anew on request, and rotated by its size where that is wanted.
+    File(PathBuf, Option<Rotation>),
     /// Nowhere.
     Off,
+}
+
+/// When a file gives way to a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// From this size on, in bytes.
+    pub size: u64,
+    /// Old files that are kept.
+    pub keep: u16,
 }
 
 /// How lines look.
@@ -101,7 +109,7 @@ pub struct Log {
 /// Another place or another look, opened already so that it cannot fail any more.
 pub struct Change {
     sink: Sink,
-    out: Out,
+    out: Option<Out>,
     format: Format,
     query: bool,
 }
@@ -114,13 +122,11 @@ impl std::fmt::Debug for Change {
     }
 }
 
-type Out = Option<BufWriter<Box<dyn Write + Send>>>;
-
 impl Change {
     /// Opens what a reload asks for.
     pub fn open(sink: Sink, format: Format, query: bool) -> io::Result<Self> {
         Ok(Self {
-            out: open(&sink)?,
+            out: Out::open(&sink)?,
             sink,
             format,
             query,
@@ -136,11 +142,11 @@ impl Log {
         let next = Arc::new(Mutex::new(None));
         let access = Arc::new(AtomicBool::new(sink != Sink::Off));
         let writer = Writer {
-            out: open(&sink)?,
-            sink,
+            out: Out::open(&sink)?,
             format,
             lost: Arc::clone(&lost),
             next: Arc::clone(&next),
+            failing: None,
         };
         std::thread::Builder::new()
             .name("log".into())
@@ -212,27 +218,12 @@ impl Log {
 }
 
 struct Writer {
-    sink: Sink,
-    out: Out,
+    out: Option<Out>,
     format: Format,
     lost: Arc<AtomicU64>,
+    /// What the counter was when writing began to fail.
+    failing: Option<u64>,
     next: Arc<Mutex<Option<Change>>>,
-}
-
-fn open(sink: &Sink) -> io::Result<Out> {
-    let out: Box<dyn Write + Send> = match sink {
-        Sink::Off => return Ok(None),
-        Sink::Stdout => Box::new(io::stdout()),
-        Sink::File(path) => {
-            let file: File = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o640)
-                .open(path)?;
-            Box::new(file)
-        }
-    };
-    Ok(Some(BufWriter::with_capacity(64 << 10, out)))
 }
 
 impl Writer {
@@ -241,7 +232,8 @@ impl Writer {
             let message = match messages.try_recv() {
                 Ok(message) => message,
                 Err(_) => {
-                    self.flush();
+                    let flushed = self.out.as_mut().map(Out::flush);
+                    self.note(flushed);
                     match messages.recv_timeout(Duration::from_secs(3600)) {
                         Ok(message) => message,
                         Err(RecvTimeoutError::Timeout) => continue,
@@ -260,8 +252,9 @@ impl Writer {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(next) = next {
-            self.flush();
-            (self.sink, self.out, self.format) = (next.sink, next.out, next.format);
+            let flushed = self.out.as_mut().map(Out::flush);
+            self.note(flushed);
+            (self.out, self.format) = (next.out, next.format);
         }
         match message {
             Message::Access(record) => {
@@ -269,37 +262,47 @@ impl Writer {
                     Format::Text => line::access_text(&record),
                     Format::Json => line::access_json(&record),
                 };
-                let wrote = self.out.as_mut().map(|out| writeln!(out, "{line}"));
-                self.count(wrote.unwrap_or(Ok(())));
+                let wrote = self.out.as_mut().map(|out| out.line(&line));
+                self.note(wrote);
             }
-            Message::Event(event) => {
-                let line = line::event(&event, self.format == Format::Json);
-                let wrote = writeln!(io::stderr(), "{line}");
-                self.count(wrote);
-            }
+            Message::Event(event) => self.tell(&event),
             Message::Reopen => {
-                self.flush();
-                // The old file stays in use when the new one cannot be opened.
-                if let Ok(out) = open(&self.sink) {
-                    self.out = out;
-                }
+                let wrote = self.out.as_mut().map(Out::reopen);
+                self.note(wrote);
             }
             Message::Changed => {}
             Message::Flush(done) => {
-                self.flush();
+                let flushed = self.out.as_mut().map(Out::flush);
+                self.note(flushed);
                 let _ = done.send(());
             }
         }
     }
 
-    fn flush(&mut self) {
-        let flushed = self.out.as_mut().map(|out| out.flush());
-        self.count(flushed.unwrap_or(Ok(())));
+    fn tell(&self, event: &Event) {
+        let line = line::event(event, self.format == Format::Json) + "\n";
+        // At once and whole: other threads and programs may write there too.
+        if io::stderr().write_all(line.as_bytes()).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    fn count(&self, result: io::Result<()>) {
-        if result.is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+    /// Counts what was lost, and says once that lines are lost, and once that they no longer are.
+    fn note(&mut self, result: Option<Result<(), Lost>>) {
+        let before = self.lost.load(Ordering::Relaxed);
+        match (result, self.failing) {
+            (Some(Err(Lost { lines, error })), failing) => {
+                self.lost.fetch_add(lines, Ordering::Relaxed);
+                if failing.is_none() {
+                    self.failing = Some(before);
+                    self.tell(&Event::error("log_failed").with("error", error));
+                }
+            }
+            (Some(Ok(())), Some(since)) if self.out.as_ref().is_some_and(Out::is_written) => {
+                self.failing = None;
+                self.tell(&Event::info("log_recovered").with("lines_lost", before - since));
+            }
+            (Some(Ok(())) | None, _) => {}
         }
     }
 }

@@ -3,10 +3,11 @@
 mod line;
 mod log;
 pub mod metrics;
+mod out;
 mod panics;
 mod record;
 
-pub use log::{Change, Event, Format, Log, Sink};
+pub use log::{Change, Event, Format, Log, Rotation, Sink};
 pub use metrics::{Metrics, Tally};
 pub use panics::contained;
 pub use record::{Record, Texts};

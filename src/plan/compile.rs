@@ -11,14 +11,14 @@ use super::{Limits, Plan, Route, explain, listener, people};
 use crate::access::{self, Rule, Site};
 use crate::auth::cookie::CookieName;
 use crate::auth::users::Users;
-use crate::base::loopback::{Scheme, Target};
+use crate::base::loopback::{LoopbackAddr, Scheme, Target, TargetError};
 use crate::base::secret::Secret;
 use crate::config::Problem;
 use crate::config::raw::{self, ExposedUpstream, HostHeader, LogFormat, LogTarget, Workers};
 use crate::limit::lockout::LockoutSettings;
 use crate::net::Machine;
 use crate::observe::metrics::Slot;
-use crate::observe::{Format, Sink};
+use crate::observe::{Format, Rotation, Sink};
 use crate::route::{self, Own};
 use crate::tls::{LocalCa, Tickets, TlsError};
 use crate::upstream::Upstream;
@@ -80,7 +80,6 @@ pub fn compile(
 ) -> Result<(Plan, Vec<Problem>), Vec<Problem>> {
     let mut problems = Vec::new();
     let list = &mut problems;
-    refuse_unfinished(config, list);
     let are_kept = extra.is_none();
     let users = extra.unwrap_or_else(|| people::users(&config.auth, base, list));
     let tokens = people::tokens(&config.auth, base, list);
@@ -168,6 +167,7 @@ pub fn compile(
         rules.push(rule);
     }
     let people = people::people(&users, &groups);
+    let admin = admin(config.admin.as_ref(), &mut problems);
     if problems
         .iter()
         .any(|p| p.severity == crate::config::Severity::Error)
@@ -221,6 +221,7 @@ pub fn compile(
             Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
             Workers::Count(n) => usize::from(n.get()),
         },
+        admin: admin.map(Arc::new),
         drain: config.server.drain,
         log: log(&config.log, base),
     };
@@ -232,23 +233,6 @@ pub fn compile(
         return Err(problems);
     }
     Ok((plan, problems))
-}
-
-/// Keys that the contract names and this version does not act on: refused instead of ignored.
-fn refuse_unfinished(config: &raw::Config, problems: &mut Vec<Problem>) {
-    let mut refuse = |key: String, what: &str| {
-        problems.push(
-            Problem::error(
-                "not-supported",
-                key,
-                format!("this version does not support {what} yet"),
-            )
-            .hint("remove it"),
-        );
-    };
-    if config.admin.is_some() {
-        refuse("admin".into(), "the admin address");
-    }
 }
 
 fn route_of(
@@ -328,6 +312,35 @@ fn read_secret(secret: &raw::Secret, base: &Path) -> Result<Secret<String>, Stri
     }
 }
 
+/// The admin address: written like an upstream, so nothing but loopback or a Unix socket can be.
+fn admin(raw: Option<&raw::Admin>, problems: &mut Vec<Problem>) -> Option<LoopbackAddr> {
+    let text = &raw?.address;
+    let wrong = |what: String| {
+        Problem::error("bad-admin", "admin.address", what)
+            .hint("write `127.0.0.1:9095`, `[::1]:9095` or `unix:/run/loopgate/admin.sock`; it has no login, so no other machine may reach it")
+    };
+    match text.parse::<Target>() {
+        Ok(target) if target.scheme == Scheme::Http && !text.contains("://") => {
+            Some(target.address)
+        }
+        Ok(_) => {
+            problems.push(wrong(format!("`{text}` is written without a scheme")));
+            None
+        }
+        Err(TargetError::Wildcard { .. } | TargetError::NotLoopback { .. }) => {
+            let what = format!(
+                "`{text}` is not a loopback address, and the admin address is served without a login"
+            );
+            problems.push(wrong(what));
+            None
+        }
+        Err(error) => {
+            problems.push(wrong(error.to_string()));
+            None
+        }
+    }
+}
+
 fn limits(raw: &raw::Limits) -> Limits {
     Limits {
         handshake: raw.handshake,
@@ -348,7 +361,13 @@ fn log(raw: &raw::Log, base: &Path) -> (Sink, Format, bool) {
     let sink = match &raw.access {
         LogTarget::Stdout => Sink::Stdout,
         LogTarget::Off => Sink::Off,
-        LogTarget::File(path) => Sink::File(base.join(path)),
+        LogTarget::File(path) => {
+            let rotation = raw.rotate_size.map(|size| Rotation {
+                size: size.0,
+                keep: raw.keep,
+            });
+            Sink::File(base.join(path), rotation)
+        }
     };
     let format = match raw.format {
         LogFormat::Text => Format::Text,

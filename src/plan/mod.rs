@@ -12,6 +12,7 @@ use crate::access::Site;
 use crate::auth::cookie::CookieName;
 use crate::auth::token::Tokens;
 use crate::auth::users::Users;
+use crate::base::loopback::LoopbackAddr;
 use crate::base::secret::Secret;
 use crate::config::raw;
 use crate::gate::Gate;
@@ -75,6 +76,8 @@ pub struct Plan {
     pub tokens: Tokens,
     /// Data threads.
     pub workers: usize,
+    /// Where health checks and metrics are served.
+    pub admin: Option<Arc<LoopbackAddr>>,
     /// How long running requests may go on at the end.
     pub drain: Duration,
     /// Where the access log goes, and how it looks.

@@ -113,6 +113,10 @@ fn denied(
 ) {
     if refusal.reason == Reason::NetworkDenied {
         worker.tally.denied(refusal.detail == BEHIND_NAT);
+        if refusal.detail == BEHIND_NAT && worker.shared.metrics.is_news_behind_nat() {
+            let event = Event::warn("behind_nat").with("peer", peer.ip());
+            worker.shared.log.event(event.with("why", refusal.detail));
+        }
     }
     if !worker.shared.log.wants_access() {
         return;

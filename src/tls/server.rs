@@ -116,19 +116,20 @@ impl ServerTls {
         config
     }
 
-    /// The certificates in use, each with its last moment: for metrics and `loopgate status`.
-    pub fn certificates(&self) -> Vec<(String, SystemTime)> {
+    /// The certificates in use, each with its last moment and whether we sign it: for metrics and `loopgate status`.
+    pub fn certificates(&self) -> Vec<(String, SystemTime, bool)> {
         match &self.source {
             Source::LocalCa(authority) => {
-                let root = ("local-ca".to_owned(), authority.validity().until);
+                let root = ("local-ca".to_owned(), authority.validity().until, true);
                 let leaves = authority.leaves().into_iter();
-                let leaves = leaves.map(|(subject, v)| (subject.to_string(), v.until));
+                let leaves = leaves.map(|(subject, v)| (subject.to_string(), v.until, true));
                 std::iter::once(root).chain(leaves).collect()
             }
             Source::Files(loaded) => {
                 let address = || loaded.ips().next().map(|ip| ip.to_string());
                 let name = loaded.names().next().map(str::to_owned).or_else(address);
-                vec![(name.unwrap_or_else(|| "file".into()), loaded.not_after())]
+                let name = name.unwrap_or_else(|| "file".into());
+                vec![(name, loaded.not_after(), false)]
             }
         }
     }

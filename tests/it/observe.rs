@@ -161,3 +161,168 @@ async fn a_tunnel_is_counted_while_it_is_open() {
     let durations = "loopgate_request_duration_seconds_count";
     assert_eq!(value(&text, durations, &[]), 0.0, "{text}");
 }
+
+/// Texts that would end a line, a string or a terminal's good manners, and whatever else fits into a field.
+fn nasty(seed: &mut u64) -> Vec<u8> {
+    let mut next = |n: u64| {
+        *seed ^= *seed << 13;
+        *seed ^= *seed >> 7;
+        *seed ^= *seed << 17;
+        *seed % n
+    };
+    let pieces: [&[u8]; 12] = [
+        b"\"",
+        b"\\",
+        b"\x1b[31m",
+        b"\xff\xfe",
+        b"\t",
+        b"{\"a\":",
+        b"\xe2\x80\xae",
+        b"\\u0000",
+        b"'",
+        b"%00%0a",
+        b"\xc3\xa9",
+        b"</script>",
+    ];
+    let mut text = Vec::new();
+    for _ in 0..=next(5) {
+        match next(3) {
+            0 => text.push(next(256) as u8),
+            _ => text.extend_from_slice(pieces[next(pieces.len() as u64) as usize]),
+        }
+    }
+    text
+}
+
+#[tokio::test]
+async fn every_line_of_the_log_is_json_whatever_stands_in_a_field() {
+    const FIELDS: [&str; 12] = [
+        "User-Agent",
+        "Host",
+        "Cookie",
+        "Authorization",
+        "Referer",
+        "Origin",
+        "X-Forwarded-For",
+        "Accept",
+        "Loopgate-Token",
+        "X-Request-Id",
+        "Content-Type",
+        "Sec-Fetch-Site",
+    ];
+    let upstream = Upstream::ok();
+    let gate = site(&upstream);
+    let (mut seed, mut sent) = (0x5eed_u64, 0);
+    for round in 0..FIELDS.len() * 20 {
+        let field = FIELDS[round % FIELDS.len()];
+        let mut head = Vec::new();
+        // The method, the target and the name of a field are texts of the client too.
+        head.extend_from_slice(if round % 7 == 0 { b"G\"T /" } else { b"GET /" });
+        if round % 5 == 0 {
+            head.extend(nasty(&mut seed));
+        }
+        head.extend_from_slice(b" HTTP/1.1\r\n");
+        if field != "Host" {
+            head.extend_from_slice(b"Host: app.lan\r\n");
+        }
+        head.extend_from_slice(field.as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend(nasty(&mut seed));
+        head.extend_from_slice(b"\r\nConnection: close\r\n\r\n");
+        let mut client = gate.h1().await;
+        if client.try_send(&head).await.is_ok() {
+            client.closed().await;
+            sent += 1;
+        }
+    }
+    // The kit reads each line as JSON, and fails where one is none.
+    let lines = gate.log(sent).await;
+    assert_eq!(lines.len(), sent);
+    for line in &lines {
+        for key in "ts level event request_id peer client listener route host method path status duration_ms bytes_in \
+                    bytes_out user auth decision reason rule tls user_agent".split_whitespace() {
+            assert!(line.get(key).is_some(), "{key} is missing in {line}");
+        }
+        let at = line["ts"].as_str().unwrap();
+        assert!(
+            at.len() == 24 && at.ends_with('Z') && at.as_bytes()[10] == b'T',
+            "{at}"
+        );
+    }
+    assert!(lines.iter().any(|line| line["status"] == 200));
+    assert!(lines.iter().any(|line| line["status"] == 400));
+}
+
+#[tokio::test]
+async fn no_secret_is_logged() {
+    let upstream = Upstream::ok();
+    let gate = site(&upstream);
+    let mut client = gate.h1().await;
+    let lines = format!(
+        "Authorization: {}\r\nCookie: sid=crumbs\r\nLoopgate-Token: lgt_sesame\r\nReferer: https://app.lan/?key=hunter2\r\n",
+        basic("alice", "open sesame")
+    );
+    client.get("/in?token=hunter2", &lines).await;
+    client
+        .get(
+            "/in?token=hunter2",
+            &format!("Authorization: {}\r\n", basic("alice", "wrong one")),
+        )
+        .await;
+    gate.log(2).await;
+    let text = std::fs::read_to_string(gate.path("access.log")).unwrap();
+    for secret in [
+        "sesame",
+        "wrong one",
+        "hunter2",
+        "crumbs",
+        "YWxpY2U6",
+        "lgt_",
+    ] {
+        assert!(!text.contains(secret), "{secret} stands in {text}");
+    }
+    assert!(
+        text.contains("\"user\":\"alice\"") && text.contains("/in"),
+        "{text}"
+    );
+}
+
+/// Words that look like metrics of ours, without the endings that a histogram adds.
+fn metrics_in(text: &str) -> std::collections::BTreeSet<String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !is_word(c));
+    words
+        .filter(|word| word.starts_with("loopgate_") || word.starts_with("process_"))
+        .map(|word| {
+            let bare = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| word.strip_suffix(end));
+            bare.unwrap_or(word).to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_use_metrics_that_exist() {
+    use loopgate::observe::metrics::FAMILIES;
+    let read = |file: &str| {
+        let path = format!("{}/config/{file}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).expect("a file")
+    };
+    for file in ["grafana/loopgate.json", "prometheus/alerts.yml"] {
+        let used = metrics_in(&read(file));
+        assert!(used.len() > 8, "{file} uses {used:?}");
+        for name in used {
+            let known = FAMILIES.iter().any(|family| family.name == name);
+            assert!(known, "{file} uses {name}, which does not exist");
+        }
+    }
+    let board: serde_json::Value =
+        serde_json::from_str(&read("grafana/loopgate.json")).expect("JSON");
+    assert!(
+        board["panels"]
+            .as_array()
+            .is_some_and(|panels| panels.len() > 10)
+    );
+    assert!(metrics_in("rate(loopgate_nonsense_total[5m])").contains("loopgate_nonsense_total"));
+}

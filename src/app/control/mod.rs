@@ -19,6 +19,7 @@ mod words;
 
 pub use client::{AskError, Gate, ask, find};
 pub use place::{client_dirs, server_dir};
+pub(super) use place::{is_alive, short};
 pub use words::{Answer, Failed, PROTOCOL, Verb};
 
 use words::{Line, Question};

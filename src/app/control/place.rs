@@ -86,7 +86,7 @@ pub(super) fn sockets(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Whether somebody listens there.
-pub(super) fn is_alive(socket: &Path) -> bool {
+pub(in crate::app) fn is_alive(socket: &Path) -> bool {
     match short(socket, UnixStream::connect) {
         Ok(_) => true,
         // No permission, or a full queue: somebody is there.
@@ -107,7 +107,10 @@ pub(super) fn clear(dir: &Path) {
 }
 
 /// Does something with the path of a socket, by way of its open directory where the path is too long for an address.
-pub(super) fn short<T>(path: &Path, act: impl FnOnce(PathBuf) -> io::Result<T>) -> io::Result<T> {
+pub(in crate::app) fn short<T>(
+    path: &Path,
+    act: impl FnOnce(PathBuf) -> io::Result<T>,
+) -> io::Result<T> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return act(path.to_owned());
     };

@@ -12,6 +12,8 @@ pub const PROTOCOL: u32 = 1;
 pub enum Verb {
     /// How it is going.
     Status,
+    /// Whether every service takes a connection.
+    Ready,
     /// Read the configuration again, and say what came of it.
     Reload,
 }

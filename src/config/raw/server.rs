@@ -44,7 +44,7 @@ pub enum Workers {
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// A loopback address with port, or `unix:` and a path. Serves `/healthz`, `/readyz` and `/metrics` without a login,
-    /// so nothing but loopback or a Unix socket is accepted.
+    /// so nothing but loopback or a Unix socket is accepted, and a `Host` that names something else is turned away.
     #[schemars(extend("examples" = ["127.0.0.1:9095"]))]
     pub address: String,
 }

@@ -44,6 +44,8 @@ pub struct Metrics {
     reload_ok: AtomicBool,
     reload_at: AtomicU64,
     reloads: [AtomicU64; 2],
+    /// When NAT in front of us was last spoken of.
+    nat_told: AtomicU64,
     /// Accepts that failed.
     pub accept_failures: AtomicU64,
     /// Panics that were caught; each is a mistake of ours.
@@ -61,6 +63,7 @@ impl Default for Metrics {
             reload_ok: AtomicBool::new(true),
             reload_at: AtomicU64::new(unix(now)),
             reloads: Default::default(),
+            nat_told: AtomicU64::new(0),
             accept_failures: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         }
@@ -93,6 +96,30 @@ impl Metrics {
             self.reload_at
                 .store(unix(SystemTime::now()), Ordering::Relaxed);
         }
+    }
+
+    /// Whether it is time to speak of NAT in front of us: once an hour, whatever comes.
+    pub fn is_news_behind_nat(&self) -> bool {
+        let (now, told) = (
+            unix(SystemTime::now()),
+            self.nat_told.load(Ordering::Relaxed),
+        );
+        let swap = || {
+            let order = (Ordering::Relaxed, Ordering::Relaxed);
+            self.nat_told.compare_exchange(told, now, order.0, order.1)
+        };
+        now.abs_diff(told) >= 3600 && swap().is_ok()
+    }
+
+    /// Connections of each listener that are open now.
+    pub fn listeners(&self) -> Vec<(Arc<str>, u64)> {
+        let listeners = lock(&self.listeners).clone();
+        let open = |i: usize| self.sum(|tally| tally.connections[i].get());
+        listeners
+            .into_iter()
+            .enumerate()
+            .map(|(i, name)| (name, open(i)))
+            .collect()
     }
 
     /// Connections that are open now.

@@ -1,0 +1,104 @@
+//! Binds the admin address. A Unix socket is put in place whole, with its mode, and its file goes when it closes.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use crate::app::control::{is_alive, short};
+use crate::base::loopback::LoopbackAddr;
+use crate::net;
+
+/// What listens.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// One address that is bound.
+#[derive(Debug)]
+pub struct Bound {
+    listener: Option<Listener>,
+    file: Option<(PathBuf, (u64, u64))>,
+    /// The address as it is now: a port 0 is a real one.
+    pub name: String,
+}
+
+impl Bound {
+    /// The listener, once.
+    pub(super) fn take(&mut self) -> Option<Listener> {
+        self.listener.take()
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // Another process may have put its own there meanwhile.
+        if let Some((path, own)) = &self.file
+            && inode(path).is_ok_and(|now| now == *own)
+        {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Binds: one socket, or two for `localhost`, of which one is enough.
+pub(super) fn bind(address: &LoopbackAddr) -> io::Result<Vec<Bound>> {
+    if let Some(path) = address.unix() {
+        return Ok(vec![unix(path)?]);
+    }
+    let (mut bound, mut last) = (Vec::new(), None);
+    for socket in address.sockets() {
+        match net::bind::listen(socket, 1) {
+            Ok(listeners) => bound.extend(listeners.into_iter().map(|listener| {
+                Bound {
+                    name: listener
+                        .local_addr()
+                        .map_or_else(|_| socket.to_string(), |a| a.to_string()),
+                    listener: Some(Listener::Tcp(listener)),
+                    file: None,
+                }
+            })),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(error) => last = Some(error),
+        }
+    }
+    match (bound.is_empty(), last) {
+        (true, Some(error)) => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+fn unix(path: &Path) -> io::Result<Bound> {
+    if let Ok(found) = fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            let what = format!("{} is there and is no socket", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+        }
+        if is_alive(path) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+    }
+    let mut hidden = path.as_os_str().to_owned();
+    hidden.push(format!(".{}", std::process::id()));
+    let hidden = PathBuf::from(hidden);
+    let _ = fs::remove_file(&hidden);
+    let listener = short(&hidden, UnixListener::bind)?;
+    listener.set_nonblocking(true)?;
+    // The group may scrape: metrics tell names of routes and no secret.
+    fs::set_permissions(&hidden, Permissions::from_mode(0o660))?;
+    let own = inode(&hidden)?;
+    fs::rename(&hidden, path)?;
+    Ok(Bound {
+        listener: Some(Listener::Unix(listener)),
+        file: Some((path.to_owned(), own)),
+        name: format!("unix:{}", path.display()),
+    })
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()))
+}

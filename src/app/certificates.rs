@@ -1,0 +1,49 @@
+//! The certificates that we sign ourselves: renewed in time although nobody connects, and told in the log.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use super::run::Site;
+use super::scrape::{self, ROOT};
+use super::source::Source;
+use super::start::Running;
+use crate::observe::Event;
+
+/// What is known of them.
+#[derive(Debug, Default)]
+pub(super) struct Certificates {
+    known: BTreeMap<String, SystemTime>,
+    is_failing: bool,
+    has_begun: bool,
+}
+
+impl Certificates {
+    /// One look: signs what is due, and tells of every certificate that is new.
+    /// Those of the start are told only where somebody reads a log, not below the banner of `expose`.
+    pub fn look(&mut self, running: &Running, site: &Site<'_>) {
+        let (plan, log) = (running.shared.live.current(), &running.shared.log);
+        let listeners = plan.listeners.iter().filter_map(|l| l.tls.as_ref());
+        let failed = listeners
+            .filter_map(|tls| tls.warm(&site.machine.addresses, SystemTime::now()).err())
+            .next();
+        if let Some(error) = failed.as_ref().filter(|_| !self.is_failing) {
+            log.event(Event::error("cert_failed").with("error", error));
+        }
+        self.is_failing = failed.is_some();
+        let now = scrape::certificates(&plan);
+        let own: BTreeMap<_, _> = now
+            .into_iter()
+            .filter(|(name, (_, is_own))| *is_own && name != ROOT)
+            .map(|(name, (until, _))| (name, until))
+            .collect();
+        let is_told = self.has_begun || matches!(site.source, Source::File(_));
+        self.has_begun = true;
+        for (name, until) in own.iter().filter(|_| is_told) {
+            if self.known.get(name) != Some(until) {
+                let event = Event::info("cert_issued").with("name", name);
+                log.event(event.with("not_after", scrape::stamp(*until)));
+            }
+        }
+        self.known = own;
+    }
+}
