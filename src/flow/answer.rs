@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot;
 
 use super::body::{Cut, CutError, Piece, Reader, trailers};
 use super::state::Worker;
@@ -155,17 +155,11 @@ pub struct Answer {
     pub(super) pump: Option<Pump>,
 }
 
-/// The task that sends a request's body; it ends with the answer.
+/// The task that sends a request's body. It sends no more when this is dropped, which is the end of the answer.
 #[derive(Debug)]
 pub struct Pump {
-    pub(super) task: AbortHandle,
+    pub(super) _stop: oneshot::Sender<()>,
     pub(super) sent: Rc<Cell<bool>>,
-}
-
-impl Drop for Pump {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Answer {

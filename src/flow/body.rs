@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
@@ -311,6 +312,23 @@ impl Body for Carried {
         }
     }
 }
+
+/// Reads what is left of a request's body that nobody wants and throws it away, within bounds: a stream that is reset while its
+/// client still sends makes some clients drop the answer that they have.
+pub async fn discard(mut body: Carried) {
+    let mut left = DISCARDED;
+    let gone = async {
+        while left > 0
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(1, |data| data.len().max(1)));
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), gone).await;
+}
+
+/// Bytes of a refused body that are read: more than a stream's window, and then some.
+const DISCARDED: usize = 4 << 20;
 
 /// Trailers of a chunked body as a map; `Err` when one of them frames, routes or authenticates (RFC 9110, 6.5.1).
 pub fn trailers(raw: &[u8]) -> Result<HeaderMap, &'static str> {

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::ext::Protocol;
 
 use super::answer::broken;
-use super::body::Carried;
+use super::body::{Carried, discard};
 use super::h2_head::{forbidden, h2_request, lines, strip};
 use super::intake::{Facts, Intake, Line};
 use super::judge::{Judged, judge, network};
@@ -52,7 +52,7 @@ pub async fn serve_stream(
     let mut body = Some(body);
     let outcome = stream.serve(&mut body, &mut record, &mut scratch).await;
     if let Some(unread) = body.filter(|b| !b.is_end_stream()) {
-        discard(unread);
+        tokio::task::spawn_local(discard(Carried::Incoming(unread)));
     }
     scratch.give();
     let response = match outcome {
@@ -340,13 +340,4 @@ impl<'a> Stream<'a> {
         let body = Carried::Watched(Box::new(body), Box::new(standing));
         Ok(Response::from_parts(parts, body))
     }
-}
-
-/// Reads what is left of a refused request's body and throws it away, within bounds: a stream that is reset while the
-/// client still sends makes some clients drop the answer that they have.
-fn discard(body: Incoming) {
-    tokio::task::spawn_local(async move {
-        let gone = http_body_util::Limited::new(body, 256 << 10).collect();
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), gone).await;
-    });
 }

@@ -6,51 +6,60 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use super::answer::Pump;
-use super::body::{are_trailers, write_trailers};
+use super::body::{Carried, are_trailers, discard, write_trailers};
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
 use crate::http1::framing::Body;
 use crate::net::Wire;
 use crate::plan::Limits;
 
-/// Sends the body in a task of its own, which ends with the answer.
+/// Sends the body in a task of its own, which ends with the answer. What the upstream does not want is thrown away.
 pub(super) fn spawn_pump(
-    body: Incoming,
+    mut body: Incoming,
     wire: &Rc<Wire>,
     framing: Body,
     limits: &Limits,
     failed: &Rc<Cell<Option<Refusal>>>,
 ) -> Pump {
     let sent = Rc::new(Cell::new(false));
+    let (stop, stopped) = oneshot::channel();
     let (wire, done, failed) = (Rc::clone(wire), Rc::clone(&sent), Rc::clone(failed));
     let (idle, answer, most) = (limits.body_idle, limits.answer, limits.body_size);
-    let task = tokio::task::spawn_local(async move {
+    tokio::task::spawn_local(async move {
         let chunked = framing == Body::Chunked;
-        match pump(body, &wire, chunked, idle, most).await {
-            Ok(()) => {
+        let ended = tokio::select! {
+            biased;
+            ended = pump(&mut body, &wire, chunked, idle, most) => Some(ended),
+            _ = stopped => None,
+        };
+        match ended {
+            Some(Ok(())) => {
                 done.set(true);
                 wire.read_by(answer);
             }
-            Err(Some(refusal)) => {
+            Some(Err(Some(refusal))) => {
                 failed.set(Some(refusal));
                 // Whoever waits for an answer waits no more. The end of our side alone would leave that to the upstream.
                 wire.read_by(Duration::ZERO);
             }
             // The upstream takes no more; its answer may still come.
-            Err(None) => wire.read_by(idle),
+            Some(Err(None)) => wire.read_by(idle),
+            None => {}
+        }
+        drop(wire);
+        if !done.get() {
+            discard(Carried::Incoming(body)).await;
         }
     });
-    Pump {
-        task: task.abort_handle(),
-        sent,
-    }
+    Pump { _stop: stop, sent }
 }
 
 /// `Err(None)`: the upstream takes no more.
 async fn pump(
-    mut body: Incoming,
+    body: &mut Incoming,
     wire: &Wire,
     chunked: bool,
     idle: Duration,

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame};
 use tokio::time::{Instant, sleep_until};
 
-use super::body::{Carried, CutError};
+use super::body::{Carried, CutError, discard};
 use crate::base::refusal::{Reason, Refusal};
 use crate::net::Timer;
 use crate::plan::Limits;
@@ -211,8 +211,10 @@ impl Upload {
         }
     }
 
-    fn cut(&self, refusal: Refusal) -> Poll<Option<Result<Frame<Bytes>, CutError>>> {
+    fn cut(&mut self, refusal: Refusal) -> Poll<Option<Result<Frame<Bytes>, CutError>>> {
         self.progress.refuse(refusal);
+        let unread = std::mem::replace(&mut self.body, Carried::Empty);
+        tokio::task::spawn_local(discard(unread));
         Poll::Ready(Some(Err(CutError)))
     }
 }

@@ -157,12 +157,13 @@ impl Wire {
     }
 
     /// Ends our direction, then reads and throws away what the peer still sends, so that the last answer is not
-    /// lost to a reset (RFC 9112, 9.6). At most `wait` in all and 1 MiB.
+    /// lost to a reset (RFC 9112, 9.6). At most `wait` in all and 16 MiB: a client that uploads over a fast wire has sent some
+    /// of that before it looks at what came.
     pub async fn linger(&self, wait: Duration) {
         if self.shutdown(wait).await.is_err() {
             return;
         }
-        let mut left = 1usize << 20;
+        let mut left = 16usize << 20;
         self.read_by(wait);
         while left > 0 {
             let n = self.input.borrow().len();

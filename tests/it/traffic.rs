@@ -723,6 +723,35 @@ async fn an_early_answer_reaches_a_client_that_still_uploads() {
 }
 
 #[tokio::test]
+async fn a_refused_upload_is_not_reset_while_its_client_still_sends() {
+    let upstream = Upstream::scripted(|_, request, peer| {
+        if request.target == "/small" {
+            return After::Body;
+        }
+        peer.say("HTTP/1.1 413 Too much\r\nContent-Length: 4\r\n\r\nfull");
+        After::Close
+    });
+    // Refused by the upstream, and by us.
+    for (path, limits) in [("/", ""), ("/small", "body_size = \"100B\"\n")] {
+        let gate = Gate::limited(&upstream, limits);
+        let mut h2 = gate.h2().await;
+        let piece = frames::frame(frames::DATA, 0, 1, [b'x'; 9000]);
+        let head = frames::block(&frames::pseudo("PUT", path));
+        h2.send(frames::frame(frames::HEADERS, frames::END_HEADERS, 1, head))
+            .await;
+        h2.send(&piece).await;
+        assert_eq!(h2.outcome(1).await.status(), 413, "{path}");
+        h2.send([piece, frames::frame(frames::PING, 0, 0, [7; 8])].concat())
+            .await;
+        while let Some(frame) = h2.next().await
+            && frame.kind != frames::PING
+        {
+            assert_ne!(frame.kind, frames::RST_STREAM, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_drain_lets_what_runs_finish_and_closes_what_idles() {
     let go = Signal::default();
     let shared = go.clone();

@@ -31,6 +31,18 @@ node_modules() {
     (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) || { echo "npm ci failed in $1" >&2; exit 1; }
 }
 
+# Installs Python packages into an environment of its own: `python_packages DIRECTORY NAME==VERSION…`.
+python_packages() {
+    local place=$1
+    shift
+    [ "$(cat "$place/installed" 2>/dev/null)" = "$*" ] && return
+    python3 -c 'import ensurepip' 2>/dev/null || packages no-such-command:python3-venv
+    rm -rf "$place"
+    python3 -m venv "$place" && "$place/bin/pip" install --quiet --disable-pip-version-check "$@" ||
+        { echo "cannot install $*" >&2; exit 1; }
+    echo "$*" >"$place/installed"
+}
+
 # Finds the program, or builds it.
 binary() {
     GATE=${LOOPGATE_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/debug/loopgate}
