@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::ProtocolVersion;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::flow::{Conn, Worker};
@@ -45,14 +45,14 @@ pub(super) async fn shake(
         busy: Rc::default(),
     };
     let tls = plan.rules(address, local)?.tls.clone();
-    let limit = plan.limits.handshake;
+    let due = Instant::now() + plan.limits.handshake;
     let Some(tls) = tls else {
         let stream = admitted.into_stream();
         stream.set_nodelay(true).ok()?;
         return Some(Ready::Http1(conn, Wire::new(Stream::Tcp(stream))));
     };
     let mut first = [0];
-    match timeout(limit, admitted.peek(&mut first)).await {
+    match timeout_at(due, admitted.peek(&mut first)).await {
         Ok(Ok(1)) => {}
         Ok(Ok(_) | Err(_)) | Err(_) => return None,
     }
@@ -62,7 +62,7 @@ pub(super) async fn shake(
         }
         return None;
     }
-    timeout(limit, accept(admitted, conn, &tls)).await.ok()?
+    timeout_at(due, accept(admitted, conn, &tls)).await.ok()?
 }
 
 async fn accept(admitted: Admitted, conn: Conn, tls: &Arc<ServerTls>) -> Option<Ready> {

@@ -56,6 +56,21 @@ async fn a_handshake_that_stalls_is_ended() {
 }
 
 #[tokio::test]
+async fn a_handshake_has_one_deadline_from_accept_to_its_end() {
+    let gate = Gate::limited(&Upstream::ok(), "handshake = \"2s\"\n");
+    let start = Instant::now();
+    let mut client = Client::tcp(gate.address).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    client.send(b"\x16\x03\x01\x02").await;
+    client.closed().await;
+    let took = start.elapsed();
+    assert!(
+        took < Duration::from_millis(3300),
+        "a late byte gave it {took:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_head_that_stalls_is_told_and_ended() {
     let upstream = Upstream::ok();
     let gate = Gate::limited(&upstream, "head = \"400ms\"\n");

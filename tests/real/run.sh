@@ -25,7 +25,7 @@ truncate -s 1G www/giant
 head -c 5000000 /dev/urandom >www/random
 cat >nginx.conf <<CONF
 daemon off; worker_processes 1; pid $WORK/nginx.pid; error_log $WORK/nginx.log;
-events { worker_connections 256; }
+events { worker_connections 2048; }
 http { access_log off; client_body_temp_path $WORK/body; proxy_temp_path $WORK/p; fastcgi_temp_path $WORK/f; uwsgi_temp_path $WORK/u; scgi_temp_path $WORK/s;
   keepalive_timeout 1s; sendfile on;
   server { listen 127.0.0.1:$files; root $WORK/www; } }
@@ -154,6 +154,15 @@ for version in --http1.1 --http2; do
     flat "down $version" down $version
     flat "up $version" up $version
 done
+# Ten connections ask for a hundred such files each, and read nothing.
+peak_reset "$first"
+before=$(rss "$first")
+start greedy python3 "$here/greedy.py" "$PORT" ca.pem files.lan /giant 10 100
+greedy=$PID
+until_written greedy.out '(asked)' >/dev/null
+at_most "memory of a connection with a hundred streams that nobody reads, in KiB" 16384 $((($(peak "$first") - before) / 10))
+same "others are served meanwhile" hello "$(ask app.lan /)"
+kill "$greedy"
 rm www/giant
 
 echo "== an upstream on ::1"
@@ -226,8 +235,12 @@ sed "s/127.0.0.1:0\"/127.0.0.1:$service\"/" gate.toml >taken.toml
 same "5: the address is taken" 5 "$(code serve -c taken.toml)"
 
 echo "== what the first gate went through"
-same "no panic" 0 "$(grep -c '"*panic' gate.err)"
+same "no panic" 0 "$(grep -c panic gate.err)"
 kill -TERM "$first"
 wait "$first"
 same "it ends with 0" 0 $?
+
+echo "== everything at once, shortly"
+out=$(env -u LIMITED LOOPGATE_BIN="$GATE" "$ROOT/tests/endurance/run.sh" 20 2>&1)
+if [ $? -eq 0 ]; then ok "$(grep -c '^ok' <<<"$out") checks of tests/endurance"; else bad "tests/endurance" "$(tail -30 <<<"$out")"; fi
 exit 0
