@@ -3,6 +3,7 @@
 //! [`check`] does it all for a set of upstreams. Its parts: [`gather`] reads (blocking), [`judge()`] decides (pure), [`probe`] dials as a
 //! second proof. [`audit()`] shows every socket of the machine, [`firewall`] prints rules, [`unix`] looks at Unix sockets.
 
+mod absent;
 pub mod advice;
 pub mod audit;
 #[cfg(target_os = "linux")]
@@ -27,6 +28,7 @@ use std::net::SocketAddr;
 use crate::base::loopback::LoopbackAddr;
 use crate::net::interfaces::Interfaces;
 
+pub use absent::{absent, place};
 pub use audit::audit;
 pub use judge::{Doubt, Exposure, Opening, Snapshot, Verdict, judge};
 pub use reach::{Openness, Reach, reach};

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::absent::hint;
 use super::answer::broken;
 use super::intake::{Facts, Intake, Line};
 use super::judge::{Judged, judge, network};
@@ -206,6 +207,15 @@ pub(super) async fn refuse(
     record: &mut Record,
 ) -> Done {
     record.refusal = Some(refusal);
+    let hint = hint(
+        visit.worker,
+        refusal,
+        intake,
+        visit.conn,
+        visit.plan,
+        record,
+    )
+    .await;
     let reply = refused(
         visit.worker,
         refusal,
@@ -213,6 +223,7 @@ pub(super) async fn refuse(
         visit.conn,
         visit.plan,
         record,
+        hint.as_deref(),
     );
     send_reply(visit, &reply, intake, out).await
 }

@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 
+use super::absent::hint;
 use super::answer::broken;
 use super::body::{Carried, discard};
 use super::h2_head::{forbidden, h2_request, lines, strip};
@@ -61,7 +62,10 @@ pub async fn serve_stream(
             record.refusal = Some(refusal);
             let facts = Facts::read(stream.lines.iter().copied()).unwrap_or_default();
             let intake = stream.intake(facts).ok();
-            refused(&worker, refusal, intake.as_ref(), &conn, &plan, &record).into_h2()
+            let intake = intake.as_ref();
+            let hint = hint(&worker, refusal, intake, &conn, &plan, &record).await;
+            let hint = hint.as_deref();
+            refused(&worker, refusal, intake, &conn, &plan, &record, hint).into_h2()
         }
     };
     record.status = response.status().as_u16();

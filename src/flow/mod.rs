@@ -1,6 +1,7 @@
 //! One request from first to last step. `h1` and `h2` carry it, `judge` decides, `outbound` and `response` write it anew,
 //! `refuse` says no. Transport and judgement know nothing of each other.
 
+mod absent;
 mod answer;
 mod body;
 mod ending;
@@ -71,7 +72,7 @@ pub async fn refuse_unread(worker: &Worker, conn: &Conn, client: &Wire, refusal:
     let plan = worker.plan();
     let mut record = conn.record(worker, "HTTP/1.1");
     record.refusal = Some(refusal);
-    let reply = refuse::reply(refusal, None, conn, &plan, record.id);
+    let reply = refuse::reply(refusal, None, conn, &plan, record.id, None);
     record.status = reply.status;
     let mut out = Vec::new();
     reply.write_h1(true, true, &mut out);

@@ -284,6 +284,7 @@ pub fn refused(
     conn: &Conn,
     plan: &Plan,
     record: &Record,
+    hint: Option<&str>,
 ) -> Reply {
     if refusal.reason == Reason::UpstreamRefused {
         worker.shared.dial_failed.notify_one();
@@ -296,6 +297,6 @@ pub fn refused(
         {
             to_login(intake)
         }
-        _ => reply(refusal, intake, conn, plan, record.id),
+        _ => reply(refusal, intake, conn, plan, record.id, hint),
     }
 }

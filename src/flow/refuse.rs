@@ -25,13 +25,14 @@ pub struct Reply {
     pub closes: bool,
 }
 
-/// The answer to a refused request. `intake` is missing when the request could not be read.
+/// The answer to a refused request. `intake` is missing when the request could not be read; `hint` is for those who may come in.
 pub fn reply(
     refusal: Refusal,
     intake: Option<&Intake<'_>>,
     conn: &Conn,
     plan: &Plan,
     id: RequestId,
+    hint: Option<&str>,
 ) -> Reply {
     let row = refusal.reason.row().answered();
     let html = intake.is_some_and(|i| i.facts.accepts_html);
@@ -49,7 +50,7 @@ pub fn reply(
             to: intake.map_or("/", |i| i.target),
             is_safe: intake.is_some_and(|i| matches!(i.method, "GET" | "HEAD")),
             user: None,
-            hint: None,
+            hint,
         };
         web::refused_page(&page)
     } else {
@@ -58,7 +59,7 @@ pub fn reply(
                 .into_iter()
                 .map(|(n, v)| (n, Cow::Borrowed(v))),
         );
-        web::refused_text(refusal.reason, id)
+        web::refused_text(refusal.reason, id, hint)
     };
     fields.push(("x-request-id", id.as_str().to_owned().into()));
     if row.retry > 0 {

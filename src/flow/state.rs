@@ -66,6 +66,8 @@ pub struct Worker {
     pub pool: Pool,
     /// HTTP/2 upstream connections of this thread.
     pub h2c: H2cPool<Carried>,
+    /// What is told about services that are not there.
+    pub(super) hints: super::absent::Hints,
     phase: Cell<Phase>,
     epoch: Cell<u64>,
     bells: RefCell<Slab<Waker>>,
@@ -82,6 +84,7 @@ impl Worker {
             plan,
             pool: Pool::default(),
             h2c: H2cPool::default(),
+            hints: super::absent::Hints::default(),
             phase: Cell::new(Phase::Run),
             epoch: Cell::new(0),
             bells: RefCell::default(),

@@ -63,8 +63,12 @@ pub fn refused_page(shown: &RefusedPage<'_>) -> String {
 }
 
 /// The same in one line, for whoever is not a browser.
-pub fn refused_text(reason: Reason, request_id: RequestId) -> String {
-    format!("{} (request id {request_id})\n", reason.row().sentence)
+pub fn refused_text(reason: Reason, request_id: RequestId, hint: Option<&str>) -> String {
+    let (gap, hint) = hint.map_or(("", ""), |hint| (" ", hint));
+    format!(
+        "{}{gap}{hint} (request id {request_id})\n",
+        reason.row().sentence
+    )
 }
 
 /// Reload by itself where waiting helps and the person can do nothing else about it.
@@ -148,8 +152,9 @@ mod tests {
             assert!(text.contains(&format!("<h1>{}</h1>", row.sentence)));
             assert!(text.contains(shown.request_id.as_str()));
             assert!(!text.contains(row.word), "{}", row.word);
-            let line = refused_text(row.reason, shown.request_id);
+            let line = refused_text(row.reason, shown.request_id, Some("More."));
             assert_eq!(line.lines().count(), 1);
+            assert!(line.contains(" More. ("));
             assert!(line.starts_with(row.sentence) && line.contains(shown.request_id.as_str()));
         }
     }

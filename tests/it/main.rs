@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod absent;
 mod floods;
 mod h2c;
 mod judgement;

@@ -1,0 +1,50 @@
+//! A service that is not there: the page says what was dialled and what listens instead, to those who are logged in.
+
+use std::net::TcpListener;
+
+use crate::support::*;
+
+/// A gate in front of a port of 127.0.0.1 that nobody has, while [::1] has it.
+fn site() -> (Gate, TcpListener) {
+    let elsewhere = (0..50)
+        .find_map(|_| {
+            let six = TcpListener::bind("[::1]:0").ok()?;
+            let port = six.local_addr().ok()?.port();
+            TcpListener::bind(("127.0.0.1", port)).ok().map(|_| six)
+        })
+        .expect("a port that is free on 127.0.0.1");
+    let port = elsewhere.local_addr().expect("an address").port();
+    let route = |path: &str, access: &str| {
+        format!(
+            "[[route]]\nhosts = [\"app.lan\"]\npath = \"{path}\"\nupstream = \"127.0.0.1:{port}\"\naccess = \"{access}\"\n"
+        )
+    };
+    let tables = [route("/", "users"), route("/open", "anyone")].concat();
+    (Gate::open(&tables), elsewhere)
+}
+
+#[tokio::test]
+async fn the_page_says_what_was_dialled_to_those_who_are_logged_in() {
+    let (gate, elsewhere) = site();
+    let port = elsewhere.local_addr().expect("an address").port();
+    let alice = format!("Authorization: {}\r\n", basic("alice", "open sesame"));
+    let html = format!("{alice}Accept: text/html\r\n");
+    for (name, target, lines, told) in [
+        ("a browser", "/", html.as_str(), true),
+        ("a program", "/", alice.as_str(), true),
+        ("nobody", "/open", "", false),
+        (
+            "a browser of nobody",
+            "/open",
+            "Accept: text/html\r\n",
+            false,
+        ),
+    ] {
+        let answer = gate.h1().await.get(target, lines).await;
+        assert_eq!(answer.status, 502, "{name}");
+        let body = String::from_utf8_lossy(&answer.body);
+        // The other listener is this very process, and what is ours is not told; so nothing is there at all.
+        let dialled = format!("Nothing listens on 127.0.0.1:{port}.");
+        assert_eq!(body.contains(&dialled), told, "{name}: {body}");
+    }
+}
