@@ -60,6 +60,15 @@ impl Lead {
         }
     }
 
+    /// Every route calls the service by its own name from now on.
+    pub fn call_local(&self) {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        for route in &mut config.route {
+            route.host_header = raw::HostHeader::Upstream;
+        }
+        self.moved.notify_one();
+    }
+
     /// The gate that runs from this source drains and ends.
     pub fn end(&self) {
         self.over.notify_one();

@@ -17,7 +17,7 @@ use crate::base::loopback::Target;
 use crate::exposure::socket_table::Socket;
 use crate::exposure::{Verdict, check};
 use crate::net::machine;
-use crate::upstream::{Answer, ask};
+use crate::upstream::{Answer, NameRefused, ask, name_refused};
 
 /// How often the socket table is read while nothing is there to be fronted, and while something is.
 const SEARCH: Duration = Duration::from_millis(100);
@@ -53,6 +53,8 @@ pub enum News {
     Gone,
     /// The child's ports can be reached without passing us.
     Exposed(String),
+    /// What is there refuses the name that visitors call it by.
+    Name(NameRefused),
     /// Nothing has been opened for a while.
     Late,
     /// The child has ended with this code.
@@ -77,6 +79,7 @@ pub struct Follower {
     told: HashSet<u64>,
     last: Opened,
     fronted: Option<String>,
+    was_named: bool,
     was_late: bool,
     began: Instant,
     next: Instant,
@@ -99,6 +102,7 @@ impl Follower {
             told: HashSet::new(),
             last: Opened::default(),
             fronted: None,
+            was_named: false,
             was_late: false,
             began: now,
             next: now,
@@ -247,6 +251,7 @@ impl Follower {
         offers.sort_by_key(|offer| offer.address.port() != wanted.port);
         let best = choose(&offers, wanted, self.fronted.as_deref()).map(|o| o.target(wanted.port));
         if best == self.fronted {
+            self.say_name(&offers);
             self.say_late();
             return;
         }
@@ -257,6 +262,18 @@ impl Follower {
         self.fronted = best;
         self.began = Instant::now();
         self.was_late = false;
+        self.say_name(&offers);
+    }
+
+    /// Once: whoever was told does not want to hear it at every restart.
+    fn say_name(&mut self, offers: &[Offer]) {
+        let is_it = |o: &&Offer| Some(o.target(self.wish.port)) == self.fronted;
+        let answer = offers.iter().find(is_it).and_then(|o| o.answer.as_ref());
+        let refused = answer.and_then(|answer| name_refused(answer, &self.wish.host));
+        if let Some(refused) = refused.filter(|_| !self.was_named) {
+            self.was_named = true;
+            self.news.push_back(News::Name(refused));
+        }
     }
 
     fn say_late(&mut self) {

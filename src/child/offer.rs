@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::net::SocketAddr;
 
-use crate::upstream::Answer;
+use crate::upstream::{Answer, name_refused};
 
 /// A port that could be fronted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,7 @@ impl Offer {
         match &self.answer {
             _ if wanted.only => 0,
             Some(Answer::Http { status, .. }) if !matches!(status, 400 | 426) => 2,
+            Some(answer) if name_refused(answer, "").is_some() => 2,
             Some(Answer::Silent) => 1,
             Some(Answer::Http { .. } | Answer::Other) | None => 0,
         }

@@ -215,6 +215,8 @@ pub enum HostHeader {
     Keep,
     /// localhost and the port of the service, with Origin, Location and cookies mapped
     Upstream,
+    /// `keep`, and `upstream` when the service refuses to be called by the name of the visitor
+    Auto,
 }
 
 /// `--log-format`.

@@ -19,6 +19,7 @@ use crate::base::secret::Secret;
 use crate::config::raw::{self, Access, AccessWord, Listener, Networks, Route, Tls};
 use crate::config::unit::write_duration;
 use crate::demo;
+use crate::upstream::{NameRefused, ask, name_refused};
 
 /// How long a look at the service may take before the banner says that it is not there.
 const LOOK: Duration = Duration::from_millis(300);
@@ -59,8 +60,24 @@ fn gate(
         Failure::new(Code::Usage, format!("{e}\n  {}{why}", e.repair()))
     })?;
     let (users, password) = person(options)?;
-    let config = config(target, options);
+    let mut config = config(target, options);
     let ground = ground()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    if options.host_header == HostHeader::Auto {
+        let host = visited(options, &ground);
+        if let Some(refused) = runtime.block_on(refused(target, &host)) {
+            for route in &mut config.route {
+                route.host_header = raw::HostHeader::Upstream;
+            }
+            let what = refused.what;
+            output.say(&format!(
+                "loopgate: {what} does not want to be called {host}; it is called localhost"
+            ));
+        }
+    }
     let source = Source::Given(Box::new(config), users);
     let plan = compiled(output, &source, &ground)?;
     proven(&plan, &ground.machine)?;
@@ -75,7 +92,35 @@ fn gate(
     output
         .print(&banner(output, &shown, options, &ground))
         .map_err(Failure::failed)?;
+    let host = visited(options, &ground);
+    let told = async {
+        if options.host_header == HostHeader::Keep
+            && let Some(refused) = refused(target, &host).await
+        {
+            output.say(&format!("loopgate: {}", refused.sentence(&host)));
+        }
+    };
+    let beside = async {
+        tokio::join!(told, beside);
+    };
     run(running, &source, ground, options.duration, |_| (), beside)
+}
+
+/// The name that a visitor will most likely call the service by.
+fn visited(options: &Expose, ground: &Ground) -> String {
+    let port = options.listen.first().map_or(8443, SocketAddr::port);
+    let lan = |ip: &&IpAddr| ground.machine.this_lan.iter().any(|net| net.contains(*ip));
+    let address = ground.machine.addresses.iter().find(lan);
+    match (options.name.first(), address) {
+        (Some(name), _) => format!("{name}:{port}"),
+        (None, Some(ip)) => SocketAddr::new(*ip, port).to_string(),
+        (None, None) => format!("localhost:{port}"),
+    }
+}
+
+/// Whether the service refuses that name. What is not there now refuses nothing.
+async fn refused(target: &str, host: &str) -> Option<NameRefused> {
+    name_refused(&ask(target, host).await, host)
 }
 
 /// What the banner shows that is not an option.

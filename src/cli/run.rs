@@ -54,6 +54,7 @@ pub(super) fn run(output: &Output, asked: &args::Run, verbose: bool) -> Result<u
     let run = Run {
         output,
         wish: wish(asked, port, &urls),
+        is_auto: asked.options.host_header == HostHeader::Auto,
     };
     runtime.block_on(run.until_over(command, &source, running, ground, asked.options.duration))
 }
@@ -61,6 +62,8 @@ pub(super) fn run(output: &Output, asked: &args::Run, verbose: bool) -> Result<u
 struct Run<'a> {
     output: &'a Output,
     wish: Wish,
+    /// `--host-header auto`.
+    is_auto: bool,
 }
 
 impl Run<'_> {
@@ -148,6 +151,18 @@ impl Run<'_> {
             News::Gone => self
                 .output
                 .say("loopgate: the service has closed its port; the page waits for it"),
+            News::Name(refused) if self.is_auto => {
+                if let Source::Led(lead) = source {
+                    lead.call_local();
+                }
+                let (what, host) = (refused.what, &self.wish.host);
+                self.output.say(&format!(
+                    "loopgate: {what} does not want to be called {host}; it is called localhost from now on"
+                ));
+            }
+            News::Name(refused) => self
+                .output
+                .say(&format!("loopgate: {}", refused.sentence(&self.wish.host))),
             News::Late => self.output.say(&self.late()),
             News::Exposed(words) if self.wish.is_lenient => {
                 self.output.warn(&format!("loopgate: {words}"));
@@ -186,7 +201,7 @@ enum Outcome {
 fn wish(asked: &args::Run, port: u16, urls: &[Url]) -> Wish {
     let visited = urls.first().and_then(|url| url.url.split('/').nth(2));
     let host = match asked.options.host_header {
-        HostHeader::Keep => visited.map(str::to_owned),
+        HostHeader::Keep | HostHeader::Auto => visited.map(str::to_owned),
         HostHeader::Upstream => None,
     };
     Wish {

@@ -75,33 +75,61 @@ impl Inbound<'_> {
         }
     }
 
-    /// A URL on the upstream's own host becomes one on ours. `Refresh` has it behind `url=`.
+    /// A URL on the upstream's own host becomes one on ours. `Refresh` has it behind `url=`, with or without quotes.
     fn mapped(&self, value: &[u8], is_refresh: bool) -> Option<String> {
         let text = std::str::from_utf8(value).ok()?;
-        let at = if is_refresh {
-            text.to_ascii_lowercase().find("url=")? + 4
-        } else {
-            0
-        };
+        let at = if is_refresh { refresh_url(text)? } else { 0 };
         let (before, url) = text.split_at(at);
-        let upstream = &self.route.upstream;
-        let port = upstream
-            .host()
-            .rsplit_once(':')
-            .map_or("", |(_, port)| port);
-        let known = ["127.0.0.1", "localhost", "[::1]"];
-        let rest = ["http", "https"].iter().find_map(|scheme| {
-            known.iter().find_map(|host| {
-                let host = if port.is_empty() {
-                    (*host).to_owned()
-                } else {
-                    format!("{host}:{port}")
-                };
-                own_rest(url.as_bytes(), scheme, &host)
-            })
-        })?;
-        Some(format!("{before}{}://{}{rest}", self.scheme, self.host))
+        let rest = own_url(url, self.route.upstream.host())?;
+        // Without a scheme it takes that of the page, which is ours.
+        let scheme = match url.starts_with("//") {
+            true => String::new(),
+            false => format!("{}:", self.scheme),
+        };
+        Some(format!("{before}{scheme}//{}{rest}", self.host))
     }
+}
+
+/// Where the URL of a `Refresh` begins: `0; url='http://…'`.
+fn refresh_url(text: &str) -> Option<usize> {
+    let at = text.to_ascii_lowercase().find("url=")? + 4;
+    let rest = text[at..].trim_start();
+    let rest = rest.strip_prefix(['"', '\'']).unwrap_or(rest);
+    Some(text.len() - rest.len())
+}
+
+/// What follows the origin in a URL that leads to the upstream itself, by any name that it goes by on this machine. `host` is the
+/// one that we call it by, port included.
+fn own_url<'u>(url: &'u str, host: &str) -> Option<&'u str> {
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    let with_port = |name: &str| match port {
+        "" => name.to_owned(),
+        port => format!("{name}:{port}"),
+    };
+    for name in ["127.0.0.1", "localhost", "[::1]"] {
+        for (scheme, default) in [("http", "80"), ("https", "443"), ("", "")] {
+            let bare = (port == default && !port.is_empty()).then(|| name.to_owned());
+            for host in [Some(with_port(name)), bare].into_iter().flatten() {
+                let rest = match scheme {
+                    "" => relative_rest(url, &host),
+                    scheme => own_rest(url.as_bytes(), scheme, &host),
+                };
+                if let Some(rest) = rest {
+                    return Some(rest);
+                }
+            }
+        }
+    }
+    None
+}
+
+/// The same for `//host/path`.
+fn relative_rest<'u>(url: &'u str, host: &str) -> Option<&'u str> {
+    let rest = url.strip_prefix("//")?;
+    let named = rest.get(..host.len())?;
+    let rest = &rest[host.len()..];
+    (named.eq_ignore_ascii_case(host) && (rest.is_empty() || rest.starts_with(['/', '?', '#'])))
+        .then_some(rest)
 }
 
 /// A cookie whose `Domain` is the upstream's own host becomes a host-only cookie.
@@ -153,4 +181,60 @@ pub fn end(out: &mut Vec<u8>, body: Body, announced: Option<u64>, close: bool) {
         out.extend_from_slice(b"Connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_urls_of_the_upstream_itself_are_ours() {
+        for (url, host, want) in [
+            ("http://localhost:3000/a?b", "localhost:3000", Some("/a?b")),
+            ("http://127.0.0.1:3000/", "localhost:3000", Some("/")),
+            ("https://[::1]:3000", "localhost:3000", Some("")),
+            ("HTTP://localhost:3000/", "localhost:3000", None),
+            ("//localhost:3000/a", "localhost:3000", Some("/a")),
+            ("//localhost:3000.evil/a", "localhost:3000", None),
+            ("http://localhost:30001/", "localhost:3000", None),
+            ("http://localhost:3000@evil/", "localhost:3000", None),
+            ("http://localhost/", "localhost:3000", None),
+            ("http://localhost/", "localhost:80", Some("/")),
+            ("https://localhost/", "localhost:80", None),
+            ("https://localhost/x", "localhost:443", Some("/x")),
+            ("http://localhost/x", "localhost", Some("/x")),
+            ("http://other.lan:3000/", "localhost:3000", None),
+            ("/a", "localhost:3000", None),
+            ("", "localhost:3000", None),
+        ] {
+            assert_eq!(own_url(url, host), want, "{url} at {host}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_a_refresh_is_found_in_every_spelling() {
+        for (text, want) in [
+            ("0; url=http://a/", Some("http://a/")),
+            ("5;URL= http://a/", Some("http://a/")),
+            ("0; url='http://a/'", Some("http://a/'")),
+            ("0; Url=\"http://a/\"", Some("http://a/\"")),
+            ("30", None),
+            ("0; url=", Some("")),
+        ] {
+            assert_eq!(refresh_url(text).map(|at| &text[at..]), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_for_the_upstreams_host_becomes_ours_alone() {
+        for (cookie, want) in [
+            ("a=b; Domain=localhost; Path=/x", Some("a=b; Path=/x")),
+            ("a=b; domain=.127.0.0.1", Some("a=b")),
+            ("a=b; Domain=example.com", None),
+            ("a=b; Path=/", None),
+        ] {
+            let got = without_domain(cookie.as_bytes(), "localhost:3000");
+            assert_eq!(got.as_deref(), want.map(str::as_bytes), "{cookie}");
+        }
+    }
 }

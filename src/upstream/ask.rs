@@ -37,9 +37,13 @@ pub enum Answer {
     Other,
 }
 
-/// Asks what is at `target` (its port on loopback; the scheme does not count) for `/` as a visitor of `host`. Takes 5 seconds at most.
+/// Asks what is at `target` for `/` as a visitor of `host`; an address without a scheme is asked in clear and then over TLS.
+/// Takes 5 seconds at most.
 pub async fn ask(target: &str, host: &str) -> Answer {
     let clear = once(target, host).await;
+    if target.contains("://") || target.starts_with("unix:") {
+        return clear;
+    }
     // A server for TLS either hangs up on a request in clear or says 400 to it.
     let may_be_tls = match &clear {
         Answer::Http { status, .. } => *status == 400,

@@ -13,10 +13,12 @@ use crate::base::refusal::Refusal;
 mod ask;
 mod dial;
 mod h2c;
+mod names;
 mod pool;
 
 pub use ask::{Answer, ask};
 pub use h2c::H2cPool;
+pub use names::{NameRefused, name_refused};
 pub use pool::{Lease, Pool};
 
 /// A compiled upstream. One value for as long as its text stays the same, reloads included.

@@ -139,11 +139,17 @@ over; same "the time is over: the command is ended" 143 "$CODE"
 mkdir vite && printf '<!doctype html><title>vite</title><h1>a vite page</h1>' >vite/index.html
 MARK=vite$$ runs vite -- "$TOOLS/node_modules/.bin/vite" vite
 if until_true 20 grep -q 'is on the network now' vite.err; then ok "Vite is found on the port of its choice"; else bad "Vite is found" "$(tail -5 vite.err)"; fi
+until_true 10 grep -q 'does not want to be called' vite.err
+has "and that it refuses our name, with the option that opens it" "Vite does not want to be called run.home.arpa:[0-9]+: .*allowedHosts: \['run.home.arpa'\]" "$(cat vite.err)"
+same "which it does" 403 "$(status /)"
 kill "$PID"
 over
 nothing_left "Vite is gone" "vite$$"
 runs vite2 --host-header upstream -- "$TOOLS/node_modules/.bin/vite" vite --port '{port}'
 if until_true 20 says / "a vite page"; then ok "Vite, by its own name"; else bad "Vite, by its own name" "$(tail -5 vite2.err)"; fi
+kill "$PID"; over
+runs vite3 --host-header auto -- "$TOOLS/node_modules/.bin/vite" vite
+if until_true 20 says / "a vite page"; then ok "which is found out when asked"; else bad "which is found out when asked" "$(tail -5 vite3.err)"; fi
 kill "$PID"; over
 MARK=vhost$$ start vhost "$GATE" run -l 127.0.0.1:0 -- "$TOOLS/node_modules/.bin/vite" vite --host
 over; same "vite --host is refused" 4 "$CODE"
@@ -159,6 +165,31 @@ sed -i 's/edition 1/edition 2/' dj/urls.py
 if until_true 20 says / "edition 2"; then ok "Django after its reload"; else bad "Django after its reload" "$(tail -5 django.err)"; fi
 kill "$PID"; over
 nothing_left "Django and its reloader are gone" "dj$$"
+
+# ---- a service that is not there
+nowhere=$(free_port)
+start six python3 -u -m http.server --bind ::1 -d site "$nowhere"
+until_true 10 curl -sf -o /dev/null "http://[::1]:$nowhere/" || bad "no server on ::1"
+gate absent expose "127.0.0.1:$nowhere" -l 127.0.0.1:0 --name run.home.arpa
+began=$(date +%s%N)
+page=$(fetch / -H 'Accept: text/html')
+took=$((($(date +%s%N) - began) / 1000000))
+has "the page says what was dialled and what listens instead" "Nothing answers on 127.0.0.1:$nowhere, but python3[^ ]* listens on \[::1\]:$nowhere" "$page"
+has "and asks again by itself" 'http-equiv="refresh"' "$page"
+at_most "in milliseconds, TLS and password included" 2000 "$took"
+has "a program reads the same" 'Nothing answers on .*request id' "$(fetch /)"
+lacks "who is not logged in does not" 'python3' "$(PASSWORD=wrong fetch / -H 'Accept: text/html')"
+start back python3 -u -m http.server --bind 127.0.0.1 -d site "$nowhere"
+if until_true 5 says / "hello from the site"; then ok "and it is served when it is back"; else bad "and it is served when it is back"; fi
+# The same server refuses names that it does not know.
+start picky python3 -u "$here/picky.py" "$pages"
+until_true 10 curl -s -o /dev/null "http://127.0.0.1:$pages/" || bad "no picky server"
+gate named expose "127.0.0.1:$pages" -l 127.0.0.1:0 --name run.home.arpa
+until_true 10 grep -q 'does not want to be called' named.err
+has "expose says which option opens a service that refuses our name" 'webpack-dev-server does not want to be called run.home.arpa' "$(cat named.err)"
+same "which it does" 403 "$(status /)"
+gate auto expose "127.0.0.1:$pages" -l 127.0.0.1:0 --name run.home.arpa --host-header auto
+same "and opens it when asked" 200 "$(status /)"
 
 # ---- a terminal
 tm() { tmux -L "lg$$" "$@"; }
