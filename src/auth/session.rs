@@ -15,9 +15,13 @@ use super::session_id;
 use super::users::{User, Users};
 use crate::base::secret::Secret;
 
+mod room;
+
 const SHARDS: usize = 64;
 /// A use is written down when the last one is older: most requests only read.
 const TOUCH: u64 = 1_000;
+/// Credentials of applications under a user's own name.
+const MOST_PASSED: usize = 8;
 
 /// How long sessions live and how many there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,7 @@ pub struct Sessions {
     count: AtomicUsize,
     began: Instant,
     ended: watch::Sender<u64>,
+    endings: AtomicU64,
 }
 
 type Shard = HashMap<Key, Arc<Session>, BuildHasherDefault<Own>>;
@@ -76,6 +81,8 @@ struct Session {
     /// Milliseconds since the table began.
     opened: u64,
     used: AtomicU64,
+    /// Credentials of the application under the user's own name; see [`Sessions::may_pass`].
+    passed: Mutex<Vec<u64>>,
 }
 
 /// A session that is alive.
@@ -126,6 +133,7 @@ impl Sessions {
             count: AtomicUsize::new(0),
             began: now,
             ended: watch::Sender::new(0),
+            endings: AtomicU64::new(0),
         }
     }
 
@@ -152,6 +160,7 @@ impl Sessions {
             origin,
             opened: at,
             used: AtomicU64::new(at),
+            passed: Mutex::default(),
         };
         self.write(&key).insert(key, Arc::new(session));
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -166,6 +175,27 @@ impl Sessions {
     /// Whether a session is still alive, for a stream that goes on; counts as its use.
     pub fn is_alive(&self, users: &Users, key: &Key, now: Instant) -> bool {
         self.find(users, key, now).is_some()
+    }
+
+    /// Whether a credential under the user's own name, beside the session, may pass on to the application. The first few do,
+    /// again and again; then no other one: whether it passes tells whether it is the user's password here, and nobody may
+    /// find that out by trying.
+    pub fn may_pass(&self, key: &Key, credential: u64) -> bool {
+        let Some(session) = self.session(key) else {
+            return false;
+        };
+        let mut passed = lock(&session.passed);
+        let is_known = passed.contains(&credential);
+        if !is_known && passed.len() < MOST_PASSED {
+            passed.push(credential);
+            return true;
+        }
+        is_known
+    }
+
+    /// How many sessions have ended so far, by whatever means. It has moved before the one that ends a session is told so.
+    pub fn endings(&self) -> u64 {
+        self.endings.load(Ordering::Acquire)
     }
 
     /// Ends the session of an id. Says whether there was one.
@@ -281,55 +311,6 @@ impl Sessions {
         self.is_timely(session, at) && user.is_some_and(|user| user.fingerprint() == session.stored)
     }
 
-    /// Ends what a new session of the user has to end for the bounds to hold.
-    fn make_room(&self, index: &mut Index, user: &str, origin: Origin, at: u64) {
-        let own = index.get(user).cloned().unwrap_or_default();
-        let mut live = Vec::new();
-        for key in own {
-            match self.session(&key).filter(|s| self.is_timely(s, at)) {
-                None => _ = self.remove(index, &key),
-                Some(s) if s.origin == origin => live.push((s.used.load(Ordering::Relaxed), key)),
-                Some(_) => {}
-            }
-        }
-        if live.len() >= self.per_user
-            && let Some((_, key)) = live.iter().min_by_key(|(used, _)| *used)
-        {
-            self.remove(index, key);
-            self.tell(1);
-        }
-        if self.len() < self.most {
-            return;
-        }
-        for key in self.keys(|session| !self.is_timely(session, at)) {
-            self.remove(index, &key);
-        }
-        if self.len() >= self.most {
-            self.end_idlest(index, self.most / 64);
-        }
-    }
-
-    /// A part at once, so that a full table is not searched at every login.
-    fn end_idlest(&self, index: &mut Index, count: usize) {
-        let mut all = Vec::with_capacity(self.len());
-        for shard in &self.shards {
-            let shard = read(shard);
-            all.extend(
-                shard
-                    .iter()
-                    .map(|(key, s)| (s.used.load(Ordering::Relaxed), *key)),
-            );
-        }
-        let count = count.clamp(1, all.len().max(1));
-        if count < all.len() {
-            all.select_nth_unstable_by_key(count, |(used, _)| *used);
-        }
-        for (_, key) in all.iter().take(count) {
-            self.remove(index, key);
-        }
-        self.tell(count);
-    }
-
     fn keys(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Key> {
         let mut keys = Vec::new();
         for shard in &self.shards {
@@ -344,6 +325,7 @@ impl Sessions {
             return false;
         };
         self.count.fetch_sub(1, Ordering::Relaxed);
+        self.endings.fetch_add(1, Ordering::Release);
         if let Some(keys) = index.get_mut(&session.user) {
             keys.retain(|k| k != key);
             if keys.is_empty() {
@@ -389,8 +371,8 @@ fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
     shard.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
-    index.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -450,6 +432,21 @@ mod tests {
             (sessions.sweep(&users, now + HOUR * 12), sessions.len()),
             (2, 0)
         );
+    }
+
+    #[test]
+    fn a_few_credentials_of_the_application_pass_and_then_no_other() {
+        let (sessions, users, now) = table(8, 64);
+        let key = sessions
+            .open(users.find("alice").unwrap(), Origin::Login, now)
+            .key;
+        let passed = |from, to| (from..to).filter(|n| sessions.may_pass(&key, *n)).count();
+        assert_eq!(passed(0, 3), 3);
+        assert_eq!(passed(0, 1000), MOST_PASSED);
+        assert_eq!(passed(0, 8), 8, "those that passed still do");
+        let before = sessions.endings();
+        assert!(sessions.close_key(&key) && sessions.endings() > before);
+        assert_eq!(passed(0, 8), 0, "not without the session");
     }
 
     #[test]

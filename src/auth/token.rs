@@ -94,16 +94,19 @@ impl Tokens {
         let stored = found.map_or(&[0; 32], |token| &token.sha256);
         let is_equal = constant_time::verify_slices_are_equal(stored, &sha256).is_ok();
         let token = found.filter(|_| is_equal).ok_or(TokenRefusal::Unknown)?;
-        if token.expires.is_some_and(|end| now >= end) {
-            return Err(TokenRefusal::Expired);
-        }
-        if !token.covers(path) {
-            return Err(TokenRefusal::Path);
-        }
-        if !token.allows(method) {
-            return Err(TokenRefusal::Method);
-        }
-        Ok(token)
+        token.judge(method, path, now).map(|()| token)
+    }
+
+    /// Whether the token of that name lets this request in, for `explain`; `None` when there is no such token.
+    pub fn judge(
+        &self,
+        name: &str,
+        method: &str,
+        path: &Path<'_>,
+        now: i64,
+    ) -> Option<Result<(), TokenRefusal>> {
+        let token = self.list.iter().find(|token| token.name == name)?;
+        Some(token.judge(method, path, now))
     }
 
     /// The token with that public part, for a stream that goes on.
@@ -165,6 +168,19 @@ impl Token {
             |method: &&String| !method.is_empty() && method.bytes().all(|c| c.is_ascii_uppercase());
         let method = self.methods.iter().find(|method| !is_method(method))?;
         Some(format!("`{method}` is not a method such as `GET`"))
+    }
+
+    fn judge(&self, method: &str, path: &Path<'_>, now: i64) -> Result<(), TokenRefusal> {
+        if self.expires.is_some_and(|end| now >= end) {
+            return Err(TokenRefusal::Expired);
+        }
+        if !self.covers(path) {
+            return Err(TokenRefusal::Path);
+        }
+        if !self.allows(method) {
+            return Err(TokenRefusal::Method);
+        }
+        Ok(())
     }
 
     /// A path that a decoder behind us could read differently is covered only by a token for all paths.

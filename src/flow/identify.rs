@@ -1,24 +1,22 @@
 //! Who is it: session cookie, then token, then password. Only a password that is not remembered waits, and only it is a
 //! guess that can lock out.
 
-use std::net::IpAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::guess::{by_heart, verify};
 use super::intake::{Intake, Line};
+use super::known::{Kind, Proven, State};
 use super::standing::Basis;
-use super::state::Worker;
+use super::state::{Conn, Worker};
 use crate::access::{Need, Stage};
-use crate::auth::client_net::ClientNet;
+use crate::auth::cache::Key;
 use crate::auth::presented::{Basic, Presented, authorization};
 use crate::auth::session::Origin;
 use crate::auth::token::is_ours;
 use crate::auth::users::User;
-use crate::auth::verify::Outcome;
 use crate::auth::{Method, Who};
 use crate::base::refusal::{Reason, Refusal};
-use crate::base::secret::Secret;
 use crate::http1::field::Name;
-use crate::limit::lockout::Scope;
 use crate::observe::Event;
 use crate::observe::metrics::AuthResult;
 use crate::plan::Plan;
@@ -39,6 +37,7 @@ pub struct Identity {
 /// Finds out who it is.
 pub async fn identify<'l>(
     worker: &Worker,
+    conn: &Conn,
     plan: &Plan,
     intake: &Intake<'_>,
     lines: impl Iterator<Item = Line<'l>> + Clone,
@@ -47,23 +46,36 @@ pub async fn identify<'l>(
     let needed = stage.need() == Need::Person;
     let facts = &intake.facts;
     let session = if facts.has_cookie {
-        session(worker, plan, lines)
+        session(worker, conn, plan, intake, lines)
     } else {
         None
     };
-    if let Some((who, basis, origin)) = session {
-        let spent = is_ours_beside(worker, plan, facts.authorization, origin);
+    if let Some((proven, key)) = session {
+        let spent = is_ours_beside(worker, plan, facts.authorization, &proven, &key);
         return Ok(Identity {
-            who: needed.then_some(who),
+            who: needed.then_some(proven.who),
             spent,
             set_cookie: None,
-            basis,
+            basis: proven.basis,
         });
     }
     if let Some(value) = facts.authorization {
+        if needed
+            && !wants_cookie(intake)
+            && let Some(proven) = fresh(worker, conn, plan, intake, value)
+        {
+            worker.tally.remembered(true);
+            worker.tally.login("basic", AuthResult::Success);
+            return Ok(Identity {
+                who: Some(proven.who),
+                spent: true,
+                set_cookie: None,
+                basis: proven.basis,
+            });
+        }
         match authorization(value) {
             Ok(Presented::Basic(basic)) => {
-                return password(worker, plan, intake, &basic, needed).await;
+                return password(worker, conn, plan, intake, &basic, needed).await;
             }
             Ok(Presented::Bearer(text)) if is_ours(text) => {
                 return token(worker, plan, intake, text.as_bytes(), needed);
@@ -83,21 +95,55 @@ pub async fn identify<'l>(
     }
 }
 
+/// What must be as it was for somebody to be known by one look.
+fn state(worker: &Worker, plan: &Plan, intake: &Intake<'_>) -> State {
+    State {
+        generation: plan.generation,
+        ended: worker.shared.sessions.endings(),
+        client: intake.origin.client.address,
+    }
+}
+
+fn fresh(
+    worker: &Worker,
+    conn: &Conn,
+    plan: &Plan,
+    intake: &Intake<'_>,
+    value: &[u8],
+) -> Option<Proven> {
+    let state = state(worker, plan, intake);
+    conn.known
+        .fresh(Kind::Authorization, value, state, Instant::now())
+}
+
 /// The session of our cookie.
 fn session<'l>(
     worker: &Worker,
+    conn: &Conn,
     plan: &Plan,
+    intake: &Intake<'_>,
     lines: impl Iterator<Item = Line<'l>>,
-) -> Option<(Who, Basis, Origin)> {
+) -> Option<(Proven, Key)> {
     let values = lines.filter(|l| l.known == Name::Cookie).map(|l| l.value);
     // The cookie twice with two values is somebody else's doing: neither is believed.
     let id = plan.cookie.find(values).ok()??;
-    let found = worker
-        .shared
-        .sessions
-        .lookup(&plan.users, id, Instant::now())?;
-    let basis = Basis::Session(found.key);
-    who(plan, found.user, Method::Session).map(|who| (who, basis, found.origin))
+    // Before the look: what ends in between is noticed by the next request.
+    let state = state(worker, plan, intake);
+    let now = Instant::now();
+    if let Some(proven) = conn.known.fresh(Kind::Cookie, id.as_bytes(), state, now)
+        && let Basis::Session(key) = proven.basis
+    {
+        return Some((proven, key));
+    }
+    let found = worker.shared.sessions.lookup(&plan.users, id, now)?;
+    let proven = Proven {
+        who: who(plan, found.user, Method::Session)?,
+        basis: Basis::Session(found.key),
+        origin: Some(found.origin),
+    };
+    conn.known
+        .put(Kind::Cookie, id.as_bytes(), state, now, &proven);
+    Some((proven, found.key))
 }
 
 fn who(plan: &Plan, user: &User, by: Method) -> Option<Who> {
@@ -110,28 +156,46 @@ fn who(plan: &Plan, user: &User, by: Method) -> Option<Who> {
 }
 
 /// Whether `Authorization` beside a session is a credential of ours, which is taken out; everything else there belongs to the
-/// application. A browser whose session began with Basic goes on sending that password for as long as it runs, longer than it
-/// is remembered here: there the name of a user of ours is enough.
-fn is_ours_beside(worker: &Worker, plan: &Plan, value: Option<&[u8]>, origin: Origin) -> bool {
+/// application. What becomes of it can be seen there, so it must not tell whether a password is right: that of another user
+/// is not looked at, his name is enough. So it is where the session began with Basic: a browser goes on sending that password
+/// for as long as it runs, longer than it is remembered here. Under the user's own name the application may have a password
+/// of its own; a few of them pass.
+fn is_ours_beside(
+    worker: &Worker,
+    plan: &Plan,
+    value: Option<&[u8]>,
+    proven: &Proven,
+    key: &Key,
+) -> bool {
     let Some(Ok(presented)) = value.map(authorization) else {
         return false;
     };
     match presented {
         Presented::Basic(basic) => {
-            let named = || plan.users.find(basic.user()).is_some();
-            let remembered = || {
-                let (user, password) = (basic.user(), basic.password());
-                worker
+            let (user, password) = (basic.user(), basic.password());
+            if plan.users.find(user).is_none() {
+                return false;
+            }
+            if *user != *proven.who.user || proven.origin == Some(Origin::Basic) {
+                return true;
+            }
+            let verifier = &worker.shared.verifier;
+            let cached = verifier.cached(&plan.users, user, password, Instant::now());
+            cached.is_some()
+                || !worker
                     .shared
-                    .verifier
-                    .cached(&plan.users, user, password, Instant::now())
-                    .is_some()
-            };
-            (origin == Origin::Basic && named()) || remembered()
+                    .sessions
+                    .may_pass(key, verifier.credential(user, password))
         }
         Presented::Bearer(text) => is_ours(text),
         Presented::Foreign => false,
     }
+}
+
+/// Browsers that send no Basic credentials with a WebSocket send the cookie; other clients have no use for one.
+fn wants_cookie(intake: &Intake<'_>) -> bool {
+    let browser = intake.is_navigation() || intake.facts.fetch_mode == Some(b"navigate");
+    browser && intake.origin.is_secure()
 }
 
 fn token(
@@ -182,6 +246,7 @@ fn token(
 /// when the name is one of our users'.
 async fn password(
     worker: &Worker,
+    conn: &Conn,
     plan: &Plan,
     intake: &Intake<'_>,
     basic: &Basic,
@@ -195,12 +260,18 @@ async fn password(
         });
     }
     let client = intake.origin.client.address;
+    let (value, state) = (
+        intake.facts.authorization.unwrap_or_default(),
+        state(worker, plan, intake),
+    );
+    let was_right = conn.known.has(Kind::Authorization, value, state);
     let ours = by_heart(
         worker,
         client,
         plan,
         basic.user(),
         basic.password(),
+        was_right,
         "basic",
     )?;
     if !ours {
@@ -219,122 +290,24 @@ async fn password(
         .users
         .find(basic.user())
         .ok_or(Refusal::from(Reason::CredentialsWrong))?;
-    // Browsers that send no Basic credentials with a WebSocket send the cookie; other clients have no use for one.
-    let browser = intake.is_navigation() || intake.facts.fetch_mode == Some(b"navigate");
-    let set_cookie = (browser && intake.origin.is_secure()).then(|| {
+    let proven = Proven {
+        who: who(plan, user, Method::Basic).ok_or(Refusal::from(Reason::CredentialsWrong))?,
+        basis: Basis::Password(user.name().into(), user.fingerprint()),
+        origin: None,
+    };
+    conn.known
+        .put(Kind::Authorization, value, state, Instant::now(), &proven);
+    let set_cookie = wants_cookie(intake).then(|| {
         let opened = worker
             .shared
             .sessions
             .open(user, Origin::Basic, Instant::now());
         plan.cookie.set(opened.id.expose(), plan.session.as_secs())
     });
-    let basis = Basis::Password(user.name().into(), user.fingerprint());
     Ok(Identity {
-        who: who(plan, user, Method::Basic),
+        who: Some(proven.who),
         spent: true,
         set_cookie,
-        basis,
+        basis: proven.basis,
     })
-}
-
-/// Whether the password is remembered. It counts only where a guess would be listened to: otherwise a client that is locked
-/// out could go on guessing at a password that another one has just used.
-pub fn by_heart(
-    worker: &Worker,
-    client: IpAddr,
-    plan: &Plan,
-    user: &str,
-    password: &[u8],
-    method: &'static str,
-) -> Result<bool, Refusal> {
-    let now = Instant::now();
-    let shared = &worker.shared;
-    if shared
-        .verifier
-        .cached(&plan.users, user, password, now)
-        .is_none()
-    {
-        worker.tally.remembered(false);
-        return Ok(false);
-    }
-    if shared.lockout.listens(ClientNet::of(client), user, now) {
-        worker.tally.remembered(true);
-        worker.tally.login(method, AuthResult::Success);
-        return Ok(true);
-    }
-    worker.tally.login(method, AuthResult::LockedOut);
-    Err(Refusal::new(
-        Reason::LockedOut,
-        "too many failed logins from this network or for this user",
-    ))
-}
-
-/// Verifies a password that is not remembered, as a guess that counts from its first moment.
-pub async fn verify(
-    worker: &Worker,
-    client: IpAddr,
-    plan: &Plan,
-    user: &str,
-    password: Secret<Vec<u8>>,
-    method: &'static str,
-) -> Result<(), Refusal> {
-    let shared = &worker.shared;
-    let network = ClientNet::of(client);
-    let credential = shared.verifier.credential(user, password.expose());
-    let guess = shared
-        .lockout
-        .begin(network, user, credential, Instant::now())
-        .map_err(|_| {
-            worker.tally.login(method, AuthResult::LockedOut);
-            Refusal::new(
-                Reason::LockedOut,
-                "too many failed logins from this network or for this user",
-            )
-        })?;
-    match shared
-        .verifier
-        .verify(&plan.users, user, password, network)
-        .await
-    {
-        Outcome::Right => {
-            guess.right(Instant::now());
-            worker.tally.login(method, AuthResult::Success);
-            Ok(())
-        }
-        Outcome::Busy => {
-            guess.unjudged();
-            worker.tally.login(method, AuthResult::TooBusy);
-            Err(Refusal::new(
-                Reason::TooBusy,
-                "too many passwords wait to be verified",
-            ))
-        }
-        Outcome::Wrong => {
-            worker.tally.login(method, AuthResult::Failure);
-            shared.log.event(
-                Event::info("auth_failed")
-                    .with("client", client)
-                    .with("user", user)
-                    .with("method", method),
-            );
-            for ban in guess.wrong(Instant::now()) {
-                let what = match ban.scope {
-                    Scope::Client => "client",
-                    Scope::User => "user",
-                    Scope::Pair => "user_at_client",
-                };
-                let event = Event::warn("locked_out")
-                    .with("scope", what)
-                    .with("client", client)
-                    .with("user", user);
-                shared
-                    .log
-                    .event(event.with("seconds", ban.length.as_secs()));
-            }
-            Err(Refusal::new(
-                Reason::CredentialsWrong,
-                "the user or the password is wrong",
-            ))
-        }
-    }
 }

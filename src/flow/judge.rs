@@ -45,7 +45,7 @@ pub async fn judge<'l>(
         spent,
         set_cookie,
         basis,
-    } = identify(worker, plan, intake, lines, &stage).await?;
+    } = identify(worker, conn, plan, intake, lines, &stage).await?;
     if let Some(who) = &who {
         record.user = Some(who.user.clone());
         record.auth = Some(who.by.word());

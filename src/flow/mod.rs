@@ -5,6 +5,7 @@ mod absent;
 mod answer;
 mod body;
 mod ending;
+mod guess;
 mod h1;
 mod h1_page;
 mod h1_to_h2;
@@ -16,6 +17,7 @@ mod h2_websocket;
 mod identify;
 mod intake;
 mod judge;
+mod known;
 mod origin;
 mod outbound;
 mod pages;
@@ -32,6 +34,7 @@ mod upload;
 
 pub use h1::{Done, exchange};
 pub use h2::serve_stream;
+pub use known::Known;
 pub use stall::unless_stalled;
 pub use state::{Bell, Busy, Conn, Scratch, Shared, Worker};
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::identify::{by_heart, verify};
+use super::guess::{by_heart, verify};
 use super::intake::{Intake, Line};
 use super::judge::{asked, same_origin};
 use super::refuse::{Reply, reply};
@@ -187,6 +187,7 @@ impl Visit<'_> {
             self.plan,
             &form.user,
             form.password.expose(),
+            false,
             "login",
         );
         let right = match known {

@@ -23,6 +23,7 @@ use crate::plan::{Live, Plan};
 use crate::upstream::{H2cPool, Pool};
 
 use super::body::Carried;
+use super::known::Known;
 
 /// What all data threads share for as long as the process lives.
 pub struct Shared {
@@ -232,6 +233,8 @@ pub struct Conn {
     pub bell: Bell,
     /// What it is doing.
     pub busy: Rc<Busy>,
+    /// Who has proven on it who he is.
+    pub known: Known,
 }
 
 impl Conn {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use rustls::ClientConfig;
 
-use super::{Limits, Plan, Route, explain, listener, people};
+use super::{Limits, Plan, Route, expect, listener, people};
 use crate::access::{self, Rule, Site};
 use crate::auth::cookie::CookieName;
 use crate::auth::users::Users;
@@ -225,7 +225,7 @@ pub fn compile(
         drain: config.server.drain,
         log: log(&config.log, base),
     };
-    explain::run(&plan, config, &mut problems);
+    expect::run(&plan, config, &mut problems);
     if problems
         .iter()
         .any(|p| p.severity == crate::config::Severity::Error)

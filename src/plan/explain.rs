@@ -1,7 +1,8 @@
 //! The decision for a request that nobody sent, step by step: the same pure functions as on the live path. `explain` prints
 //! the steps, and a `[[test]]` compares the end of them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Plan, visitor};
 use crate::access::{Asked, Need, People, Rule};
@@ -9,8 +10,7 @@ use crate::auth::{Method, Who};
 use crate::base::host::{Authority, Host};
 use crate::base::path::Path;
 use crate::base::refusal::{Reason, Refusal};
-use crate::config::Problem;
-use crate::config::raw::{self, Expect};
+use crate::config::raw;
 
 /// A request that nobody sent.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +110,29 @@ impl Explained {
     }
 }
 
+/// A request as it is judged here.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The address that connects.
+    pub from: IpAddr,
+    /// Whom it names when it is a trusted proxy.
+    pub forwarded_for: Option<&'a str>,
+    /// The listener's address, where it is known; else the port of the authority tells.
+    pub listener: Option<SocketAddr>,
+    /// The server name of the TLS handshake.
+    pub sni: Option<&'a str>,
+    /// Host and port.
+    pub authority: Authority<'a>,
+    /// The address that was connected to.
+    pub local: IpAddr,
+    /// The method.
+    pub method: &'a str,
+    /// The path.
+    pub path: Path<'a>,
+    /// Who has proven who he is: a user, or `token:NAME`.
+    pub user: Option<&'a str>,
+}
+
 /// Judges the question. `Err` says what is wrong with the question itself.
 pub fn explain(
     plan: &Plan,
@@ -121,22 +144,48 @@ pub fn explain(
         Authority::parse(&authority).map_err(|what| format!("`{}`: {what}", question.url))?;
     let raw_path = target.split(['?', '#']).next().unwrap_or("/");
     let path = Path::parse(raw_path).map_err(|what| format!("`{}`: {what}", question.url))?;
+    let sni = match &authority.host {
+        Host::Name(name) => Some(name.clone().into_owned()),
+        Host::Ip(_) => None,
+    };
+    let local = match &authority.host {
+        Host::Ip(address) if plan.site.table.is_own(*address) => *address,
+        Host::Ip(_) | Host::Name(_) => IpAddr::from([127, 0, 0, 1]),
+    };
+    let request = Request {
+        from: question.from,
+        forwarded_for: question.forwarded_for,
+        listener: None,
+        sni: sni.as_deref(),
+        authority,
+        local,
+        method: question.method,
+        path,
+        user: question.user,
+    };
+    judge(plan, &request)
+}
+
+/// Judges the request. `Err` when there is nothing to judge it by.
+pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
     let mut told = Explained {
         steps: Vec::new(),
         decision: Ok(()),
         is_answered: false,
     };
 
-    let gates = gates(plan, authority.port);
+    let (authority, path, local) = (&request.authority, &request.path, request.local);
+
+    let gates = gates(plan, request.listener, authority.port);
     let admits = |i: &&usize| {
         let mut trial = told.clone();
-        visitor::judge(&plan.listeners[**i].gate, "", question, &mut trial).is_ok()
+        visitor::judge(&plan.listeners[**i].gate, "", request, &mut trial).is_ok()
     };
     let Some(listener) = gates.iter().find(admits).or(gates.first()).copied() else {
         return Err("there is no listener".into());
     };
     let gate = &plan.listeners[listener].gate;
-    let from = match visitor::judge(gate, &format!("listener[{listener}]"), question, &mut told) {
+    let from = match visitor::judge(gate, &format!("listener[{listener}]"), request, &mut told) {
         Ok(client) => client,
         Err(refusal) => return Ok(told.ended(refusal)),
     };
@@ -145,19 +194,11 @@ pub fn explain(
         told.step("listener", format!("but it is closed now: {why}"), key);
     }
 
-    let sni = match &authority.host {
-        Host::Name(name) => Some(name.as_ref()),
-        Host::Ip(_) => None,
-    };
-    let local = match &authority.host {
-        Host::Ip(address) if plan.site.table.is_own(*address) => *address,
-        Host::Ip(_) | Host::Name(_) => IpAddr::from([127, 0, 0, 1]),
-    };
     let asked = Asked {
         host: &authority.host,
-        sni,
-        path: &path,
-        method: question.method,
+        sni: request.sni,
+        path,
+        method: request.method,
         client: from,
         local,
     };
@@ -175,7 +216,7 @@ pub fn explain(
                 Reason::NotPermitted => ("may they", true),
                 _ => ("route", false),
             };
-            let found = plan.site.table.find(&authority.host, local, &path).ok();
+            let found = plan.site.table.find(&authority.host, local, path).ok();
             let key = found
                 .filter(|_| route)
                 .map(|f| format!("route[{}].access", f.route));
@@ -190,25 +231,20 @@ pub fn explain(
         Some(format!("route[{at}]")),
     );
 
-    let who = question.user.and_then(|name| who(plan, name));
     let rule_key = Some(format!("route[{at}].access"));
-    match (stage.need(), question.user, &who) {
-        (Need::Nobody, _, _) => told.step("who", "nobody is asked for", rule_key.clone()),
-        (Need::Person, None, _) => {}
-        (Need::Person, Some(name), None) => {
-            let refusal = Refusal::new(Reason::CredentialsWrong, "there is no such user");
-            return Ok(told.refused(
-                "who",
-                refusal,
-                format!("there is no user `{name}`"),
-                Some("auth.users_file".into()),
-            ));
+    let (needed, user) = (stage.need() == Need::Person, request.user);
+    let who = match user.filter(|_| needed).map(|name| who(plan, request, name)) {
+        None => None,
+        Some(Ok((who, key))) => {
+            told.step("who", format!("{} is logged in", who.user), key);
+            Some(who)
         }
-        (Need::Person, Some(_), Some(who)) => told.step(
-            "who",
-            format!("{} is logged in", who.user),
-            Some("auth.users_file".into()),
-        ),
+        Some(Err((refusal, found, key))) => {
+            return Ok(told.refused("who", refusal, found, key));
+        }
+    };
+    if !needed {
+        told.step("who", "nobody is asked for", rule_key.clone());
     }
     let need = stage.need();
     if let Err(refusal) = plan.site.after(stage, who) {
@@ -262,82 +298,64 @@ fn split(url: &str, config: &raw::Config) -> Result<(String, String), String> {
     Ok((rest[..end].to_owned(), target))
 }
 
-/// The listeners that the port can mean; all of them when none has it.
-fn gates(plan: &Plan, port: Option<u16>) -> Vec<usize> {
-    let all = || 0..plan.listeners.len();
-    let with: Vec<usize> = all()
-        .filter(|i| {
-            plan.listeners[*i]
-                .addresses
-                .iter()
-                .any(|a| Some(a.port()) == port)
-        })
-        .collect();
-    if with.is_empty() {
-        all().collect()
-    } else {
-        with
+/// The listeners that the address or the port can mean; all of them when none has it.
+fn gates(plan: &Plan, listener: Option<SocketAddr>, port: Option<u16>) -> Vec<usize> {
+    let with = |has: &dyn Fn(&SocketAddr) -> bool| -> Vec<usize> {
+        let all = plan.listeners.iter().enumerate();
+        all.filter(|(_, l)| l.addresses.iter().any(has))
+            .map(|(i, _)| i)
+            .collect()
+    };
+    let meant = match listener {
+        Some(address) => with(&|a| *a == address),
+        None => Vec::new(),
+    };
+    match (meant.is_empty(), port) {
+        (false, _) => meant,
+        (true, Some(port)) if !with(&|a| a.port() == port).is_empty() => {
+            with(&|a| a.port() == port)
+        }
+        (true, _) => with(&|_| true),
     }
 }
 
-fn who(plan: &Plan, name: &str) -> Option<Who> {
-    let person = plan.people.get(name)?;
-    Some(Who {
-        user: person.user.clone(),
-        groups: person.groups.clone(),
-        by: Method::Session,
-    })
-}
+type Named = Result<(Who, Option<String>), (Refusal, String, Option<String>)>;
 
-/// Runs the `[[test]]` tables; each that ends otherwise is a mistake of the file.
-pub(super) fn run(plan: &Plan, config: &raw::Config, problems: &mut Vec<Problem>) {
-    for (i, test) in config.test.iter().enumerate() {
-        let (method, url) = test
-            .request
-            .split_once(' ')
-            .unwrap_or(("GET", &test.request));
-        let question = Question {
-            from: test.from,
-            forwarded_for: test.forwarded_for.as_deref(),
-            user: test.user.as_deref(),
-            method,
-            url: url.trim(),
-        };
-        let told = match explain(plan, config, &question) {
-            Ok(told) => told,
-            Err(what) => {
-                problems.push(Problem::error(
-                    "bad-test",
-                    format!("test[{i}].request"),
-                    what,
-                ));
-                continue;
+/// Who it is, or why not; each with the key that decided.
+fn who(plan: &Plan, request: &Request<'_>, name: &str) -> Named {
+    let users = Some("auth.users_file".into());
+    if let Some(token) = name.strip_prefix("token:") {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |d| d.as_secs() as i64);
+        let key = Some("auth.tokens_file".into());
+        return match plan.tokens.judge(token, request.method, &request.path, now) {
+            None => {
+                let refusal = Refusal::new(Reason::CredentialsWrong, "there is no such token");
+                Err((refusal, format!("there is no token `{token}`"), key))
             }
+            Some(Err(why)) => Err((Refusal::new(why.reason(), ""), why.to_string(), key)),
+            Some(Ok(())) => Ok((
+                Who {
+                    user: name.into(),
+                    groups: "".into(),
+                    by: Method::Token,
+                },
+                key,
+            )),
         };
-        let want = match test.expect {
-            Expect::Allowed => "allowed",
-            Expect::Refused(reason) => reason.word(),
-        };
-        if told.word() != want {
-            let last = told.steps.last().map_or("", |step| step.found.as_str());
-            let message = format!("the decision is `{}`, not `{want}`: {last}", told.word());
-            let user = test
-                .user
-                .as_ref()
-                .map(|u| format!(" --user {u}"))
-                .unwrap_or_default();
-            let through = test
-                .forwarded_for
-                .as_ref()
-                .map(|list| format!(" --forwarded-for '{list}'"))
-                .unwrap_or_default();
-            let hint = format!(
-                "see every step with `loopgate explain --from {}{through}{user} {}`, then correct the file or the test",
-                test.from, test.request
-            );
-            problems.push(
-                Problem::error("test-failed", format!("test[{i}].expect"), message).hint(hint),
-            );
+    }
+    match plan.people.get(name) {
+        Some(person) => Ok((
+            Who {
+                user: person.user.clone(),
+                groups: person.groups.clone(),
+                by: Method::Session,
+            },
+            users,
+        )),
+        None => {
+            let refusal = Refusal::new(Reason::CredentialsWrong, "there is no such user");
+            Err((refusal, format!("there is no user `{name}`"), users))
         }
     }
 }

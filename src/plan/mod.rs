@@ -23,6 +23,7 @@ use crate::tls::ServerTls;
 use crate::upstream::Upstream;
 
 mod compile;
+mod expect;
 mod explain;
 mod leaving;
 mod listener;
@@ -31,7 +32,7 @@ mod people;
 mod visitor;
 
 pub use compile::{Kept, compile};
-pub use explain::{Explained, Question, Step, explain};
+pub use explain::{Explained, Question, Request, Step, explain, judge};
 pub use leaving::Leaving;
 pub use live::Live;
 

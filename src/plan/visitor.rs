@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::explain::{Explained, Question};
+use super::explain::{Explained, Request};
 use crate::base::cidr::fold;
 use crate::base::refusal::Refusal;
 use crate::gate::{Client, Gate, Told};
@@ -11,10 +11,10 @@ use crate::gate::{Client, Gate, Told};
 pub(super) fn judge(
     gate: &Gate,
     key: &str,
-    question: &Question<'_>,
+    request: &Request<'_>,
     told: &mut Explained,
 ) -> Result<IpAddr, Refusal> {
-    let peer = fold(question.from);
+    let peer = fold(request.from);
     let networks = || Some(format!("{key}.networks"));
     let proxies = || Some(format!("{key}.trusted_proxies"));
     if let Err(refusal) = gate.judge_connection(peer, peer) {
@@ -26,7 +26,7 @@ pub(super) fn judge(
         return Err(refusal);
     }
     let mut connection = Client::of_connection(peer, peer);
-    let mut said = question.forwarded_for;
+    let mut said = request.forwarded_for;
     if !gate.trusts(peer) {
         if said.is_some() {
             let found =

@@ -131,6 +131,7 @@ fn denied(
         listener: local.unwrap_or(peer),
         bell: worker.bell(),
         busy: Rc::default(),
+        known: Default::default(),
     };
     let mut record = conn.record(worker, "");
     record.refusal = Some(refusal);

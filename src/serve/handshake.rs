@@ -43,6 +43,7 @@ pub(super) async fn shake(
         listener: address,
         bell: worker.bell(),
         busy: Rc::default(),
+        known: Default::default(),
     };
     let tls = plan.rules(address, local)?.tls.clone();
     let due = Instant::now() + plan.limits.handshake;

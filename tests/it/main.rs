@@ -14,6 +14,8 @@ mod h2c;
 mod judgement;
 mod limits;
 mod observe;
+mod people;
+mod policies;
 mod proxies;
 mod reload;
 mod traffic;

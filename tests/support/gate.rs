@@ -13,13 +13,25 @@ use tempfile::TempDir;
 use super::{Client, H2, Upstream, until};
 
 /// Those who may log in: alice (`open sesame`), bob (`brick wall`), carol (`ocean wave`).
-const USERS: &str = "\
+pub const USERS: &str = "\
 alice:$5$alicesalt$2r0gqZaXuJIaknOSFxOWyiTHeyQGDC0/5PRv8A272a2
 bob:$5$bobsalt$/BTBIX5PxpPwmiKtmMoj4wNSFhtLTxM5MSeNahxXue8
 carol:$5$carolsalt$KPtFDgYh5jy1v.SIHHaVqEtxd3f/NkafByxI.6kqhf.
 ";
 
-/// The rest of every configuration.
+/// Tests make many mistakes on purpose.
+const PATIENT: &str = "lockout = { failures = 250, window = \"5m\", ban = \"15m\" }\n";
+
+/// The machine that all gates believe to be on.
+pub fn machine() -> Machine {
+    Machine {
+        names: vec!["localhost".into(), "gate".into(), "gate.local".into()],
+        addresses: vec![IpAddr::from([127, 0, 0, 1])],
+        ..Machine::default()
+    }
+}
+
+/// The rest of every configuration; `[auth]` is its last table.
 const FRAME: &str = "\
 [server]
 workers = 1
@@ -28,7 +40,6 @@ access = \"access.log\"
 format = \"json\"
 [auth]
 users_file = \"users.htpasswd\"
-lockout = { failures = 250, window = \"5m\", ban = \"15m\" }
 ";
 
 /// Stands for the address of a gate that listens nowhere.
@@ -39,6 +50,7 @@ const LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
 /// A gate that runs until it is dropped.
 pub struct Gate {
     pub address: SocketAddr,
+    head: String,
     running: Option<Running>,
     dir: TempDir,
     kept: Kept,
@@ -64,22 +76,27 @@ impl Gate {
 
     /// With these keys of the listener and these tables.
     pub fn listening(listener: &str, tables: &str) -> Self {
-        Self::written(&format!("{FRAME}{LISTENER}{listener}\n{tables}"))
+        Self::with(PATIENT, listener, tables)
+    }
+
+    /// With these keys of `[auth]`, these of the listener, and these tables.
+    pub fn with(auth: &str, listener: &str, tables: &str) -> Self {
+        Self::of(format!("{FRAME}{auth}{LISTENER}{listener}\n"), tables)
     }
 
     /// From a whole file.
     pub fn written(text: &str) -> Self {
+        Self::of(text.to_owned(), "")
+    }
+
+    fn of(head: String, tables: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let machine = Machine {
-            names: vec!["localhost".into(), "gate".into(), "gate.local".into()],
-            addresses: vec![IpAddr::from([127, 0, 0, 1])],
-            ..Machine::default()
-        };
+        let machine = machine();
         std::fs::write(dir.path().join("users.htpasswd"), USERS).expect("a users file");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(dir.path().join("users.htpasswd"), mode).expect("its mode");
         let file = dir.path().join("loopgate.toml");
-        std::fs::write(&file, text).expect("a configuration file");
+        std::fs::write(&file, format!("{head}{tables}")).expect("a configuration file");
         let kept = Kept::new(dir.path().join("state"));
         let plan = planned(file, &machine, &kept);
         for tls in plan.listeners.iter().filter_map(|l| l.tls.as_ref()) {
@@ -88,6 +105,7 @@ impl Gate {
         }
         let running = start(plan).expect("a gate");
         Self {
+            head,
             address: running.addresses.first().copied().unwrap_or(ANY),
             running: Some(running),
             dir,
@@ -101,12 +119,23 @@ impl Gate {
         let address = self.running().shared.live.current().listeners[0].addresses[0];
         let listener = format!("[[listener]]\naddress = \"{address}\"\n{listener}\n");
         let file = self.path("loopgate.toml");
-        std::fs::write(&file, format!("{FRAME}{listener}{tables}")).expect("a configuration file");
+        std::fs::write(&file, format!("{FRAME}{PATIENT}{listener}{tables}"))
+            .expect("a configuration file");
         let before = self.running().shared.live.current();
         match Source::File(file).plan(&self.machine, &self.kept, Some(&before)) {
             Ok((plan, _)) => self.running().put(plan),
             Err(report) => panic!("{}", report.render(false, 100)),
         }
+    }
+
+    /// Puts other tables in force, and whatever has changed in the files beside them.
+    pub fn retable(&self, tables: &str) {
+        let file = self.path("loopgate.toml");
+        std::fs::write(&file, format!("{}{tables}", self.head)).expect("a configuration file");
+        let before = self.running().shared.live.current();
+        let plan = Source::File(file).plan(&self.machine, &self.kept, Some(&before));
+        let plan = plan.unwrap_or_else(|report| panic!("{}", report.render(false, 100)));
+        self.running().put(plan.0);
     }
 
     /// A file beside the configuration.

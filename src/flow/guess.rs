@@ -1,0 +1,125 @@
+//! A password as a guess: right at once when it is remembered, else it counts from its first moment and can lock out.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::state::Worker;
+use crate::auth::client_net::ClientNet;
+use crate::auth::verify::Outcome;
+use crate::base::refusal::{Reason, Refusal};
+use crate::base::secret::Secret;
+use crate::limit::lockout::{Ban, Scope};
+use crate::observe::Event;
+use crate::observe::metrics::AuthResult;
+use crate::plan::Plan;
+
+/// Whether the password is remembered. It counts only where a guess would be listened to: otherwise a client that is locked
+/// out could go on guessing at a password that another one has just used. `was_right`: on this connection it was right before,
+/// so this is no guess.
+pub fn by_heart(
+    worker: &Worker,
+    client: IpAddr,
+    plan: &Plan,
+    user: &str,
+    password: &[u8],
+    was_right: bool,
+    method: &'static str,
+) -> Result<bool, Refusal> {
+    let now = Instant::now();
+    let shared = &worker.shared;
+    if shared
+        .verifier
+        .cached(&plan.users, user, password, now)
+        .is_none()
+    {
+        worker.tally.remembered(false);
+        return Ok(false);
+    }
+    if was_right || shared.lockout.listens(ClientNet::of(client), user, now) {
+        worker.tally.remembered(true);
+        worker.tally.login(method, AuthResult::Success);
+        return Ok(true);
+    }
+    worker.tally.login(method, AuthResult::LockedOut);
+    Err(Refusal::new(
+        Reason::LockedOut,
+        "too many failed logins from this network or for this user",
+    ))
+}
+
+/// Verifies a password that is not remembered, as a guess that counts from its first moment.
+pub async fn verify(
+    worker: &Worker,
+    client: IpAddr,
+    plan: &Plan,
+    user: &str,
+    password: Secret<Vec<u8>>,
+    method: &'static str,
+) -> Result<(), Refusal> {
+    let shared = &worker.shared;
+    let network = ClientNet::of(client);
+    let credential = shared.verifier.credential(user, password.expose());
+    let guess = shared
+        .lockout
+        .begin(network, user, credential, Instant::now())
+        .map_err(|locked| {
+            worker.tally.login(method, AuthResult::LockedOut);
+            locked
+                .ban
+                .iter()
+                .for_each(|ban| tell(worker, client, user, ban));
+            Refusal::new(
+                Reason::LockedOut,
+                "too many failed logins from this network or for this user",
+            )
+        })?;
+    match shared
+        .verifier
+        .verify(&plan.users, user, password, network)
+        .await
+    {
+        Outcome::Right => {
+            guess.right(Instant::now());
+            worker.tally.login(method, AuthResult::Success);
+            Ok(())
+        }
+        Outcome::Busy => {
+            guess.unjudged();
+            worker.tally.login(method, AuthResult::TooBusy);
+            Err(Refusal::new(
+                Reason::TooBusy,
+                "too many passwords wait to be verified",
+            ))
+        }
+        Outcome::Wrong => {
+            worker.tally.login(method, AuthResult::Failure);
+            shared.log.event(
+                Event::info("auth_failed")
+                    .with("client", client)
+                    .with("user", user)
+                    .with("method", method),
+            );
+            for ban in guess.wrong(Instant::now()) {
+                tell(worker, client, user, &ban);
+            }
+            Err(Refusal::new(
+                Reason::CredentialsWrong,
+                "the user or the password is wrong",
+            ))
+        }
+    }
+}
+
+fn tell(worker: &Worker, client: IpAddr, user: &str, ban: &Ban) {
+    let scope = match ban.scope {
+        Scope::Client => "client",
+        Scope::User => "user",
+        Scope::Pair => "user_at_client",
+    };
+    let event = Event::warn("locked_out")
+        .with("scope", scope)
+        .with("client", client)
+        .with("user", user)
+        .with("seconds", ban.length.as_secs());
+    worker.shared.log.event(event);
+}

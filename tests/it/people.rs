@@ -1,0 +1,384 @@
+//! People at the gate: what a login gives, what becomes of credentials, and what a guesser learns.
+
+use crate::support::gate::{USERS, route};
+use crate::support::message::Answer;
+use crate::support::*;
+
+fn authorization(user: &str, password: &str) -> String {
+    format!("Authorization: {}\r\n", basic(user, password))
+}
+
+/// The value that follows `from` up to the next quote or semicolon.
+fn cut(text: &str, from: &str) -> String {
+    let rest = text
+        .split_once(from)
+        .unwrap_or_else(|| panic!("no {from} in {text}"))
+        .1;
+    rest.split(['"', ';']).next().unwrap_or_default().to_owned()
+}
+
+/// Logs in by the form; the session cookie as `name=value`, or the answer that refused.
+async fn form_login(gate: &Gate, user: &str, password: &str) -> Result<String, Answer> {
+    let mut client = gate.h1().await;
+    let page = client
+        .get("/.loopgate/login?to=/", "Accept: text/html\r\n")
+        .await;
+    let csrf = cut(&page.text(), "name=\"csrf\" value=\"");
+    let cookie = page.all("set-cookie")[0]
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let body = format!(
+        "csrf={csrf}&to=%2F&user={user}&password={}",
+        password.replace(' ', "+")
+    );
+    let answer = client
+        .ask(format!(
+            "POST /.loopgate/login HTTP/1.1\r\nHost: app.lan\r\nOrigin: https://app.lan\r\nCookie: {cookie}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+    if answer.status != 303 {
+        return Err(answer);
+    }
+    let name = gate.cookie();
+    let set = answer
+        .all("set-cookie")
+        .into_iter()
+        .find(|c| c.starts_with(&format!("{name}=")));
+    Ok(set
+        .and_then(|c| c.split(';').next())
+        .expect("a session")
+        .to_owned())
+}
+
+async fn session(gate: &Gate, user: &str, password: &str) -> String {
+    form_login(gate, user, password)
+        .await
+        .unwrap_or_else(|a| panic!("{a:?}"))
+}
+
+/// Asks over a new connection.
+async fn status(gate: &Gate, lines: &str) -> u16 {
+    gate.h1().await.get("/", lines).await.status
+}
+
+fn users_only(upstream: &Upstream) -> Gate {
+    Gate::open(&route("app.lan", "/", upstream, "\"users\""))
+}
+
+#[tokio::test]
+async fn beside_a_session_a_credential_tells_nothing_about_the_passwords_of_others() {
+    let upstream = Upstream::ok();
+    let gate = users_only(&upstream);
+    assert_eq!(
+        status(&gate, &authorization("bob", "brick wall")).await,
+        200
+    );
+    let cookie = session(&gate, "alice", "open sesame").await;
+    upstream.forget();
+    // Whether it is remembered, wrong, or right and not remembered: what the application sees is the same.
+    for (user, password) in [
+        ("bob", "brick wall"),
+        ("bob", "wrong"),
+        ("carol", "ocean wave"),
+        ("carol", "x"),
+    ] {
+        let lines = format!("Cookie: {cookie}\r\n{}", authorization(user, password));
+        assert_eq!(status(&gate, &lines).await, 200);
+    }
+    for request in upstream.requests() {
+        assert!(request.all("authorization").is_empty(), "{request:?}");
+        assert_eq!(request.all("x-loopgate-user"), ["alice"]);
+    }
+}
+
+#[tokio::test]
+async fn beside_a_session_the_application_may_have_passwords_of_its_own_but_not_try_ours() {
+    let upstream = Upstream::ok();
+    let gate = users_only(&upstream);
+    let cookie = session(&gate, "alice", "open sesame").await;
+    let mut client = gate.h1().await;
+    let mut passes = async |user: &str, password: &str| {
+        upstream.forget();
+        let lines = format!("Cookie: {cookie}\r\n{}", authorization(user, password));
+        assert_eq!(client.get("/", &lines).await.status, 200);
+        !upstream.requests()[0].all("authorization").is_empty()
+    };
+    assert!(passes("appuser", "app secret").await, "nobody of ours");
+    assert!(passes("alice", "app secret").await, "the application's own");
+    assert!(!passes("alice", "open sesame").await, "ours");
+    let mut guessed = 0;
+    for n in 0..50 {
+        guessed += usize::from(passes("alice", &format!("guess {n}")).await);
+    }
+    assert!(guessed < 10, "{guessed} guesses told that they were wrong");
+    assert!(passes("alice", "app secret").await, "it still is");
+    assert!(!passes("alice", "open sesame").await);
+}
+
+#[tokio::test]
+async fn no_cookie_of_a_gate_reaches_the_application_or_is_set_by_it() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nSet-Cookie: app=1\r\nSet-Cookie: __Host-loopgate-8443=evil; Secure; Path=/\r\n\
+         Set-Cookie: =__Host-loopgate-8443=evil\r\nSet-Cookie: __Host-loopgate-0.login=evil; Path=/\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let gate = users_only(&upstream);
+    let cookie = session(&gate, "alice", "open sesame").await;
+    let name = gate.cookie();
+    let lines =
+        format!("Cookie: a=1; {cookie}; {name}.login=abc; __Host-loopgate-9999=other; b=2\r\n");
+    let answer = gate.h1().await.get("/", &lines).await;
+    assert_eq!(answer.all("set-cookie"), ["app=1"]);
+    assert_eq!(upstream.requests()[0].all("cookie"), ["a=1; b=2"]);
+    let fields = [
+        ("cookie", "a=1"),
+        ("cookie", &*cookie),
+        ("cookie", &*format!("{name}.login=x")),
+    ];
+    upstream.forget();
+    assert_eq!(
+        gate.h2()
+            .await
+            .ask(1, "GET", "/", &fields, b"")
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(upstream.requests()[0].all("cookie"), ["a=1"]);
+}
+
+#[tokio::test]
+async fn where_a_user_belongs_guesses_are_bounded_and_do_not_end_what_is_his() {
+    let upstream = Upstream::ok();
+    let tables = route("app.lan", "/", &upstream, "\"users\"");
+    let gate = Gate::with("", "networks = { allow = [\"loopback\"] }", &tables);
+    let right = authorization("alice", "open sesame");
+    let mut proven = gate.h1().await;
+    assert_eq!(proven.get("/", &right).await.status, 200);
+    let cookie = session(&gate, "alice", "open sesame").await;
+    let mut guesser = gate.h1().await;
+    let mut listened = 0;
+    for n in 0..90 {
+        let answer = guesser
+            .get("/", &authorization("alice", &format!("guess {n}")))
+            .await;
+        listened += usize::from(answer.status == 401);
+    }
+    assert!(listened <= 6, "{listened} guesses were listened to");
+    assert_eq!(
+        status(&gate, &right).await,
+        200,
+        "she is not locked out by them"
+    );
+    for n in 90..130 {
+        guesser
+            .get("/", &authorization("alice", &format!("guess {n}")))
+            .await;
+    }
+    assert_eq!(
+        status(&gate, &right).await,
+        429,
+        "nobody can tell any more whether it is right"
+    );
+    assert_eq!(
+        proven.get("/", &right).await.status,
+        200,
+        "where she has proven it she goes on"
+    );
+    assert_eq!(
+        status(&gate, &format!("Cookie: {cookie}\r\n")).await,
+        200,
+        "and with her session"
+    );
+    assert_eq!(
+        status(&gate, &authorization("bob", "brick wall")).await,
+        200,
+        "others are not concerned"
+    );
+}
+
+#[tokio::test]
+async fn guesses_count_one_by_one_however_they_come_and_outlive_a_reload() {
+    let upstream = Upstream::ok();
+    let tables = route("app.lan", "/", &upstream, "\"users\"");
+    let auth = "lockout = { failures = 5, window = \"5m\", ban = \"15m\" }\n";
+    let gate = |listener: &str| {
+        Gate::with(
+            auth,
+            &format!("networks = {{ allow = [\"loopback\"] }}\n{listener}"),
+            &tables,
+        )
+    };
+    // Fifty in one piece over HTTP/1.1.
+    let first = gate("");
+    let mut client = first.h1().await;
+    let all: String = (0..50)
+        .map(|n| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: app.lan\r\n{}\r\n",
+                authorization("alice", &format!("guess {n}"))
+            )
+        })
+        .collect();
+    client.send(all).await;
+    let mut listened = 0;
+    for _ in 0..50 {
+        listened += usize::from(client.answer().await.status == 401);
+    }
+    assert_eq!(listened, 5, "pipelined");
+    // Fifty streams at once.
+    let second = gate("");
+    let mut h2 = second.h2().await;
+    for n in 0..50u32 {
+        let value = basic("alice", &format!("guess {n}"));
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "app.lan"),
+            (":path", "/"),
+            ("authorization", &*value),
+        ];
+        let flags = frames::END_HEADERS | frames::END_STREAM;
+        h2.send(frames::frame(
+            frames::HEADERS,
+            flags,
+            2 * n + 1,
+            frames::block(&fields),
+        ))
+        .await;
+    }
+    let mut listened = 0;
+    for _ in 0..50 {
+        let head = h2.next_of(frames::HEADERS).await.expect("an answer");
+        listened += usize::from(frames::status(&head.payload) == 401);
+    }
+    assert_eq!(listened, 5, "in parallel");
+    // Requests without credentials do not count, and a reload forgets nothing.
+    let third = gate("");
+    for _ in 0..20 {
+        assert_eq!(status(&third, "").await, 401);
+    }
+    for n in 0..5 {
+        assert_eq!(
+            status(&third, &authorization("bob", &format!("guess {n}"))).await,
+            401
+        );
+    }
+    assert_eq!(
+        status(&third, &authorization("alice", "open sesame")).await,
+        429
+    );
+    third.retable(&tables);
+    assert_eq!(
+        status(&third, &authorization("alice", "open sesame")).await,
+        429
+    );
+    assert_eq!(
+        status(&third, "").await,
+        401,
+        "whoever presents nothing is told to log in"
+    );
+    assert!(upstream.requests().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_connection_knows_ends_with_the_session_and_with_the_password() {
+    let upstream = Upstream::ok();
+    let tables = route("app.lan", "/", &upstream, "\"users\"");
+    let gate = Gate::open(&tables);
+    let cookie = format!(
+        "Cookie: {}\r\n",
+        session(&gate, "alice", "open sesame").await
+    );
+    let right = authorization("bob", "brick wall");
+    let (mut one, mut two) = (gate.h1().await, gate.h1().await);
+    for _ in 0..3 {
+        assert_eq!(one.get("/", &cookie).await.status, 200);
+        assert_eq!(two.get("/", &right).await.status, 200);
+        assert_eq!(
+            two.get("/", "").await.status,
+            401,
+            "a connection has no user"
+        );
+        assert_eq!(
+            two.get("/", &authorization("bob", "brick walls"))
+                .await
+                .status,
+            401
+        );
+    }
+    let out = format!(
+        "POST /.loopgate/logout HTTP/1.1\r\nHost: app.lan\r\n{cookie}Content-Length: 0\r\n\r\n"
+    );
+    assert_eq!(gate.h1().await.ask(out).await.status, 200);
+    assert_eq!(
+        one.get("/", &cookie).await.status,
+        401,
+        "logged out over another connection"
+    );
+    assert_eq!(two.get("/", &right).await.status, 200);
+    let without: String = USERS
+        .lines()
+        .filter(|l| !l.starts_with("bob:"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    std::fs::write(gate.path("users.htpasswd"), without).expect("a users file");
+    gate.retable(&tables);
+    assert_eq!(two.get("/", &right).await.status, 401, "he is gone");
+}
+
+#[tokio::test]
+async fn doubtful_credentials_are_refused_and_reach_nobody() {
+    let upstream = Upstream::ok();
+    let gate = users_only(&upstream);
+    let giant = authorization("alice", &"x".repeat(5000));
+    let long = authorization("alice", &"x".repeat(1100));
+    let name = authorization(&"a".repeat(129), "x");
+    let twice = authorization("alice", "open sesame").repeat(2);
+    for (lines, want) in [
+        ("Authorization:\r\n", 401),
+        ("Authorization: \r\n", 401),
+        ("Authorization: Basic\r\n", 401),
+        ("Authorization: Basic \r\n", 401),
+        ("Authorization: Basic YWxpY2U=\r\n", 401),
+        ("Authorization: Basic YWxpY2U6\r\n", 401),
+        ("Authorization: Basic OnNlc2FtZQ==\r\n", 401),
+        ("Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWUA\r\n", 401),
+        ("Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWUK\r\n", 401),
+        ("Authorization: Basic YWxpY2UA\r\n", 401),
+        ("Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWU\r\n", 401),
+        ("Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWU= x\r\n", 401),
+        (
+            "Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWU=, Basic YWxpY2U6b3BlbiBzZXNhbWU=\r\n",
+            401,
+        ),
+        ("Authorization: Basic /////w==\r\n", 401),
+        ("Authorization: Bearer\r\n", 401),
+        ("Authorization: Bearer a b\r\n", 401),
+        ("Authorization: Bearer lgt_abcdefgh_x\r\n", 401),
+        ("Loopgate-Token: lgt_abcdefgh_x\r\n", 401),
+        ("Loopgate-Token: \r\n", 401),
+        ("Loopgate-Token: a\r\nLoopgate-Token: a\r\n", 400),
+        ("Authorization: Basic\0YWxpY2U6\r\n", 400),
+        ("Authorization: Basic YWxpY2U6\x01\r\n", 400),
+        ("Authorization: Basic YWxpY2U6\x7f\r\n", 400),
+        ("Authorization : Basic YWxpY2U6b3BlbiBzZXNhbWU=\r\n", 400),
+        ("Authorization: Basic\r\n YWxpY2U6b3BlbiBzZXNhbWU=\r\n", 400),
+        (&*giant, 401),
+        (&*long, 401),
+        (&*name, 401),
+        (&*twice, 400),
+    ] {
+        assert_eq!(status(&gate, lines).await, want, "{}", lines.escape_debug());
+    }
+    let huge = authorization("alice", &"x".repeat(100_000));
+    assert_eq!(status(&gate, &huge).await, 431);
+    assert!(upstream.conversations().is_empty());
+    assert_eq!(
+        status(&gate, &authorization("alice", "open sesame")).await,
+        200
+    );
+}
