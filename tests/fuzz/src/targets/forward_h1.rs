@@ -19,7 +19,7 @@ pub fn run(data: &[u8]) {
     let outcome = gate::converse(Protocol::Http1, None, &gate::cut(*cut, input), Script::Ok);
     let (whole, begun) = asked(input);
     forwarded(&outcome, &whole, begun.as_ref());
-    answered(&outcome, &whole);
+    answered(&outcome, &whole, begun.as_ref());
 }
 
 /// Every whole request of the bytes, and the one that has begun when they end.
@@ -96,12 +96,11 @@ fn forwarded(outcome: &Outcome, whole: &[Asked], begun: Option<&Asked>) {
 }
 
 /// The client reads whole answers, one a request, up to the refusal that ends the connection.
-fn answered(outcome: &Outcome, whole: &[Asked]) {
+fn answered(outcome: &Outcome, whole: &[Asked], begun: Option<&Asked>) {
     let (mut rest, mut answers, mut good) = (&outcome.answers[..], 0, 0);
     while !rest.is_empty() {
-        let to_head = whole
-            .get(answers)
-            .is_some_and(|asked| asked.method == b"HEAD");
+        let asked = whole.iter().chain(begun).nth(answers);
+        let to_head = asked.is_some_and(|asked| asked.method == b"HEAD");
         match strict::answer(rest, to_head, true) {
             Ok(((status, head, _, body), n)) => {
                 assert!((200..600).contains(&status), "{status}");

@@ -258,9 +258,11 @@ pub fn run(data: &[u8]) {
         assert_eq!(conversation.bad, None, "{conversation:?}");
         for request in &conversation.requests {
             clean::alone(request, &cookie);
-            let found = left
-                .iter()
-                .position(|asked| clean::is_head_of(request, asked) && request.body == asked.body);
+            let found = left.iter().position(|asked| {
+                clean::is_head_of(request, asked)
+                    && request.body == asked.body
+                    && request.trailers.iter().all(|t| asked.trailers.contains(t))
+            });
             let Some(found) = found else {
                 panic!("no stream asked for {request:?}: {streams:?}")
             };
