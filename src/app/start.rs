@@ -10,8 +10,10 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin::{Desk, Health};
+use super::descriptors;
 use super::listeners::{self, BindError, Bound, Held, Listening};
 use super::lockout_file::LockoutFile;
+use super::sandbox::{self, Cell, Sandbox};
 use super::worker::{Job, Signal, spawn};
 use crate::auth::login::Csrf;
 use crate::auth::session::{SessionSettings, Sessions};
@@ -40,6 +42,8 @@ pub enum StartError {
     Log(io::Error),
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    #[error("`sandbox = \"require\"`: {0}")]
+    Sandbox(io::Error),
 }
 
 /// How long a data thread may take to accept new listeners; it does so between two polls.
@@ -62,18 +66,37 @@ pub struct Running {
     /// What probes and scrapers ask of.
     pub health: Arc<Health>,
     counts: Arc<Counts>,
+    /// What the process has given up.
+    pub sandbox: Sandbox,
     lockouts: Option<Arc<LockoutFile>>,
 }
 
-/// Binds every listener of the plan and starts the data threads.
-pub fn start(mut plan: Plan) -> Result<Running, StartError> {
+/// Binds every listener of the plan and starts the data threads, which give up their files. The process keeps what it has.
+pub fn start(plan: Plan) -> Result<Running, StartError> {
+    begin(plan, false)
+}
+
+/// As [`start`], for a program that does nothing else: the whole process gives up what it does not need any more. Called on
+/// the only thread.
+pub fn start_alone(plan: Plan) -> Result<Running, StartError> {
+    begin(plan, true)
+}
+
+fn begin(mut plan: Plan, is_alone: bool) -> Result<Running, StartError> {
+    let short = descriptors::fit(&mut plan);
     let (sink, format, query) = plan.log.clone();
     let workers = plan.workers.max(1);
     let wanted: Vec<SocketAddr> = plan.addresses().collect();
     let bound = listeners::bind(&wanted, workers)?;
     let desk = Desk::bind(plan.admin.as_ref()).map_err(StartError::admin(&plan))?;
+    let sandbox = match is_alone {
+        true => sandbox::enter(plan.sandbox).map_err(StartError::Sandbox)?,
+        false => Sandbox::default(),
+    };
+    let cell = Cell::new(plan.sandbox);
     let log = Log::start(sink, format, query).map_err(StartError::Log)?;
-    let verifier = Verifier::new(Settings::default()).map_err(StartError::Thread)?;
+    short.into_iter().for_each(|event| log.event(event));
+    let verifier = verifier(&cell).map_err(StartError::Thread)?;
     let (drain, counts) = (Drain::default(), Arc::new(Counts::default()));
     let signal = watch::Sender::new(Signal {
         phase: Phase::Run,
@@ -112,6 +135,7 @@ pub fn start(mut plan: Plan) -> Result<Running, StartError> {
             counts: counts.clone(),
             drain: drain.watch(),
             signal: signal.subscribe(),
+            cell: cell.clone(),
         };
         threads.push(spawn(index, job).map_err(StartError::Thread)?);
         doors.push(door);
@@ -128,6 +152,7 @@ pub fn start(mut plan: Plan) -> Result<Running, StartError> {
         signal,
         threads,
         counts,
+        sandbox,
         lockouts,
     };
     running.tell_addresses();
@@ -161,6 +186,19 @@ fn sessions(plan: &Plan) -> SessionSettings {
     }
 }
 
+/// The threads that hash are confined as those that serve: they inherit it from the one that starts them.
+fn verifier(cell: &Cell) -> io::Result<Verifier> {
+    std::thread::scope(|scope| {
+        let starter = scope.spawn(|| {
+            cell.close();
+            Verifier::new(Settings::default())
+        });
+        starter
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("a thread failed at its start")))
+    })
+}
+
 impl Running {
     /// Takes the sockets that a plan needs and this gate has not, for [`Running::swap`]. Nothing changes yet.
     pub(super) fn bind(&self, plan: &Plan) -> Result<Bound, BindError> {
@@ -171,6 +209,9 @@ impl Running {
 
     /// Puts another plan in force that listens where this one does. Every connection looks at it.
     pub fn put(&self, mut plan: Plan) {
+        if let Some(short) = descriptors::fit(&mut plan) {
+            self.shared.log.event(short);
+        }
         let now = Instant::now();
         plan.succeed(&self.shared.live.current(), now);
         plan.count_by(&self.shared.metrics);

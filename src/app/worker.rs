@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
 use super::listeners::Listening;
+use super::sandbox::Cell;
 use crate::base::drain::{Phase, Watch};
 use crate::flow::{Shared, Worker};
 use crate::serve::{Counts, accept};
@@ -29,6 +30,7 @@ pub(super) struct Job {
     pub counts: Arc<Counts>,
     pub drain: Watch,
     pub signal: watch::Receiver<Signal>,
+    pub cell: Cell,
 }
 
 /// How often idle upstream connections are looked through.
@@ -39,6 +41,7 @@ pub(super) fn spawn(index: usize, job: Job) -> io::Result<JoinHandle<()>> {
     thread::Builder::new()
         .name(format!("data-{index}"))
         .spawn(move || {
+            job.cell.close();
             let built = Builder::new_current_thread()
                 .enable_all()
                 .event_interval(1024)

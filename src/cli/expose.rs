@@ -81,7 +81,7 @@ fn gate(
     let source = Source::Given(Box::new(config), users);
     let plan = compiled(output, &source, &ground)?;
     proven(&plan, &ground.machine)?;
-    let running = started(plan, &ground.machine)?;
+    let running = started(plan, &ground.machine, crate::app::start_alone)?;
     let urls = urls(&running.addresses, options, &ground);
     let shown = Shown {
         target: shown,

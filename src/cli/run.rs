@@ -31,7 +31,7 @@ pub(super) fn run(output: &Output, asked: &args::Run, verbose: bool) -> Result<u
     let source = Source::Led(Box::new(Lead::new(config, users)));
     let plan = compiled(output, &source, &ground)?;
     let authority = authority(&asked.options, &ground)?;
-    let running = started(plan, &ground.machine)?;
+    let running = started(plan, &ground.machine, crate::app::start)?;
     let urls = urls(&running.addresses, &asked.options, &ground);
     let target = shown(&asked.command);
     let shown = Shown {

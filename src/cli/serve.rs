@@ -79,19 +79,24 @@ pub(super) fn proven(plan: &Plan, machine: &Machine) -> Result<(), Failure> {
 }
 
 /// Binds and begins.
-pub(super) fn started(plan: Plan, machine: &Machine) -> Result<Running, Failure> {
+pub(super) fn started(
+    plan: Plan,
+    machine: &Machine,
+    start: impl FnOnce(Plan) -> Result<Running, StartError>,
+) -> Result<Running, Failure> {
     for tls in plan.listeners.iter().filter_map(|l| l.tls.as_ref()) {
         tls.warm(&machine.addresses, SystemTime::now())
             .map_err(Failure::failed)?;
     }
-    app::start(plan).map_err(|error| {
+    start(plan).map_err(|error| {
         let code = match error {
             StartError::Bind(BindError::InUse { .. } | BindError::NotPermitted { .. })
             | StartError::AdminInUse { .. } => Code::Address,
             StartError::Bind(BindError::Other { .. })
             | StartError::Admin { .. }
             | StartError::Log(_)
-            | StartError::Thread(_) => Code::Failed,
+            | StartError::Thread(_)
+            | StartError::Sandbox(_) => Code::Failed,
         };
         Failure::new(code, error.to_string())
     })
@@ -160,10 +165,12 @@ pub(super) fn serve(output: &Output, file: &ConfigFile) -> Result<(), Failure> {
     let ground = ground()?;
     let plan = compiled(output, &source, &ground)?;
     proven(&plan, &ground.machine)?;
-    let running = started(plan, &ground.machine)?;
+    let running = started(plan, &ground.machine, app::start_alone)?;
     let ready = |running: &Running| {
         let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
-        let event = Event::info("serving").with("addresses", addresses.join(" "));
+        let event = Event::info("serving")
+            .with("addresses", addresses.join(" "))
+            .with("sandbox", &running.sandbox);
         running.shared.log.event(event);
     };
     run(

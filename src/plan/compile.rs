@@ -222,6 +222,7 @@ pub fn compile(
             Workers::Count(n) => usize::from(n.get()),
         },
         admin: admin.map(Arc::new),
+        sandbox: config.server.sandbox,
         drain: config.server.drain,
         log: log(&config.log, base),
     };

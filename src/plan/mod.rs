@@ -79,6 +79,8 @@ pub struct Plan {
     pub workers: usize,
     /// Where health checks and metrics are served.
     pub admin: Option<Arc<LoopbackAddr>>,
+    /// What the process gives up at start.
+    pub sandbox: raw::Sandbox,
     /// How long running requests may go on at the end.
     pub drain: Duration,
     /// Where the access log goes, and how it looks.

@@ -20,7 +20,7 @@ pub use listener::{CertificateSource, Listener, Networks, ProxyProtocol, Tls};
 pub use log::{Log, LogFormat, LogTarget};
 pub use route::{Access, AccessTable, AccessWord, ExposedUpstream, HostHeader, Require, Route};
 pub use secret::Secret;
-pub use server::{Admin, Server, Workers};
+pub use server::{Admin, Sandbox, Server, Workers};
 pub use test::{Expect, Test};
 
 /// The configuration of loopgate.

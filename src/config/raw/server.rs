@@ -18,6 +18,10 @@ pub struct Server {
     #[serde(with = "unit::duration")]
     #[schemars(with = "unit::DurationText")]
     pub drain: Duration,
+    /// What the process gives up once it listens: new privileges, core files, capabilities, and on the threads that serve
+    /// all files (Landlock). `auto` takes what the kernel offers, `require` starts with all of it or not at all, `off`
+    /// gives up nothing. Ports below 1024 are bound before; a reload cannot bind them any more.
+    pub sandbox: Sandbox,
 }
 
 impl Default for Server {
@@ -25,8 +29,21 @@ impl Default for Server {
         Self {
             workers: Workers::default(),
             drain: Duration::from_secs(30),
+            sandbox: Sandbox::Auto,
         }
     }
+}
+
+/// What the process gives up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+#[allow(missing_docs, reason = "the field says what each one means")]
+pub enum Sandbox {
+    #[default]
+    Auto,
+    Require,
+    Off,
 }
 
 /// How many data threads.
