@@ -52,7 +52,8 @@ pub(super) fn bind(address: &LoopbackAddr) -> io::Result<Vec<Bound>> {
     }
     let (mut bound, mut last) = (Vec::new(), None);
     for socket in address.sockets() {
-        match net::bind::listen(socket, 1) {
+        // Not shared with another gate: a scraper would reach one or the other.
+        match net::bind::probe(socket).and_then(|()| net::bind::listen(socket, 1)) {
             Ok(listeners) => bound.extend(listeners.into_iter().map(|listener| {
                 Bound {
                     name: listener
@@ -101,4 +102,27 @@ fn unix(path: &Path) -> io::Result<Bound> {
 
 fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::loopback::Target;
+
+    #[test]
+    fn an_address_that_another_gate_has_is_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let unix = format!("unix:{}/admin.sock", dir.path().display());
+        for text in [format!("127.0.0.1:{port}"), unix] {
+            let address = text.parse::<Target>().unwrap().address;
+            let first = bind(&address).unwrap();
+            let error = bind(&address).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{text}");
+            drop(first);
+            assert!(bind(&address).is_ok(), "{text} is free again");
+        }
+    }
 }
