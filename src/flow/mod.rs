@@ -43,31 +43,23 @@ use intake::Intake;
 use crate::base::refusal::{Reason, Refusal};
 use crate::net::Wire;
 use crate::observe::metrics::Method;
-use crate::observe::{Log, Record};
+use crate::observe::{Log, Record, Texts};
 
 /// Keeps the texts of a request, where somebody will read them.
 fn note(record: &mut Record, intake: &Intake<'_>, log: &Log) {
     record.method = Method::of(intake.method);
     record.client = intake.origin.client.address;
-    let Some(texts) = record.texts.as_deref_mut() else {
+    let Some(texts) = record.texts.as_mut() else {
         return;
     };
-    texts.method = intake.method.to_owned();
-    texts.host = intake.host.to_owned();
-    texts.path = intake
-        .target
-        .split_once('?')
-        .map_or(intake.target, |(path, _)| path)
-        .to_owned();
-    texts.query = intake
-        .query()
-        .filter(|_| log.wants_query())
-        .map(str::to_owned);
-    texts.user_agent = intake
-        .facts
-        .user_agent
-        .map(|v| String::from_utf8_lossy(v).into_owned())
-        .unwrap_or_default();
+    let path = intake.target.split('?').next().unwrap_or_default();
+    *texts = Texts::of(
+        intake.method,
+        intake.host,
+        path,
+        intake.query().filter(|_| log.wants_query()),
+        intake.facts.user_agent,
+    );
 }
 
 /// Answers a head that could not be read; the connection ends afterwards.

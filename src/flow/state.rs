@@ -277,7 +277,7 @@ impl Conn {
             auth: None,
             refusal: None,
             cut: false,
-            texts: worker.shared.log.wants_access().then(Box::<Texts>::default),
+            texts: worker.shared.log.wants_access().then(Texts::default),
         })
     }
 }

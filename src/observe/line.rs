@@ -1,12 +1,15 @@
 //! Records and events as lines, text or JSON (contract 7). Whatever a client sent is escaped.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::log::Event;
-use super::record::Record;
+use super::record::{Record, Texts};
 use crate::base::refusal::Blame;
 
 /// RFC 3339 in UTC with milliseconds.
@@ -24,55 +27,74 @@ fn level(record: &Record) -> &'static str {
     }
 }
 
+/// One line of JSON for a request, as it is written: nothing is gathered in between.
+#[derive(Serialize)]
+struct Access<'r> {
+    ts: String,
+    level: &'static str,
+    event: &'static str,
+    request_id: &'r str,
+    peer: SocketAddr,
+    client: IpAddr,
+    listener: SocketAddr,
+    route: Option<&'r str>,
+    host: Option<&'r str>,
+    method: Option<&'r str>,
+    path: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<&'r str>,
+    status: u16,
+    duration_ms: f64,
+    bytes_in: u64,
+    bytes_out: u64,
+    user: Option<&'r str>,
+    auth: Option<&'static str>,
+    decision: &'static str,
+    reason: Option<&'static str>,
+    rule: Option<&'static str>,
+    tls: &'static str,
+    http: &'static str,
+    user_agent: Option<&'r str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cut: bool,
+}
+
 /// One line of JSON for a request.
 pub(super) fn access_json(record: &Record) -> String {
-    let mut map = Map::new();
-    let texts = record.texts.as_deref();
+    let texts = record.texts.as_ref();
     let refusal = record.refusal;
-    let mut put = |key: &str, value: Value| {
-        map.insert(key.into(), value);
+    let line = Access {
+        ts: stamp(record.at),
+        level: level(record),
+        event: "request",
+        request_id: record.id.as_str(),
+        peer: record.peer,
+        client: record.client,
+        listener: record.listener,
+        route: record.route.as_deref(),
+        host: texts.map(Texts::host),
+        method: texts.map(Texts::method),
+        path: texts.map(Texts::path),
+        query: texts.and_then(Texts::query),
+        status: record.status,
+        duration_ms: record.took.as_micros() as f64 / 1000.0,
+        bytes_in: record.bytes_in,
+        bytes_out: record.bytes_out,
+        user: record.user.as_deref(),
+        auth: record.auth,
+        decision: match refusal {
+            Some(_) => "refused",
+            None => "allowed",
+        },
+        reason: refusal.map(|r| r.reason.word()),
+        rule: refusal.map(|r| r.detail),
+        tls: record.tls,
+        http: record.http,
+        user_agent: texts.map(Texts::user_agent),
+        cut: record.cut,
     };
-    put("ts", stamp(record.at).into());
-    put("level", level(record).into());
-    put("event", "request".into());
-    put("request_id", record.id.as_str().into());
-    put("peer", record.peer.to_string().into());
-    put("client", record.client.to_string().into());
-    put("listener", record.listener.to_string().into());
-    put("route", record.route.as_deref().into());
-    put("host", texts.map(|t| t.host.as_str()).into());
-    put("method", texts.map(|t| t.method.as_str()).into());
-    put("path", texts.map(|t| t.path.as_str()).into());
-    if let Some(query) = texts.and_then(|t| t.query.as_deref()) {
-        put("query", query.into());
-    }
-    put("status", record.status.into());
-    put(
-        "duration_ms",
-        (record.took.as_micros() as f64 / 1000.0).into(),
-    );
-    put("bytes_in", record.bytes_in.into());
-    put("bytes_out", record.bytes_out.into());
-    put("user", record.user.as_deref().into());
-    put("auth", record.auth.into());
-    put(
-        "decision",
-        if refusal.is_some() {
-            "refused"
-        } else {
-            "allowed"
-        }
-        .into(),
-    );
-    put("reason", refusal.map(|r| r.reason.word()).into());
-    put("rule", refusal.map(|r| r.detail).into());
-    put("tls", record.tls.into());
-    put("http", record.http.into());
-    put("user_agent", texts.map(|t| t.user_agent.as_str()).into());
-    if record.cut {
-        put("cut", true.into());
-    }
-    Value::Object(map).to_string()
+    // Texts and numbers only: there is nothing in it that JSON cannot say.
+    serde_json::to_string(&line).unwrap_or_default()
 }
 
 /// One line of text for a request.
@@ -80,8 +102,8 @@ pub(super) fn access_text(record: &Record) -> String {
     let mut line = stamp(record.at);
     let (method, host, path) = record
         .texts
-        .as_deref()
-        .map_or(("", "", ""), |t| (&t.method, &t.host, &t.path));
+        .as_ref()
+        .map_or(("", "", ""), |t| (t.method(), t.host(), t.path()));
     let user = record.user.as_deref().unwrap_or("-");
     let ms = record.took.as_secs_f64() * 1000.0;
     let _ = write!(
@@ -136,16 +158,19 @@ pub(super) fn event(event: &Event, json: bool) -> String {
 }
 
 /// Control bytes and everything above ASCII escaped, so that no client writes to a terminal.
-fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_ascii_graphic() {
-                c.to_string()
-            } else {
-                c.escape_default().to_string()
-            }
-        })
-        .collect()
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|c| c.is_ascii_graphic()) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if c.is_ascii_graphic() {
+            safe.push(c);
+        } else {
+            safe.extend(c.escape_default());
+        }
+    }
+    Cow::Owned(safe)
 }
 
 fn quoted(text: &str) -> String {
@@ -166,13 +191,13 @@ mod tests {
 
     #[test]
     fn nothing_a_client_says_breaks_a_line() {
-        let texts = super::super::Texts {
-            method: "GET".into(),
-            host: "a\u{1b}[31m".into(),
-            path: "/\r\nlevel=error".into(),
-            query: None,
-            user_agent: "\"quote\"\n".into(),
-        };
+        let texts = Texts::of(
+            "GET",
+            "a\u{1b}[31m",
+            "/\r\nlevel=error",
+            None,
+            Some(b"\"quote\"\n"),
+        );
         let record = Record {
             id: crate::base::id::RequestId::fresh(),
             at: SystemTime::UNIX_EPOCH,
@@ -193,7 +218,7 @@ mod tests {
             auth: None,
             refusal: None,
             cut: false,
-            texts: Some(Box::new(texts)),
+            texts: Some(texts),
         };
         let text = access_text(&record);
         assert!(text.chars().all(|c| !c.is_control()), "{text:?}");

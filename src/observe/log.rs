@@ -13,6 +13,8 @@ use super::record::Record;
 
 /// Lines that may wait for the disk.
 const QUEUE: usize = 8192;
+/// How long lines are gathered while they keep coming.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Where the access log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,19 +231,24 @@ struct Writer {
 impl Writer {
     fn run(mut self, messages: &Receiver<Message>) {
         loop {
-            let message = match messages.try_recv() {
-                Ok(message) => message,
-                Err(_) => {
-                    let flushed = self.out.as_mut().map(Out::flush);
-                    self.note(flushed);
-                    match messages.recv_timeout(Duration::from_secs(3600)) {
-                        Ok(message) => message,
-                        Err(RecvTimeoutError::Timeout) => continue,
-                        Err(RecvTimeoutError::Disconnected) => return,
-                    }
+            match messages.recv_timeout(Duration::from_secs(3600)) {
+                Ok(message) => self.handle(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // The first line is written at once. While more come they are gathered: to be woken for each would cost more
+            // than the line itself.
+            let mut is_quiet = false;
+            while !is_quiet {
+                let flushed = self.out.as_mut().map(Out::flush);
+                self.note(flushed);
+                std::thread::sleep(GATHER);
+                is_quiet = true;
+                while let Ok(message) = messages.try_recv() {
+                    self.handle(message);
+                    is_quiet = false;
                 }
-            };
-            self.handle(message);
+            }
         }
     }
 

@@ -50,20 +50,71 @@ pub struct Record {
     /// The answer was cut before its end.
     pub cut: bool,
     /// Texts of the request.
-    pub texts: Option<Box<Texts>>,
+    pub texts: Option<Texts>,
 }
 
-/// What the request said of itself; for the log only.
+/// What the request said of itself; for the log only. One piece of memory for all of it: it is made for every request and
+/// freed by another thread.
 #[derive(Debug, Default)]
 pub struct Texts {
+    all: String,
+    ends: [usize; 4],
+    has_query: bool,
+}
+
+impl Texts {
+    /// Keeps copies.
+    pub fn of(
+        method: &str,
+        host: &str,
+        path: &str,
+        query: Option<&str>,
+        user_agent: Option<&[u8]>,
+    ) -> Self {
+        let user_agent = user_agent.map(String::from_utf8_lossy).unwrap_or_default();
+        let query_text = query.unwrap_or_default();
+        let parts = [method, host, path, query_text, &user_agent];
+        let mut all = String::with_capacity(parts.iter().map(|p| p.len()).sum());
+        let mut ends = [0; 4];
+        for (part, end) in parts.iter().zip(ends.iter_mut()) {
+            all.push_str(part);
+            *end = all.len();
+        }
+        all.push_str(&user_agent);
+        Self {
+            all,
+            ends,
+            has_query: query.is_some(),
+        }
+    }
+
+    fn part(&self, from: usize, to: usize) -> &str {
+        self.all.get(from..to).unwrap_or_default()
+    }
+
     /// Method.
-    pub method: String,
+    pub fn method(&self) -> &str {
+        self.part(0, self.ends[0])
+    }
+
     /// Host with port, as it came.
-    pub host: String,
+    pub fn host(&self) -> &str {
+        self.part(self.ends[0], self.ends[1])
+    }
+
     /// Path without query.
-    pub path: String,
+    pub fn path(&self) -> &str {
+        self.part(self.ends[1], self.ends[2])
+    }
+
     /// Query, only when the configuration asks for it.
-    pub query: Option<String>,
+    pub fn query(&self) -> Option<&str> {
+        self.has_query
+            .then(|| self.part(self.ends[2], self.ends[3]))
+    }
+
     /// `User-Agent`.
-    pub user_agent: String,
+    pub fn user_agent(&self) -> &str {
+        self.part(self.ends[3], self.all.len())
+    }
 }

@@ -4,7 +4,10 @@
 //!     bench_tools upstream PORT
 //!     bench_tools websocket PORT CONNECTIONS SECONDS [AUTHORIZATION]
 
-#![allow(clippy::print_stdout, reason = "its result is a line on standard output")]
+#![allow(
+    clippy::print_stdout,
+    reason = "its result is a line on standard output"
+)]
 
 use std::error::Error;
 use std::io;
@@ -75,7 +78,11 @@ async fn serve(mut stream: TcpStream, small: Arc<[u8]>) -> io::Result<()> {
         if text.starts_with("GET /1k ") {
             stream.write_all(&small).await?;
         } else if let Some(rest) = text.strip_prefix("GET /mib/") {
-            let mib: usize = rest.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(1);
+            let mib: usize = rest
+                .split(' ')
+                .next()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(1);
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", mib << 20);
             stream.write_all(head.as_bytes()).await?;
             let piece = vec![b'x'; 256 << 10];
@@ -83,9 +90,13 @@ async fn serve(mut stream: TcpStream, small: Arc<[u8]>) -> io::Result<()> {
                 stream.write_all(&piece).await?;
             }
         } else if text.starts_with("POST /sink ") || text.starts_with("PUT /sink ") {
-            let length = text
-                .lines()
-                .find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+            let length = text.lines().find_map(|l| {
+                l.to_ascii_lowercase()
+                    .strip_prefix("content-length:")?
+                    .trim()
+                    .parse()
+                    .ok()
+            });
             let mut left: usize = length.unwrap_or(0);
             while left > 0 {
                 if input.is_empty() && stream.read_buf(&mut input).await? == 0 {
@@ -126,7 +137,12 @@ async fn echo(mut stream: TcpStream, mut input: Vec<u8>) -> io::Result<()> {
                 out.push(126);
                 out.extend_from_slice(&(length as u16).to_be_bytes());
             }
-            let mask: [u8; 4] = [input[head], input[head + 1], input[head + 2], input[head + 3]];
+            let mask: [u8; 4] = [
+                input[head],
+                input[head + 1],
+                input[head + 2],
+                input[head + 3],
+            ];
             let payload = &input[head + 4..head + 4 + length];
             out.extend(payload.iter().enumerate().map(|(i, c)| c ^ mask[i & 3]));
             input.drain(..head + 4 + length);
