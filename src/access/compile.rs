@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{People, Rule};
 use crate::config::Problem;
-use crate::config::raw::{self, Access, AccessTable, AccessWord, Require};
+use crate::config::raw::{self, Access, AccessTable, AccessWord, CertificateUse, Require};
 use crate::gate::network_set;
 use crate::net::Machine;
 
@@ -21,6 +21,7 @@ pub fn compile(
         people,
         methods: None,
         networks: None,
+        certificate: CertificateUse::Off,
         either: false,
     };
     match &route.access {
@@ -38,6 +39,7 @@ pub fn compile(
                     problems,
                 )
             }),
+            certificate: table.certificate,
             either: either(table, key, problems),
         },
     }
@@ -121,6 +123,16 @@ fn either(table: &AccessTable, key: &str, problems: &mut Vec<Problem>) -> bool {
             .hint("add `networks = [...]`, or write `require = \"all\"`"),
         );
         return false;
+    }
+    match table.certificate {
+        CertificateUse::Off | CertificateUse::Accepted => {}
+        CertificateUse::Required | CertificateUse::WithLogin => {
+            let message = "a certificate that is required and `require = \"any\"` contradict each other: these networks would come in without one";
+            let problem = Problem::error("bad-require", at, message);
+            problems
+                .push(problem.hint("write `require = \"all\"`, or `certificate = \"accepted\"`"));
+            return false;
+        }
     }
     problems.push(
         Problem::warning(

@@ -4,11 +4,12 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::auth::Who;
+use crate::auth::{Method, Who};
 use crate::base::cidr::NetSet;
 use crate::base::host::Host;
 use crate::base::path::Path;
 use crate::base::refusal::{Reason, Refusal};
+pub use crate::config::raw::CertificateUse;
 use crate::route::Table;
 
 mod compile;
@@ -54,6 +55,8 @@ pub struct Rule {
     pub methods: Option<Vec<String>>,
     /// The networks allowed; `None` for all that the listener let in.
     pub networks: Option<NetSet>,
+    /// What a client certificate does.
+    pub certificate: CertificateUse,
     /// `require = "any"`: the right network is enough, and so is the right user.
     pub either: bool,
 }
@@ -72,6 +75,7 @@ pub enum Need {
 pub struct Stage {
     route: usize,
     need: Need,
+    certificate: CertificateUse,
 }
 
 /// Proof that a request may be forwarded. Neither `Clone` nor `Default`; only [`Site::after`] makes one.
@@ -136,12 +140,27 @@ impl Site {
             People::Users | People::Some(_) if rule.either && inside == Some(true) => Need::Nobody,
             People::Users | People::Some(_) => Need::Person,
         };
-        Ok(Stage { route, need })
+        let certificate = match need {
+            Need::Nobody => CertificateUse::Off,
+            Need::Person => rule.certificate,
+        };
+        Ok(Stage {
+            route,
+            need,
+            certificate,
+        })
     }
 
-    /// Step 9: may this person? `who` is what identification found.
-    pub fn after(&self, stage: Stage, who: Option<Who>) -> Result<Permit, Refusal> {
-        let Stage { route, need } = stage;
+    /// Step 9: may this person? `who` is what identification found, and `certified` the user of a client certificate that is
+    /// good.
+    pub fn after(
+        &self,
+        stage: Stage,
+        who: Option<Who>,
+        certified: Option<&str>,
+    ) -> Result<Permit, Refusal> {
+        stage.certificate(certified, who.as_ref())?;
+        let Stage { route, need, .. } = stage;
         let rule = self
             .rules
             .get(route)
@@ -194,6 +213,42 @@ impl Stage {
     /// What is still to be known.
     pub fn need(&self) -> Need {
         self.need
+    }
+
+    /// What a client certificate does here; [`CertificateUse::Off`] where nobody is asked for.
+    pub fn certificate_use(&self) -> CertificateUse {
+        self.certificate
+    }
+
+    /// Whether the certificate is what the route asks for, by itself and beside the login. A token is no person: beside it the
+    /// certificate may be any user's.
+    pub fn certificate(&self, certified: Option<&str>, who: Option<&Who>) -> Result<(), Refusal> {
+        match self.certificate {
+            CertificateUse::Off | CertificateUse::Accepted => return Ok(()),
+            CertificateUse::Required | CertificateUse::WithLogin => {}
+        }
+        let Some(certified) = certified else {
+            return Err(Refusal::new(
+                Reason::CertificateMissing,
+                "the route asks for a client certificate, and there is none",
+            ));
+        };
+        match who {
+            Some(who) if who.by != Method::Token && &*who.user != certified => Err(Refusal::new(
+                Reason::CertificateRefused,
+                "the client certificate and the login are of two users",
+            )),
+            Some(who)
+                if who.by == Method::Certificate
+                    && self.certificate == CertificateUse::WithLogin =>
+            {
+                Err(Refusal::new(
+                    Reason::CredentialsMissing,
+                    "the route asks for a login beside the client certificate",
+                ))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

@@ -68,7 +68,7 @@ pub async fn until_stopped(
     let is_led = site.source.is_led();
     let mut look = tokio::time::interval(LOOK);
     let (mut changes, mut failed) = (Changes::watch(), None);
-    let mut stamp = site.source.stamp();
+    let mut stamp = site.source.stamp(site.kept);
     let watch = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(watch);
     let over = async {
@@ -108,7 +108,7 @@ pub async fn until_stopped(
             }
             _ = look.tick() => {
                 reloads.pulse.look(&running.shared.metrics, Instant::now().into_std());
-                let now = site.source.stamp();
+                let now = site.source.stamp(site.kept);
                 if std::mem::replace(&mut stamp, now) != stamp {
                     drop(reloaded(&mut running, &site, &mut reloads).await);
                 }

@@ -161,18 +161,24 @@ impl Source {
 
     /// What the files behind the plan look like: another value means that one of them has changed. Links are followed, so the
     /// exchange of a whole mounted directory is seen too.
-    pub fn stamp(&self) -> Stamp {
+    pub fn stamp(&self, kept: &Kept) -> Stamp {
         let Self::File(path) = self else {
             return Vec::new();
         };
         let mut files = vec![path.clone()];
         if let Ok(loaded) = config::load(path, std::env::vars()) {
             files = loaded.files;
+            files.extend(kept.files(&loaded.raw));
             files.extend(loaded.raw.auth.users_file);
             files.extend(loaded.raw.auth.tokens_file);
             for listener in loaded.raw.listener {
                 if let raw::Tls::Files { chain, key } = listener.tls {
                     files.extend([chain, key]);
+                }
+                if let Some(raw::ClientCertificates::Files { ca, crl, .. }) =
+                    listener.client_certificates
+                {
+                    files.extend([ca].into_iter().chain(crl));
                 }
             }
         }

@@ -41,6 +41,18 @@ impl LineProblem {
             hint: hint.into(),
         }
     }
+
+    /// At a byte of the text.
+    pub fn at(text: &str, byte: usize, message: &str, hint: &str) -> Self {
+        let before = text.get(..byte).unwrap_or(text);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: line.chars().count() + 1,
+            message: message.to_owned(),
+            hint: hint.to_owned(),
+        }
+    }
 }
 
 impl From<LineProblem> for FileError {

@@ -1,6 +1,8 @@
-//! Who is it: passwords, tokens and sessions, and how a client presents them. Whether they may is another room's word.
+//! Who is it: passwords, tokens, sessions and client certificates, and how a client presents them. Whether they may is another room's word.
 
 pub mod cache;
+pub mod certificate;
+pub mod certificate_file;
 pub mod client_net;
 pub mod cookie;
 pub mod file;

@@ -188,14 +188,7 @@ fn text(list: &[Token]) -> Result<String, TokenFileError> {
 }
 
 fn problem(text: &str, at: usize, message: &str) -> LineProblem {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    LineProblem {
-        line: before.matches('\n').count() + 1,
-        column: line.chars().count() + 1,
-        message: message.to_owned(),
-        hint: "`loopgate token` writes this file".into(),
-    }
+    LineProblem::at(text, at, message, "`loopgate token` writes this file")
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub enum Reason {
     RouteNetworkDenied,
     CredentialsMissing,
     CredentialsWrong,
+    CertificateMissing,
+    CertificateRefused,
     LockedOut,
     TooBusy,
     NotPermitted,
@@ -109,7 +111,7 @@ impl Row {
 use Blame::{Client, Gate, Upstream};
 
 /// The table of contract 5, in the order of [`Reason`].
-pub const TABLE: [Row; 21] = [
+pub const TABLE: [Row; 23] = [
     closing(row(
         Reason::NetworkDenied,
         "network-denied",
@@ -166,6 +168,20 @@ pub const TABLE: [Row; 21] = [
         Client,
         "That user name and password are not known here.",
     ),
+    closing(row(
+        Reason::CertificateMissing,
+        "certificate-missing",
+        403,
+        Client,
+        "This address asks for a client certificate, and none came.",
+    )),
+    closing(row(
+        Reason::CertificateRefused,
+        "certificate-refused",
+        403,
+        Client,
+        "Your client certificate is not accepted here.",
+    )),
     retry(
         row(
             Reason::LockedOut,

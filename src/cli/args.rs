@@ -91,6 +91,11 @@ pub enum Command {
         #[command(subcommand)]
         act: Ca,
     },
+    /// Make, revoke or list client certificates
+    Cert {
+        #[command(subcommand)]
+        act: Cert,
+    },
     /// Say how the running gate is doing
     Status {
         #[command(flatten)]
@@ -240,6 +245,9 @@ pub struct Explain {
     /// The user who is logged in; without it nobody is
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
+    /// The user whose client certificate the client has; without it there is none
+    #[arg(long, value_name = "NAME")]
+    pub certificate: Option<String>,
     /// `[METHOD] URL`: `https://app.lan/admin`, `POST /upload`
     #[arg(required = true, num_args = 1..=2, value_names = ["METHOD", "URL"])]
     pub request: Vec<String>,
@@ -350,6 +358,36 @@ pub enum Ca {
         /// The file
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+    },
+}
+
+/// `loopgate cert`.
+#[derive(Debug, Subcommand)]
+pub enum Cert {
+    /// Make a certificate for a user, as a .p12 file with a password that is shown once
+    Client {
+        /// The user, as in the users file
+        name: String,
+        /// How long it is good, at most a year
+        #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, default_value = "365d")]
+        duration: Duration,
+        /// The file to write [default: NAME.p12]
+        #[arg(short, long, visible_alias = "output", value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// For devices that refuse the password of the usual form: older iOS, macOS and Android
+        #[arg(long)]
+        legacy: bool,
+    },
+    /// Revoke a certificate, or all of a user; running gates notice at once
+    Revoke {
+        /// The user, or a serial number of `cert list`
+        which: String,
+    },
+    /// List the certificates
+    List {
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -13,7 +13,7 @@ use crate::app::control::{AskError, Failed, Gate, Verb, ask, client_dirs, find};
 use crate::app::state_dir;
 
 /// For a reload: the plan is compiled, its tests run, every upstream is looked at.
-const PATIENCE: Duration = Duration::from_secs(130);
+pub(super) const PATIENCE: Duration = Duration::from_secs(130);
 
 /// The running gates that are meant: all, the one of a file, the one of a number, or the only one.
 pub(super) fn gates(which: &WhichGate) -> Result<Vec<Gate>, Failure> {

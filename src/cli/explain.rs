@@ -33,6 +33,7 @@ pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
         from: ask.from,
         forwarded_for: ask.forwarded_for.as_deref(),
         user: ask.user.as_deref(),
+        certificate: ask.certificate.as_deref(),
         method,
         url,
     };

@@ -8,6 +8,7 @@ mod args;
 mod audit;
 pub mod banner;
 mod ca;
+mod cert;
 mod check;
 mod control;
 mod explain;
@@ -91,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::User { act } => user::user(&output, act),
         Command::HashPassword => user::hash_password(&output),
         Command::Ca { act } => ca::ca(&output, act),
+        Command::Cert { act } => cert::cert(&output, act),
         Command::Status { which, watch, json } => status::status(&output, &which, json, watch),
         Command::Health { file, alive } => health::health(&output, &file, alive),
         Command::Reload { which, json } => control::reload(&output, &which, json),

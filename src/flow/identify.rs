@@ -146,7 +146,7 @@ fn session<'l>(
     Some((proven, found.key))
 }
 
-fn who(plan: &Plan, user: &User, by: Method) -> Option<Who> {
+pub(super) fn who(plan: &Plan, user: &User, by: Method) -> Option<Who> {
     let person = plan.people.get(user.name())?;
     Some(Who {
         user: person.user.clone(),

@@ -1,6 +1,7 @@
 //! The order of judgement for a live request: the pure decision of `access`, with the one step between its halves that
 //! may have to wait (who is it).
 
+use super::certificate;
 use super::identify::{Identity, identify};
 use super::intake::{Intake, Line};
 use super::state::{Conn, Worker};
@@ -40,12 +41,18 @@ pub async fn judge<'l>(
         record.route = Some(route.label.clone());
         record.slot = route.slot;
     }
+    // A certificate that the route cannot do without comes before everything that costs something; else it stands behind what the
+    // request itself says.
+    let certified = certificate::demanded(worker, conn, &stage)?;
+    let identity = identify(worker, conn, plan, intake, lines, &stage).await?;
+    let (identity, certified) =
+        certificate::completed(worker, conn, plan, &stage, identity, certified)?;
     let Identity {
         who,
         spent,
         set_cookie,
         basis,
-    } = identify(worker, conn, plan, intake, lines, &stage).await?;
+    } = identity;
     if let Some(who) = &who {
         record.user = Some(who.user.clone());
         record.auth = Some(who.by.word());
@@ -54,7 +61,7 @@ pub async fn judge<'l>(
         }
     }
     let route = stage.route();
-    let permit = plan.site.after(stage, who)?;
+    let permit = plan.site.after(stage, who, certified.as_deref())?;
     if plan
         .routes
         .get(route)

@@ -4,6 +4,7 @@
 mod absent;
 mod answer;
 mod body;
+mod certificate;
 mod ending;
 mod guess;
 mod h1;
@@ -32,6 +33,7 @@ pub mod trial;
 mod tunnel;
 mod upload;
 
+pub use certificate::ClientCertificate;
 pub use h1::{Done, exchange};
 pub use h2::serve_stream;
 pub use known::Known;

@@ -6,11 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use super::certificate::ClientCertificate;
 use super::intake::Intake;
 use super::state::{Bell, Conn, Worker};
-use crate::access::{Asked, Need};
+use crate::access::{Asked, CertificateUse, Need};
 use crate::auth::cache::Key;
 use crate::auth::password::Fingerprint;
 use crate::auth::{Method, Who};
@@ -32,6 +33,8 @@ pub enum Basis {
     Password(Arc<str>, Fingerprint),
     /// A token, by its public part.
     Token(String),
+    /// The client certificate of the connection.
+    Certificate,
 }
 
 /// A permission that is looked at again whenever the plan or the sessions change.
@@ -51,6 +54,7 @@ pub struct Standing {
     method: Box<str>,
     user: Option<Arc<str>>,
     basis: Basis,
+    certificate: Option<Rc<ClientCertificate>>,
     upstream: Box<str>,
 }
 
@@ -80,6 +84,7 @@ impl Standing {
             method: intake.method.into(),
             user: who.map(|w| w.user.clone()),
             basis,
+            certificate: conn.certificate.clone(),
             upstream: upstream.into(),
         }
     }
@@ -149,12 +154,18 @@ impl Standing {
             .routes
             .get(stage.route())
             .is_some_and(|r| r.upstream.target().to_string() == *self.upstream);
-        let who = match (stage.need(), self.who(plan)) {
+        let certified = match stage.certificate_use() {
+            CertificateUse::Off => None,
+            CertificateUse::Accepted | CertificateUse::Required | CertificateUse::WithLogin => {
+                self.certified()
+            }
+        };
+        let who = match (stage.need(), self.who(plan, certified.as_deref())) {
             (Need::Nobody, _) => None,
             (Need::Person, None) => return false,
             (Need::Person, who) => who,
         };
-        gate && same && plan.site.after(stage, who).is_ok()
+        gate && same && plan.site.after(stage, who, certified.as_deref()).is_ok()
     }
 
     /// Step 1 once more. A client that fields named is one only as long as whoever wrote them is believed.
@@ -164,7 +175,14 @@ impl Standing {
             && (self.client == self.source || gate.trusts(self.source))
     }
 
-    fn who(&self, plan: &Plan) -> Option<Who> {
+    /// Whose client certificate it is now; a bad one is none.
+    fn certified(&self) -> Option<Arc<str>> {
+        let certificate = self.certificate.as_ref()?;
+        let judged = certificate.judge(&self.worker, self.listener, self.source, SystemTime::now());
+        judged.ok().flatten()
+    }
+
+    fn who(&self, plan: &Plan, certified: Option<&str>) -> Option<Who> {
         let user = self.user.clone()?;
         let by = match &self.basis {
             Basis::Nobody => return None,
@@ -179,6 +197,7 @@ impl Standing {
                 .find(name)
                 .filter(|u| u.fingerprint() == *print)
                 .map(|_| Method::Basic)?,
+            Basis::Certificate => (certified == Some(&*user)).then_some(Method::Certificate)?,
             Basis::Token(id) => plan.tokens.by_id(id).map(|_| Method::Token)?,
         };
         Some(Who {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use slab::Slab;
 use tokio::sync::Notify;
 
+use crate::auth::certificate::CertificateFault;
 use crate::auth::login::Csrf;
 use crate::auth::session::Sessions;
 use crate::auth::verify::Verifier;
@@ -23,6 +24,7 @@ use crate::plan::{Live, Plan};
 use crate::upstream::{H2cPool, Pool};
 
 use super::body::Carried;
+use super::certificate::ClientCertificate;
 use super::known::Known;
 
 /// What all data threads share for as long as the process lives.
@@ -71,6 +73,8 @@ pub struct Worker {
     pub(super) hints: super::absent::Hints,
     phase: Cell<Phase>,
     epoch: Cell<u64>,
+    /// When the first of the client certificates that something rests on ends.
+    end: Cell<Option<SystemTime>>,
     bells: RefCell<Slab<Waker>>,
 }
 
@@ -88,6 +92,7 @@ impl Worker {
             hints: super::absent::Hints::default(),
             phase: Cell::new(Phase::Run),
             epoch: Cell::new(0),
+            end: Cell::new(None),
             bells: RefCell::default(),
         })
     }
@@ -130,6 +135,20 @@ impl Worker {
         self.epoch.set(self.epoch.get() + 1);
         for (_, waker) in self.bells.borrow().iter() {
             waker.wake_by_ref();
+        }
+    }
+
+    /// Something rests on a client certificate that is good until then.
+    pub fn remember_end(&self, until: SystemTime) {
+        let first = self.end.get().map_or(until, |end| end.min(until));
+        self.end.set(Some(first));
+    }
+
+    /// Wakes every connection when a client certificate that something rests on has ended. Whoever looks then tells of the next.
+    pub fn ring_at_end(&self, now: SystemTime) {
+        if self.end.get().is_some_and(|end| end <= now) {
+            self.end.set(None);
+            self.ring();
         }
     }
 
@@ -227,6 +246,8 @@ pub struct Conn {
     pub sni: Option<Box<str>>,
     /// `TLSv1.3`, `TLSv1.2`, or empty.
     pub tls: &'static str,
+    /// The certificate that the client gave, if it was asked for one.
+    pub certificate: Option<Rc<ClientCertificate>>,
     /// The listener's address, as the plan has it.
     pub listener: SocketAddr,
     /// Wakes this connection.
@@ -253,6 +274,16 @@ impl Conn {
     /// Whether it should end when what runs on it has finished: everything ends, or its listener was removed.
     pub fn is_leaving(&self, worker: &Worker) -> bool {
         worker.phase() > Phase::Run || worker.plan().is_leaving(self.listener, self.local)
+    }
+
+    /// Whose client certificate there is; `None` when there is none.
+    pub fn certified(&self, worker: &Worker) -> Result<Option<Arc<str>>, CertificateFault> {
+        match &self.certificate {
+            Some(certificate) => {
+                certificate.judge(worker, self.listener, self.source, SystemTime::now())
+            }
+            None => Ok(None),
+        }
     }
 
     /// Begins the record of a request.

@@ -50,6 +50,7 @@ pub fn conn(worker: &Rc<Worker>, sni: Option<&str>) -> Conn {
         local: ([127, 0, 0, 1], here.port()).into(),
         sni: sni.map(Into::into),
         tls: "TLSv1.3",
+        certificate: None,
         listener: here,
         bell: worker.bell(),
         busy: Rc::default(),

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use rustls::ClientConfig;
 
-use super::{Limits, Plan, Route, expect, listener, people};
+use super::clients::ClientTickets;
+use super::{Limits, Plan, Route, clients, expect, listener, people};
 use crate::access::{self, Rule, Site};
 use crate::auth::cookie::CookieName;
 use crate::auth::users::Users;
@@ -26,10 +27,11 @@ use crate::upstream::Upstream;
 /// What outlives a plan: the local authority, the keys of session tickets, upstreams that stay the same.
 #[derive(Debug)]
 pub struct Kept {
-    state: PathBuf,
+    pub(super) state: PathBuf,
     authority: OnceLock<Arc<LocalCa>>,
     /// The keys of session tickets.
     pub tickets: Tickets,
+    pub(super) client_tickets: ClientTickets,
     upstream_tls: Arc<ClientConfig>,
 }
 
@@ -40,6 +42,7 @@ impl Kept {
             state,
             authority: OnceLock::new(),
             tickets: Tickets::new(),
+            client_tickets: ClientTickets::default(),
             upstream_tls: crate::tls::upstream_client(),
         }
     }
@@ -81,6 +84,7 @@ pub fn compile(
     let mut problems = Vec::new();
     let list = &mut problems;
     let are_kept = extra.is_none();
+    clients::agree(config, list);
     let users = extra.unwrap_or_else(|| people::users(&config.auth, base, list));
     let tokens = people::tokens(&config.auth, base, list);
     let groups = people::groups(&config.group, &users, list);

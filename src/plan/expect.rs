@@ -16,6 +16,7 @@ pub(super) fn run(plan: &Plan, config: &raw::Config, problems: &mut Vec<Problem>
             from: test.from,
             forwarded_for: test.forwarded_for.as_deref(),
             user: test.user.as_deref(),
+            certificate: test.certificate.as_deref(),
             method,
             url: url.trim(),
         };
@@ -37,11 +38,11 @@ pub(super) fn run(plan: &Plan, config: &raw::Config, problems: &mut Vec<Problem>
         if told.word() != want {
             let last = told.steps.last().map_or("", |step| step.found.as_str());
             let message = format!("the decision is `{}`, not `{want}`: {last}", told.word());
-            let user = test
-                .user
-                .as_ref()
-                .map(|u| format!(" --user {u}"))
-                .unwrap_or_default();
+            let option = |name, value: &Option<String>| {
+                let value = value.as_ref();
+                value.map(|v| format!(" --{name} {v}")).unwrap_or_default()
+            };
+            let user = option("user", &test.user) + &option("certificate", &test.certificate);
             let through = test
                 .forwarded_for
                 .as_ref()

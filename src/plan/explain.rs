@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Plan, visitor};
+use super::{Plan, certificate, visitor};
 use crate::access::{Asked, Need, People, Rule};
 use crate::auth::{Method, Who};
 use crate::base::host::{Authority, Host};
@@ -21,6 +21,8 @@ pub struct Question<'a> {
     pub forwarded_for: Option<&'a str>,
     /// The user who is logged in.
     pub user: Option<&'a str>,
+    /// The user whose client certificate there is; one that is good.
+    pub certificate: Option<&'a str>,
     /// The method.
     pub method: &'a str,
     /// `https://host[:port]/path`, or a path on the first host of the file.
@@ -131,6 +133,8 @@ pub struct Request<'a> {
     pub path: Path<'a>,
     /// Who has proven who he is: a user, or `token:NAME`.
     pub user: Option<&'a str>,
+    /// The user whose client certificate there is; one that is good.
+    pub certificate: Option<&'a str>,
 }
 
 /// Judges the question. `Err` says what is wrong with the question itself.
@@ -162,6 +166,7 @@ pub fn explain(
         method: question.method,
         path,
         user: question.user,
+        certificate: question.certificate,
     };
     judge(plan, &request)
 }
@@ -185,8 +190,8 @@ pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
         return Err("there is no listener".into());
     };
     let gate = &plan.listeners[listener].gate;
-    let from = match visitor::judge(gate, &format!("listener[{listener}]"), request, &mut told) {
-        Ok(client) => client,
+    let visitor = match visitor::judge(gate, &format!("listener[{listener}]"), request, &mut told) {
+        Ok(visitor) => visitor,
         Err(refusal) => return Ok(told.ended(refusal)),
     };
     if let Some(why) = plan.listeners[listener].closed() {
@@ -199,7 +204,7 @@ pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
         sni: request.sni,
         path,
         method: request.method,
-        client: from,
+        client: visitor.client,
         local,
     };
     if let Err(refusal) = plan.site.host(&asked) {
@@ -232,9 +237,20 @@ pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
     );
 
     let rule_key = Some(format!("route[{at}].access"));
-    let (needed, user) = (stage.need() == Need::Person, request.user);
+    let believes = plan.listeners[listener].clients.is_some() && !visitor.is_through_proxy;
+    let given = request.certificate.filter(|_| believes);
+    let certified = match certificate::judge(plan, &stage, given, &mut told) {
+        Ok(certified) => certified,
+        Err(refusal) => return Ok(told.ended(refusal)),
+    };
+    let (needed, user) = (stage.need() == Need::Person, request.user.or(certified));
     let who = match user.filter(|_| needed).map(|name| who(plan, request, name)) {
         None => None,
+        Some(Ok((who, key))) if request.user.is_none() => {
+            told.step("who", format!("{}, by the certificate", who.user), key);
+            let by = Method::Certificate;
+            Some(Who { by, ..who })
+        }
         Some(Ok((who, key))) => {
             told.step("who", format!("{} is logged in", who.user), key);
             Some(who)
@@ -247,7 +263,7 @@ pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
         told.step("who", "nobody is asked for", rule_key.clone());
     }
     let need = stage.need();
-    if let Err(refusal) = plan.site.after(stage, who) {
+    if let Err(refusal) = plan.site.after(stage, who, certified) {
         let name = if refusal.reason == Reason::CredentialsMissing {
             "who"
         } else {

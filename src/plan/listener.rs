@@ -98,13 +98,11 @@ pub(super) fn compile(
         .iter()
         .chain(config.route.iter().flat_map(|r| &r.hosts))
         .map(|n| n.to_ascii_lowercase());
+    let (clients, tickets) = super::clients::compile(raw, key, base, kept, problems);
     let tls = source.map(|source| {
-        Arc::new(ServerTls::new(
-            source,
-            Names::new(all),
-            &default,
-            kept.tickets.clone(),
-        ))
+        let authority = clients.as_ref().map(|clients| clients.authority());
+        let names = Names::new(all);
+        Arc::new(ServerTls::new(source, names, &default, tickets, authority))
     });
     Compiled {
         listener: Listener {
@@ -113,6 +111,7 @@ pub(super) fn compile(
             is_open,
             gate,
             tls,
+            clients,
         },
         names,
         ips,
@@ -183,7 +182,7 @@ fn local(
     Some(Source::LocalCa(authority))
 }
 
-fn told(error: &TlsError) -> String {
+pub(super) fn told(error: &TlsError) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::access::Site;
+use crate::auth::certificate::Clients;
 use crate::auth::cookie::CookieName;
 use crate::auth::token::Tokens;
 use crate::auth::users::Users;
@@ -22,6 +23,8 @@ use crate::observe::{Format, Metrics, Sink};
 use crate::tls::ServerTls;
 use crate::upstream::Upstream;
 
+mod certificate;
+mod clients;
 mod compile;
 mod expect;
 mod explain;
@@ -127,6 +130,8 @@ pub struct Listener {
     pub gate: Gate,
     /// The TLS side; `None` for plain HTTP, which only an unsafe option gives.
     pub tls: Option<Arc<ServerTls>>,
+    /// Whose client certificates are believed; `None` asks for none.
+    pub clients: Option<Arc<Clients>>,
 }
 
 impl Listener {

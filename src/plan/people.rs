@@ -68,7 +68,7 @@ pub(super) fn tokens(raw: &raw::Auth, base: &Path, problems: &mut Vec<Problem>) 
     }
 }
 
-fn told(path: &Path, problem: &LineProblem) -> String {
+pub(super) fn told(path: &Path, problem: &LineProblem) -> String {
     match problem.line {
         0 => format!("{}: {}", path.display(), problem.message),
         line => format!(

@@ -7,13 +7,21 @@ use crate::base::cidr::fold;
 use crate::base::refusal::Refusal;
 use crate::gate::{Client, Gate, Told};
 
+/// Who visits.
+pub(super) struct Visitor {
+    /// The client.
+    pub client: IpAddr,
+    /// The connection is a trusted proxy's own.
+    pub is_through_proxy: bool,
+}
+
 /// Judges the visitor at a gate, with a step for each thing that was found. `key` is the listener's.
 pub(super) fn judge(
     gate: &Gate,
     key: &str,
     request: &Request<'_>,
     told: &mut Explained,
-) -> Result<IpAddr, Refusal> {
+) -> Result<Visitor, Refusal> {
     let peer = fold(request.from);
     let networks = || Some(format!("{key}.networks"));
     let proxies = || Some(format!("{key}.trusted_proxies"));
@@ -100,5 +108,8 @@ pub(super) fn judge(
         return Err(refusal);
     }
     told.step("network", format!("{client} may connect"), networks());
-    Ok(client)
+    Ok(Visitor {
+        client,
+        is_through_proxy: believed,
+    })
 }

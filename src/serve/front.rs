@@ -128,6 +128,7 @@ fn denied(
         local: local.unwrap_or(peer),
         sni: None,
         tls: "",
+        certificate: None,
         listener: local.unwrap_or(peer),
         bell: worker.bell(),
         busy: Rc::default(),

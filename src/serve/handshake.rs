@@ -8,9 +8,11 @@ use rustls::ProtocolVersion;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use crate::flow::{Conn, Worker};
+use crate::flow::{ClientCertificate, Conn, Worker};
 use crate::gate::Admitted;
 use crate::net::{Stream, Wire};
+use crate::observe::Event;
+use crate::observe::metrics::AuthResult;
 use crate::tls::ServerTls;
 
 /// A connection that can be served.
@@ -40,6 +42,7 @@ pub(super) async fn shake(
         local,
         sni: None,
         tls: "",
+        certificate: None,
         listener: address,
         bell: worker.bell(),
         busy: Rc::default(),
@@ -63,10 +66,17 @@ pub(super) async fn shake(
         }
         return None;
     }
-    timeout_at(due, accept(admitted, conn, &tls)).await.ok()?
+    timeout_at(due, accept(admitted, conn, &tls, worker))
+        .await
+        .ok()?
 }
 
-async fn accept(admitted: Admitted, conn: Conn, tls: &Arc<ServerTls>) -> Option<Ready> {
+async fn accept(
+    admitted: Admitted,
+    conn: Conn,
+    tls: &Arc<ServerTls>,
+    worker: &Worker,
+) -> Option<Ready> {
     let config = tls.config(conn.local.ip());
     let stream = admitted.into_stream();
     stream.set_nodelay(true).ok()?;
@@ -83,15 +93,35 @@ async fn accept(admitted: Admitted, conn: Conn, tls: &Arc<ServerTls>) -> Option<
         _ => "TLSv1.2",
     };
     let h2 = session.alpn_protocol() == Some(b"h2");
+    let chain = session.peer_certificates().unwrap_or_default();
+    let certificate = (!chain.is_empty()).then(|| Rc::new(ClientCertificate::new(chain.to_vec())));
     let conn = Conn {
         sni,
         tls: version,
+        certificate,
         ..conn
     };
+    introduced(worker, &conn);
     let stream = Stream::TlsServer(Box::new(stream));
     Some(if h2 {
         Ready::Http2(conn, Box::new(stream))
     } else {
         Ready::Http1(conn, Wire::new(stream))
     })
+}
+
+/// Said once a connection, so that a certificate which is not good is never silent, whatever the requests ask for.
+fn introduced(worker: &Worker, conn: &Conn) {
+    match conn.certified(worker) {
+        Ok(None) => {}
+        Ok(Some(_)) => worker.tally.login("certificate", AuthResult::Success),
+        Err(fault) => {
+            worker.tally.login("certificate", AuthResult::Failure);
+            let event = Event::info("auth_failed")
+                .with("client", conn.source)
+                .with("method", "certificate")
+                .with("why", fault.detail());
+            worker.shared.log.event(event);
+        }
+    }
 }

@@ -72,6 +72,10 @@ pub enum TlsError {
     )]
     AuthorityDamaged { path: PathBuf, found: String },
     #[error(
+        "the authority for client certificates in {path} cannot be used: {found}; move it away, and a new one is made: every client then needs a new certificate (`loopgate cert client NAME`)"
+    )]
+    ClientsDamaged { path: PathBuf, found: String },
+    #[error(
         "the local authority may not sign for `{subject}`: it is neither a private address nor one of its names; use a name under `.local`, `.lan`, `.home.arpa`, `.internal` or `.test`, or a certificate of your own"
     )]
     NotCovered { subject: String },

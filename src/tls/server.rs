@@ -12,7 +12,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::files::Loaded;
 use super::resolver::Resolver;
-use super::{LocalCa, Names, Subject, Tickets, TlsError, provider};
+use super::{ClientAuthority, LocalCa, Names, Subject, Tickets, TlsError, provider};
 
 /// What is spoken, on both sides.
 pub(super) static VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
@@ -47,8 +47,15 @@ pub struct ServerTls {
 
 impl ServerTls {
     /// `names` get a certificate each; a client that asks for another gets that of `default_name`, or of `localhost` where the
-    /// authority may not sign for it ([`LocalCa::covers`] says so beforehand). Signs nothing yet.
-    pub fn new(source: Source, names: Names, default_name: &str, tickets: Tickets) -> Self {
+    /// authority may not sign for it ([`LocalCa::covers`] says so beforehand). Signs nothing yet. With `clients`, a client is
+    /// asked for a certificate of theirs; then `tickets` are not shared with listeners that ask otherwise.
+    pub fn new(
+        source: Source,
+        names: Names,
+        default_name: &str,
+        tickets: Tickets,
+        clients: Option<&ClientAuthority>,
+    ) -> Self {
         let fallback = Subject::parse(default_name)
             .ok()
             .filter(|subject| match &source {
@@ -63,12 +70,14 @@ impl ServerTls {
             fallback: fallback.clone(),
             local: None,
         };
-        let mut config = ServerConfig::builder_with_provider(provider())
+        let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(VERSIONS)
-            .expect("the provider has suites for both versions")
-            // A verifier of client certificates goes here; such a listener needs `Tickets` of its own.
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(resolver));
+            .expect("the provider has suites for both versions");
+        let config = match clients {
+            Some(clients) => config.with_client_cert_verifier(clients.possession()),
+            None => config.with_no_client_auth(),
+        };
+        let mut config = config.with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Early data could be replayed before anybody has been asked who they are.
         config.max_early_data_size = 0;

@@ -9,8 +9,9 @@ use rustls::server::ProducesTickets;
 /// The keys that session tickets are sealed with: made once for the process, kept in memory only, changed every six hours,
 /// shared by all threads, listeners and reloads.
 ///
-/// A resumed session is not asked for its client certificate again. A listener that demands one therefore takes `Tickets` of
-/// its own, and new ones when the authority that it believes changes.
+/// A resumed session is not asked for its client certificate again: what it gave at first travels in the ticket, and is judged
+/// at every request like any other. A listener that asks for certificates takes `Tickets` of its own all the same, and new ones
+/// when the authority that it believes changes, so that no client goes on without a certificate that it was never asked for.
 #[derive(Clone)]
 pub struct Tickets(Arc<dyn ProducesTickets>);
 

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXUPPER;
 use ipnet::IpNet;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use time::OffsetDateTime;
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::Subject;
 use super::local_ca::Constraints;
@@ -41,6 +43,80 @@ pub(super) fn facts(der: &[u8]) -> Result<Facts, &'static str> {
         from: instant(validity.not_before.timestamp()),
         until: instant(validity.not_after.timestamp()),
     })
+}
+
+/// What a client certificate says about its owner. Made here from bytes; that they are to be believed is
+/// [`super::ClientAuthority::verify`]'s word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFacts {
+    /// Upper-case hexadecimal, as it stands in the certificate.
+    pub serial: String,
+    /// The last moment.
+    pub until: SystemTime,
+    /// The common names of the subject.
+    pub common_names: Vec<String>,
+    /// Alternative names: mail addresses.
+    pub emails: Vec<String>,
+    /// Alternative names: DNS names.
+    pub dns: Vec<String>,
+    /// Alternative names: URIs.
+    pub uris: Vec<String>,
+}
+
+/// What an authority says about itself.
+pub(super) struct AuthorityFacts {
+    pub(super) name: String,
+    pub(super) until: SystemTime,
+}
+
+/// Reads a client's own certificate.
+pub(super) fn client(der: &[u8]) -> Result<ClientFacts, &'static str> {
+    let certificate = parse(der)?;
+    let (mut emails, mut dns, mut uris) = (Vec::new(), Vec::new(), Vec::new());
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| "its subject alternative names are malformed")?;
+    for name in names.iter().flat_map(|e| &e.value.general_names) {
+        match name {
+            GeneralName::RFC822Name(name) => emails.push((*name).to_owned()),
+            GeneralName::DNSName(name) => dns.push((*name).to_owned()),
+            GeneralName::URI(name) => uris.push((*name).to_owned()),
+            _ => {}
+        }
+    }
+    let common_names = certificate.subject().iter_common_name();
+    let common_names: Result<_, _> = common_names
+        .map(|n| n.as_str().map(str::to_owned))
+        .collect();
+    Ok(ClientFacts {
+        serial: HEXUPPER.encode(certificate.raw_serial()),
+        until: instant(certificate.validity().not_after.timestamp()),
+        common_names: common_names.map_err(|_| "its subject is malformed")?,
+        emails,
+        dns,
+        uris,
+    })
+}
+
+/// Reads an authority; a certificate that may not sign others is none.
+pub(super) fn authority(der: &[u8]) -> Result<AuthorityFacts, &'static str> {
+    let certificate = parse(der)?;
+    let basic = certificate.basic_constraints().ok().flatten();
+    if !basic.is_some_and(|extension| extension.value.ca) {
+        return Err("one of its certificates is no authority: it may not sign others");
+    }
+    Ok(AuthorityFacts {
+        name: certificate.subject().to_string(),
+        until: instant(certificate.validity().not_after.timestamp()),
+    })
+}
+
+/// Until when a revocation list is meant to be used; `None` when it does not say.
+pub(super) fn list_until(der: &[u8]) -> Result<Option<SystemTime>, &'static str> {
+    match CertificateRevocationList::from_der(der) {
+        Ok(([], list)) => Ok(list.next_update().map(|t| instant(t.timestamp()))),
+        Ok(_) | Err(_) => Err("it is no revocation list"),
+    }
 }
 
 /// The key of a certificate of any version; `None` for bytes that are no certificate.

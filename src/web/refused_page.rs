@@ -101,6 +101,14 @@ fn advice(reason: Reason) -> (&'static str, Offer) {
             Retry,
         ),
         Reason::CredentialsMissing | Reason::CredentialsWrong => ("", Login),
+        Reason::CertificateMissing => (
+            "Install your certificate in this browser, close it, and open the address again.",
+            Retry,
+        ),
+        Reason::CertificateRefused => (
+            "It may have expired, been revoked, or be somebody else's. Whoever runs this gate can see why.",
+            Login,
+        ),
         Reason::LockedOut => (
             "A right password does not help before the time is over.",
             Retry,

@@ -9,6 +9,7 @@
 mod support;
 
 mod absent;
+mod certificates;
 mod floods;
 mod h2c;
 mod judgement;

@@ -739,7 +739,7 @@ fn decide(plan: &Plan, request: &Request, tokens: &[(&str, String)]) -> &'static
                 Some(known(&format!("token:{}", token.name), Method::Token))
             }
         };
-        plan.site.after(stage, who).map_err(|r| r.reason)
+        plan.site.after(stage, who, None).map_err(|r| r.reason)
     };
     match decided() {
         Ok(_) => "allowed",
@@ -770,6 +770,7 @@ fn explained(plan: &Plan, config: &raw::Config, request: &Request) -> Option<&'s
         from: request.peer,
         forwarded_for: None,
         user,
+        certificate: None,
         method: request.method,
         url: &url,
     };

@@ -141,7 +141,7 @@ gate() {
 # `serving NAME FILE`: starts `loopgate serve`; sets PID and PORT (of the first address).
 serving() {
     start "$1" "$GATE" serve -c "$2"
-    PORT=$(until_written "$WORK/$1.err" 'serving .*addresses="?[^ ]*:([0-9]+)') || { cat "$WORK/$1.err" >&2; exit 1; }
+    PORT=$(until_written "$WORK/$1.err" 'serving.*addresses"?[=:]"?[^ ]*:([0-9]+)') || { cat "$WORK/$1.err" >&2; exit 1; }
 }
 
 # A port that nobody uses now.

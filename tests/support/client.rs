@@ -8,8 +8,10 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme, SupportedProtocolVersion,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -72,6 +74,31 @@ impl Client {
                 .await
         };
         Ok(Self::over(soon("a TLS handshake", shake).await?))
+    }
+
+    /// Over TLS to `app.lan` with this configuration; and whether it was a session resumed.
+    pub async fn with(address: SocketAddr, config: &Arc<ClientConfig>) -> (Self, bool) {
+        Self::try_with(address, config)
+            .await
+            .expect("a TLS handshake")
+    }
+
+    /// As [`Client::with`]; the handshake may fail.
+    pub async fn try_with(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+    ) -> io::Result<(Self, bool)> {
+        let name = ServerName::try_from("app.lan").map_err(io::Error::other)?;
+        let shake = async {
+            let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            TlsConnector::from(Arc::clone(config))
+                .connect(name, tcp)
+                .await
+        };
+        let stream = soon("a TLS handshake", shake).await?;
+        let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        Ok((Self::over(stream), resumed))
     }
 
     /// In clear.
@@ -189,6 +216,39 @@ impl Client {
             );
         }
     }
+}
+
+/// A client certificate with its key, as a device holds it.
+#[derive(Clone)]
+pub struct Identity {
+    pub chain: Vec<CertificateDer<'static>>,
+    /// PKCS#8.
+    pub key: Vec<u8>,
+}
+
+/// A client of one version, with a certificate or without, that resumes its sessions.
+pub fn config(
+    identity: Option<&Identity>,
+    alpn: &str,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(CryptoProvider {
+        kx_groups: vec![kx_group::X25519],
+        ..default_provider()
+    });
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[version])
+        .expect("versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone(provider)));
+    let mut config = match identity {
+        Some(Identity { chain, key }) => builder
+            .with_client_auth_cert(chain.clone(), PrivateKeyDer::Pkcs8(key.clone().into()))
+            .expect("a key that belongs to its certificate"),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    Arc::new(config)
 }
 
 static CONFIG: LazyLock<ClientConfig> = LazyLock::new(|| {

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use loopgate::app::{Running, Site, Source, reload, start};
+use loopgate::auth::certificate_file::{self, Entry};
 use loopgate::net::Machine;
 use loopgate::plan::{Kept, Plan};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::client::Identity;
 use super::{Client, H2, Upstream, until};
 
 /// Those who may log in: alice (`open sesame`), bob (`brick wall`), carol (`ocean wave`).
@@ -116,6 +118,12 @@ impl Gate {
 
     /// Puts another configuration in force, as a reload does.
     pub fn replan(&self, listener: &str, tables: &str) {
+        self.try_replan(listener, tables)
+            .unwrap_or_else(|report| panic!("{report}"));
+    }
+
+    /// The same; or why it is refused.
+    pub fn try_replan(&self, listener: &str, tables: &str) -> Result<(), String> {
         let address = self.running().shared.live.current().listeners[0].addresses[0];
         let listener = format!("[[listener]]\naddress = \"{address}\"\n{listener}\n");
         let file = self.path("loopgate.toml");
@@ -123,8 +131,11 @@ impl Gate {
             .expect("a configuration file");
         let before = self.running().shared.live.current();
         match Source::File(file).plan(&self.machine, &self.kept, Some(&before)) {
-            Ok((plan, _)) => self.running().put(plan),
-            Err(report) => panic!("{}", report.render(false, 100)),
+            Ok((plan, _)) => {
+                self.running().put(plan);
+                Ok(())
+            }
+            Err(report) => Err(report.render(false, 100)),
         }
     }
 
@@ -136,6 +147,31 @@ impl Gate {
         let plan = Source::File(file).plan(&self.machine, &self.kept, Some(&before));
         let plan = plan.unwrap_or_else(|report| panic!("{}", report.render(false, 100)));
         self.running().put(plan.0);
+    }
+
+    /// Makes a client certificate of the local authority; the next plan makes it count.
+    pub fn issue(&self, name: &str, life: Duration) -> (Identity, String) {
+        let now = SystemTime::now();
+        let authority = self.kept.client_authority(now).expect("an authority");
+        let issued = authority.issue(name, life, now).expect("a certificate");
+        let entry = Entry {
+            name: name.to_owned(),
+            serial: issued.serial.clone(),
+            issued: 0,
+            expires: 0,
+            revoked: None,
+        };
+        certificate_file::add(&self.kept.client_list(), entry).expect("a list");
+        let identity = Identity {
+            chain: issued.chain,
+            key: issued.key.to_vec(),
+        };
+        (identity, issued.serial)
+    }
+
+    /// Revokes what [`Gate::issue`] made; the next plan makes it count.
+    pub fn revoke(&self, which: &str) {
+        certificate_file::revoke(&self.kept.client_list(), which, 0).expect("something to revoke");
     }
 
     /// A file beside the configuration.

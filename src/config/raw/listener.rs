@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ClientCertificates;
 use crate::config::unit;
 
 /// An address that loopgate listens on.
@@ -25,6 +26,10 @@ pub struct Listener {
     /// `{ chain = "certs/site.pem", key = "certs/site.key" }`, or `{ from = "none" }` for plain HTTP without encryption.
     #[serde(default)]
     pub tls: Tls,
+    /// Which client certificates are believed. Without this table none is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ClientCertificates", extend("examples" = [{ "from": "local-ca" }]))]
+    pub client_certificates: Option<ClientCertificates>,
     /// The proxies in front of us: their `X-Forwarded-For` and `Forwarded`, read from right to left, name the client, and
     /// `X-Forwarded-Proto` its scheme; `networks` then judge that client. Everybody else's are thrown away. A proxy may
     /// connect without being in `networks.allow`; what it asks for itself, naming nobody, may not.
@@ -53,6 +58,7 @@ impl Listener {
             address: vec![address.into()],
             networks: None,
             tls: Tls::default(),
+            client_certificates: None,
             trusted_proxies: Vec::new(),
             proxy_protocol: ProxyProtocol::Off,
             allow_gateway: false,

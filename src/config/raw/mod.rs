@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod auth;
+mod clients;
 mod limits;
 mod listener;
 mod log;
@@ -15,10 +16,13 @@ mod test;
 mod words;
 
 pub use auth::{Auth, Group, Lockout, Session};
+pub use clients::{ClientCertificates, ClientName, ClientSource};
 pub use limits::Limits;
 pub use listener::{CertificateSource, Listener, Networks, ProxyProtocol, Tls};
 pub use log::{Log, LogFormat, LogTarget};
-pub use route::{Access, AccessTable, AccessWord, ExposedUpstream, HostHeader, Require, Route};
+pub use route::{
+    Access, AccessTable, AccessWord, CertificateUse, ExposedUpstream, HostHeader, Require, Route,
+};
 pub use secret::Secret;
 pub use server::{Admin, Sandbox, Server, Workers};
 pub use test::{Expect, Test};

@@ -105,8 +105,25 @@ pub struct AccessTable {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1), with = "Vec<unit::NetworkText>", extend("examples" = [["10.0.0.0/8"]]))]
     pub networks: Vec<String>,
+    /// What a client certificate does here (the listener's `client_certificates` says which are believed). `off`: nothing.
+    /// `accepted`: whoever comes with one needs no password. `required`: nobody comes in without one, and a login beside it
+    /// must be the same user's. `with-login`: the certificate and a login of the same user, both.
+    pub certificate: CertificateUse,
     /// `all`: the network and the user must both be right. `any`: a client in `networks` needs no login.
     pub require: Require,
+}
+
+/// What a client certificate does on a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+#[allow(missing_docs, reason = "the field says what each one means")]
+pub enum CertificateUse {
+    #[default]
+    Off,
+    Accepted,
+    Required,
+    WithLogin,
 }
 
 /// How networks and people are combined.

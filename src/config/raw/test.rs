@@ -23,6 +23,10 @@ pub struct Test {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("examples" = ["bob"]))]
     pub user: Option<String>,
+    /// The user whose client certificate the client has. Without this key: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("examples" = ["bob"]))]
+    pub certificate: Option<String>,
     /// Method and address, or a path on the first host of the file: `GET https://app.lan/admin`, `POST /upload`.
     #[serde(default = "front_page")]
     pub request: String,

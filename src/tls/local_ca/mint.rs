@@ -22,7 +22,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const BACKDATED: Duration = DAY;
 
 /// As long as devices are asked to keep the root: changing it means walking to each of them.
-const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+pub(super) const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// Short, because there is no revocation that a device on the local network would notice.
 pub(super) const LEAF_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -81,10 +81,7 @@ pub(super) struct Leaf {
 
 /// A new root, and the one intermediate that it ever signs. The root's key exists only inside this function.
 pub(super) fn authority(hosts: &[String], now: SystemTime) -> Result<Kept, TlsError> {
-    let early = now < SystemTime::UNIX_EPOCH + EARLIEST;
-    let validity = Validity::starting(now, AUTHORITY_LIFE)
-        .filter(|_| !early)
-        .ok_or_else(|| clock(now))?;
+    let validity = starting(now, AUTHORITY_LIFE)?;
     let constraints = Constraints::with_hosts(hosts);
     let label = label(hosts);
     let failed = |error: rcgen::Error| TlsError::Sign {
@@ -110,6 +107,14 @@ pub(super) fn authority(hosts: &[String], now: SystemTime) -> Result<Kept, TlsEr
         issuer: owned(&issuer),
         key: Zeroizing::new(key.0.serialize_der()),
     })
+}
+
+/// A stretch that begins about now, when this machine's clock can be right.
+pub(super) fn starting(now: SystemTime, life: Duration) -> Result<Validity, TlsError> {
+    let early = now < SystemTime::UNIX_EPOCH + EARLIEST;
+    Validity::starting(now, life)
+        .filter(|_| !early)
+        .ok_or_else(|| clock(now))
 }
 
 /// A leaf for one subject, inside the authority's own life. The caller has asked whether the subject may be signed for.
@@ -170,10 +175,10 @@ pub(super) fn clock(now: SystemTime) -> TlsError {
 }
 
 /// A key pair whose serialized form is wiped at the end; aws-lc wipes its own.
-struct Wiped(KeyPair);
+pub(super) struct Wiped(pub(super) KeyPair);
 
 impl Wiped {
-    fn generate() -> Result<Self, rcgen::Error> {
+    pub(super) fn generate() -> Result<Self, rcgen::Error> {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(Self)
     }
 }
@@ -202,7 +207,7 @@ fn ca_params(
 }
 
 /// Dates and a serial number of our own; rcgen's default would end in the year 4096.
-fn params(validity: Validity) -> Result<CertificateParams, TlsError> {
+pub(super) fn params(validity: Validity) -> Result<CertificateParams, TlsError> {
     let moment = |at: SystemTime| {
         x509::seconds(at)
             .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
@@ -227,10 +232,14 @@ fn label(hosts: &[String]) -> String {
     });
     // At most 64 characters in all (RFC 5280, ub-common-name); a label has at most 63.
     let host: String = host.unwrap_or_default().chars().take(32).collect();
-    let tag = data_encoding::HEXLOWER.encode(&id::random::<3>());
-    format!("{host} {tag}").trim_start().to_owned()
+    format!("{host} {}", tag()).trim_start().to_owned()
 }
 
-fn owned(certificate: &Certificate) -> CertificateDer<'static> {
+/// A few digits that tell two authorities apart.
+pub(super) fn tag() -> String {
+    data_encoding::HEXLOWER.encode(&id::random::<3>())
+}
+
+pub(super) fn owned(certificate: &Certificate) -> CertificateDer<'static> {
     certificate.der().clone()
 }

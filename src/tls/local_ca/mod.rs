@@ -2,6 +2,7 @@
 //! the root signs, after which the root's key is gone. Leaves live in memory only and are signed when somebody needs them.
 //! It must never sign outside its constraints, nor for a name that a client made up.
 
+mod clients;
 mod constraints;
 mod mint;
 mod store;
@@ -21,6 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::{Subject, TlsError, pem, provider, x509};
+pub use clients::{ClientCa, Issued};
 pub use constraints::{Constraints, wildcard_under};
 use mint::Kept;
 pub use mint::Validity;

@@ -43,10 +43,10 @@ pub(super) fn file(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
 
-/// Reads what is there. A key that others may read, or a directory that others may write, is an error.
-pub(super) fn find(dir: &Path) -> Result<Found, TlsError> {
+/// Whether the directory is there. One that others may write is an error.
+pub(super) fn is_there(dir: &Path) -> Result<bool, TlsError> {
     let about = match fs::metadata(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         about => about.map_err(TlsError::io("look at", dir))?,
     };
     if about.mode() & 0o022 != 0 {
@@ -54,6 +54,14 @@ pub(super) fn find(dir: &Path) -> Result<Found, TlsError> {
             path: dir.to_owned(),
             mode: about.mode() & 0o7777,
         });
+    }
+    Ok(true)
+}
+
+/// Reads what is there. A key that others may read, or a directory that others may write, is an error.
+pub(super) fn find(dir: &Path) -> Result<Found, TlsError> {
+    if !is_there(dir)? {
+        return Ok(Found::Nothing);
     }
     match private::read(&file(dir), Holds::Key) {
         Ok(text) => Ok(parse(&text).map_or(Found::Unfinished, Found::Whole)),

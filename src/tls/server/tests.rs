@@ -25,7 +25,7 @@ fn authority() -> (tempfile::TempDir, Arc<LocalCa>) {
 fn server(authority: &Arc<LocalCa>, tickets: &Tickets) -> ServerTls {
     let names = Names::new(["app.lan", "*.box.lan", "*.lan", "www.example.com"]);
     let source = Source::LocalCa(Arc::clone(authority));
-    ServerTls::new(source, names, "box.local", tickets.clone())
+    ServerTls::new(source, names, "box.local", tickets.clone(), None)
 }
 
 fn client(root: &[u8], versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
@@ -188,7 +188,13 @@ fn configurations_are_shared_and_bounded() {
 fn a_default_outside_the_authority_becomes_localhost() {
     let (_dir, authority) = authority();
     let source = Source::LocalCa(Arc::clone(&authority));
-    let tls = ServerTls::new(source, Names::default(), "www.example.com", Tickets::new());
+    let tls = ServerTls::new(
+        source,
+        Names::default(),
+        "www.example.com",
+        Tickets::new(),
+        None,
+    );
     let client = client(authority.root_der(), VERSIONS);
     let agreed = shake(&client, tls.config([10, 0, 0, 1].into()), "localhost").unwrap();
     assert_eq!(agreed.subjects(), ["localhost"]);
@@ -288,7 +294,7 @@ fn files_are_served_whatever_is_asked() {
     crate::tls::files::tests::private_file(&key, &pair.signing_key.serialize_pem());
     let loaded = files::load(&chain, &key, SystemTime::now()).unwrap();
     let source = Source::Files(Arc::new(loaded));
-    let tls = ServerTls::new(source, Names::default(), "x", Tickets::new());
+    let tls = ServerTls::new(source, Names::default(), "x", Tickets::new(), None);
     let client = client(pair.cert.der(), VERSIONS);
     let at = [10, 0, 0, 1].into();
     assert!(Arc::ptr_eq(&tls.config(at), &tls.common));
