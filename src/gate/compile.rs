@@ -56,12 +56,11 @@ pub fn compile(
             problems.push(problem.hint("name the networks that you mean, for example `this-lan`"));
         }
     }
-    let hosts: Vec<IpNet> = machine.gateways.iter().map(|a| IpNet::from(*a)).collect();
-    let own: &[IpAddr] = &machine.addresses;
-    let gateways = hosts
-        .iter()
-        .filter(|g| !listener.allow_gateway && !own.contains(&g.addr()));
-    let gateways = NetSet::new(gateways);
+    let faces: Vec<IpNet> = match listener.allow_gateway {
+        true => Vec::new(),
+        false => faces_of_nat(machine).map(IpNet::from).collect(),
+    };
+    let gateways = NetSet::new(&faces);
     let trusted = trusted(listener, key, machine, &gateways, problems);
     Gate {
         allow: NetSet::new(&allowed),
@@ -73,6 +72,14 @@ pub fn compile(
         trusted,
         wants_header: listener.proxy_protocol == ProxyProtocol::Required,
     }
+}
+
+/// The addresses that a visitor behind NAT has for us: those of our default gateways, and our own ends of container bridges. Another
+/// address of our own that is named as a gateway is no stranger's.
+fn faces_of_nat(machine: &Machine) -> impl Iterator<Item = IpAddr> {
+    let own: &[IpAddr] = &machine.addresses;
+    let gateways = machine.gateways.iter().filter(|g| !own.contains(g));
+    gateways.copied().chain(machine.interfaces.bridge_ends())
 }
 
 /// Shorter prefixes than these cannot be somebody's proxies. The largest networks of the large proxy services are `/13`
@@ -111,17 +118,21 @@ fn trusted(
     }
     let at = format!("{key}.trusted_proxies");
     let all = NetSet::new(&nets);
-    for gateway in machine.gateways.iter().filter(|g| all.contains(**g)) {
-        let (message, hint) = match gateways.contains(*gateway) {
+    for gateway in faces_of_nat(machine).filter(|face| all.contains(*face)) {
+        let what = match machine.gateways.contains(&gateway) {
+            true => "default gateway",
+            false => "end of a container bridge",
+        };
+        let (message, hint) = match gateways.contains(gateway) {
             true => (
                 format!(
-                    "our default gateway {gateway} is in it, and is not believed: behind address translation it stands for everybody"
+                    "our {what} {gateway} is in it, and is not believed: behind address translation it stands for everybody"
                 ),
                 "if the gateway is the proxy and translates nobody's address, write `allow_gateway = true`",
             ),
             false => (
                 format!(
-                    "our default gateway {gateway} is believed: whoever it translates to its own address can claim to be any client"
+                    "our {what} {gateway} is believed: whoever it translates to its own address can claim to be any client"
                 ),
                 "let the proxy connect from an address of its own, and remove `allow_gateway`",
             ),
@@ -187,6 +198,7 @@ fn networks(
 mod tests {
     use super::*;
     use crate::config::Severity;
+    use crate::net::interfaces::{Interface, Kind};
 
     /// The problems of a listener behind these proxies: `!` for an error, then the code.
     fn problems(proxies: &[&str], change: impl Fn(&mut raw::Listener)) -> Vec<String> {
@@ -241,6 +253,48 @@ mod tests {
         let required = |l: &mut raw::Listener| l.proxy_protocol = ProxyProtocol::Required;
         assert_eq!(problems(&[], required), ["!no-proxies"]);
         assert!(problems(&["10.0.0.5"], required).is_empty());
+    }
+
+    #[test]
+    fn who_stands_for_others_matches_no_allow_unless_told_so() {
+        let bridge = |name: &str, address: &str, has_default_route| Interface {
+            name: name.into(),
+            index: 1,
+            addresses: vec![address.parse().unwrap()],
+            on_link: Vec::new(),
+            kind: Kind::Bridge,
+            has_default_route,
+        };
+        let mut machine = Machine {
+            gateways: vec!["192.168.1.1".parse().unwrap()],
+            ..Machine::default()
+        };
+        // The second one is a hypervisor's: its own way into the network.
+        machine.interfaces.list = vec![
+            bridge("docker0", "172.17.0.1/16", false),
+            bridge("vmbr0", "192.168.1.5/24", true),
+        ];
+        machine.addresses = machine.interfaces.addresses();
+        for (peer, want) in [
+            ("192.168.1.1", false),
+            ("::ffff:192.168.1.1", false),
+            ("172.17.0.1", false),
+            ("172.17.0.2", true),
+            ("192.168.1.5", true),
+            ("192.168.1.9", true),
+        ] {
+            for (allow_gateway, want) in [(false, want), (true, true)] {
+                let mut listener = raw::Listener::new("0.0.0.0:8443");
+                listener.networks = Some(raw::Networks {
+                    allow: vec!["private".into()],
+                    deny: Vec::new(),
+                });
+                listener.allow_gateway = allow_gateway;
+                let gate = compile(&listener, "", &machine, &mut Vec::new());
+                let got = gate.judge(peer.parse().unwrap());
+                assert_eq!(got.is_ok(), want, "{peer} {allow_gateway} {got:?}");
+            }
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub use client::{Client, Told};
 pub use compile::{compile, network_set};
 
 /// What is found where NAT hides the visitor.
-pub const BEHIND_NAT: &str = "our own default gateway, so the visitor is hidden behind NAT";
+pub const BEHIND_NAT: &str =
+    "our own default gateway or container bridge, so the visitor is hidden behind NAT";
 
 /// The networks of one listener: deny wins, and what nobody allowed is denied.
 #[derive(Debug, Default)]
@@ -27,7 +28,8 @@ pub struct Gate {
     deny: NetSet,
     allowed: Vec<IpNet>,
     denied: Vec<IpNet>,
-    /// Our default gateways: behind NAT every visitor has this address, so it counts for no `allow` (unless told to).
+    /// Our default gateways, and our ends of container bridges: behind NAT every visitor has such an address, so it counts for
+    /// no `allow` (unless told to).
     gateways: NetSet,
     /// The proxies that are believed.
     proxies: NetSet,

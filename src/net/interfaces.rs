@@ -90,17 +90,14 @@ impl Interfaces {
         all
     }
 
-    /// Whether a peer with this address may be a stranger behind network address translation: our default gateway, or our
-    /// own end of a bridge, which is what a container's gateway is seen from the inside.
-    pub fn is_gateway(&self, ip: IpAddr) -> bool {
-        let ip = fold(ip);
-        self.gateways.contains(&ip)
-            || self
-                .list
-                .iter()
-                .filter(|i| i.kind == Kind::Bridge)
-                .flat_map(|i| &i.addresses)
-                .any(|net| net.addr() == ip)
+    /// Our own ends of the bridges that containers and virtual machines hang on: what a port that is published by a program
+    /// (docker-proxy), or by a translation that leads back to the same bridge, shows as its peer instead of the visitor. A bridge
+    /// that carries a default route is this machine's own way out, and its address is nobody else's.
+    pub fn bridge_ends(&self) -> impl Iterator<Item = IpAddr> {
+        self.list
+            .iter()
+            .filter(|i| i.kind == Kind::Bridge && !i.has_default_route)
+            .flat_map(|i| i.addresses.iter().map(IpNet::addr))
     }
 
     /// The interface that holds this address.
@@ -543,18 +540,16 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_is_a_next_hop_or_our_end_of_a_bridge() {
-        let docker = interfaces(&MACHINES[1]);
-        for (ip, want) in [
-            ("10.0.0.1", true),
-            ("::ffff:10.0.0.1", true),
-            ("172.17.0.1", true),
-            ("172.17.0.2", false),
-            ("10.0.0.7", false),
-            ("127.0.0.1", false),
-        ] {
-            assert_eq!(docker.is_gateway(ip.parse().unwrap()), want, "{ip}");
+    fn our_end_of_a_bridge_is_known_unless_the_bridge_is_our_way_out() {
+        let ends = |docker: &Interfaces| -> Vec<String> {
+            docker.bridge_ends().map(|ip| ip.to_string()).collect()
+        };
+        let mut docker = interfaces(&MACHINES[1]);
+        assert_eq!(ends(&docker), ["172.17.0.1", "fe80::42:1"]);
+        for interface in &mut docker.list {
+            interface.has_default_route = true;
         }
+        assert!(ends(&docker).is_empty());
     }
 
     #[test]

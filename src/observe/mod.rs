@@ -8,6 +8,6 @@ mod panics;
 mod record;
 
 pub use log::{Change, Event, Format, Log, Rotation, Sink};
-pub use metrics::{Metrics, Tally};
+pub use metrics::{Metrics, Slot, Tally};
 pub use panics::contained;
 pub use record::{Record, Texts};

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -19,7 +19,7 @@ use crate::base::drain::{Phase, Watch};
 use crate::base::refusal::{Reason, Refusal};
 use crate::flow::{Conn, Worker};
 use crate::gate::{Admitted, Arrived, BEHIND_NAT};
-use crate::observe::{Event, contained};
+use crate::observe::{Event, Slot, contained};
 
 /// After a failed accept (no descriptors, most likely) the next one waits this long, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -80,7 +80,7 @@ pub async fn accept(
         let arrived = match rules.gate.arrive(stream, peer) {
             Ok(arrived) => arrived,
             Err(refusal) => {
-                denied(&worker, peer, peer, local.ok(), refusal);
+                denied(&worker, slot, (peer, peer), local.ok(), refusal);
                 continue;
             }
         };
@@ -97,25 +97,34 @@ pub async fn accept(
         let open = worker.tally.connection(slot);
         tokio::task::spawn_local(async move {
             let _held = (guard, open);
-            let served = serve(arrived, address, counted, Rc::clone(&worker));
+            let served = serve(arrived, (address, slot), counted, Rc::clone(&worker));
             let shared = &worker.shared;
             contained("connection", &shared.log, &shared.metrics, served).await;
         });
     }
 }
 
+/// What to do where every visitor has the address of our own gateway.
+const REPAIR: &str = "let source addresses through (a container: `--network host`, or no masquerade and no userland proxy for this port;                       a pod: `externalTrafficPolicy: Local`), or name the proxy in front in trusted_proxies and let it send the client's                       address; `allow_gateway = true` lets in everybody who comes by that way";
+
+/// Counts a connection that is not let in and writes it down. `ends` are the peer and whom it names.
 fn denied(
     worker: &Rc<Worker>,
-    peer: SocketAddr,
-    source: SocketAddr,
+    listener: Slot,
+    (peer, source): (SocketAddr, SocketAddr),
     local: Option<SocketAddr>,
     refusal: Refusal,
 ) {
     if refusal.reason == Reason::NetworkDenied {
-        worker.tally.denied(refusal.detail == BEHIND_NAT);
-        if refusal.detail == BEHIND_NAT && worker.shared.metrics.is_news_behind_nat() {
-            let event = Event::warn("behind_nat").with("peer", peer.ip());
-            worker.shared.log.event(event.with("why", refusal.detail));
+        let is_behind_nat = refusal.detail == BEHIND_NAT;
+        worker.tally.denied(is_behind_nat);
+        let metrics = &worker.shared.metrics;
+        if is_behind_nat && metrics.is_news_behind_nat(listener, SystemTime::now()) {
+            let event = Event::warn("behind_nat")
+                .with("listener", local.unwrap_or(peer))
+                .with("peer", fold(source.ip()))
+                .with("why", refusal.detail);
+            worker.shared.log.event(event.with("repair", REPAIR));
         }
     }
     if !worker.shared.log.wants_access() {
@@ -139,8 +148,13 @@ fn denied(
     worker.shared.log.access(record);
 }
 
-async fn serve(arrived: Arrived, address: SocketAddr, mut counted: Counted, worker: Rc<Worker>) {
-    let Some(admitted) = admit(arrived, address, &mut counted, &worker).await else {
+async fn serve(
+    arrived: Arrived,
+    (address, slot): (SocketAddr, Slot),
+    mut counted: Counted,
+    worker: Rc<Worker>,
+) {
+    let Some(admitted) = admit(arrived, (address, slot), &mut counted, &worker).await else {
         return;
     };
     let Some(ready) = Box::pin(handshake::shake(admitted, address, &worker)).await else {
@@ -157,7 +171,7 @@ async fn serve(arrived: Arrived, address: SocketAddr, mut counted: Counted, work
 /// Waits for the PROXY header of a trusted proxy, where one is due. Whom it names is counted from then on.
 async fn admit(
     arrived: Arrived,
-    address: SocketAddr,
+    (address, slot): (SocketAddr, Slot),
     counted: &mut Counted,
     worker: &Rc<Worker>,
 ) -> Option<Admitted> {
@@ -167,7 +181,7 @@ async fn admit(
     let admitted = match timeout(plan.limits.handshake, admit).await {
         Ok(Ok(admitted)) => admitted,
         Ok(Err((source, refusal))) => {
-            denied(worker, peer, source, Some(local), refusal);
+            denied(worker, slot, (peer, source), Some(local), refusal);
             return None;
         }
         Err(_) => {
@@ -175,7 +189,7 @@ async fn admit(
                 Reason::RequestTimeout,
                 "the PROXY header did not arrive in time",
             );
-            denied(worker, peer, peer, Some(local), late);
+            denied(worker, slot, (peer, peer), Some(local), late);
             return None;
         }
     };

@@ -40,8 +40,9 @@ pub struct Listener {
     /// and is closed without one. Nobody else's is read. `off`: there are none.
     #[serde(default)]
     pub proxy_protocol: ProxyProtocol,
-    /// Whether a peer that is our own default gateway may match `networks.allow`. Off, because behind address
-    /// translation the gateway's address stands for everybody outside. The same for a gateway in `trusted_proxies`.
+    /// Whether a peer that is our own default gateway, or has the address of our own end of a container bridge, may match
+    /// `networks.allow`. Off, because behind address translation such an address stands for everybody outside. The same
+    /// for one in `trusted_proxies`.
     #[serde(default)]
     pub allow_gateway: bool,
     /// Listen only while this machine has an address in one of these networks (a laptop at home, not in the café).

@@ -154,7 +154,7 @@ pub const FAMILIES: &[Family] = &[
         "loopgate_behind_nat_total",
         Counter,
         "",
-        "Connections refused because they came from our own default gateway: NAT hides the visitor.",
+        "Connections refused because they came from our own default gateway or container bridge: NAT hides the visitor.",
     ),
     family(
         "loopgate_accept_failures_total",

@@ -44,8 +44,8 @@ pub struct Metrics {
     reload_ok: AtomicBool,
     reload_at: AtomicU64,
     reloads: [AtomicU64; 2],
-    /// When NAT in front of us was last spoken of.
-    nat_told: AtomicU64,
+    /// When NAT in front of each listener was last spoken of.
+    nat_told: [AtomicU64; MOST],
     /// Accepts that failed.
     pub accept_failures: AtomicU64,
     /// Panics that were caught; each is a mistake of ours.
@@ -63,7 +63,7 @@ impl Default for Metrics {
             reload_ok: AtomicBool::new(true),
             reload_at: AtomicU64::new(unix(now)),
             reloads: Default::default(),
-            nat_told: AtomicU64::new(0),
+            nat_told: [const { AtomicU64::new(0) }; MOST],
             accept_failures: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         }
@@ -98,17 +98,13 @@ impl Metrics {
         }
     }
 
-    /// Whether it is time to speak of NAT in front of us: once an hour, whatever comes.
-    pub fn is_news_behind_nat(&self) -> bool {
-        let (now, told) = (
-            unix(SystemTime::now()),
-            self.nat_told.load(Ordering::Relaxed),
-        );
-        let swap = || {
-            let order = (Ordering::Relaxed, Ordering::Relaxed);
-            self.nat_told.compare_exchange(told, now, order.0, order.1)
-        };
-        now.abs_diff(told) >= 3600 && swap().is_ok()
+    /// Whether it is time to speak of NAT in front of a listener: once in ten minutes, whatever comes.
+    pub fn is_news_behind_nat(&self, listener: Slot, now: SystemTime) -> bool {
+        let cell = &self.nat_told[usize::from(listener.0)];
+        let (now, told) = (unix(now), cell.load(Ordering::Relaxed));
+        let order = (Ordering::Relaxed, Ordering::Relaxed);
+        let swap = || cell.compare_exchange(told, now, order.0, order.1);
+        now.abs_diff(told) >= 600 && swap().is_ok()
     }
 
     /// Connections of each listener that are open now.
@@ -291,6 +287,19 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nat_is_news_once_in_ten_minutes_for_each_listener() {
+        let (metrics, start) = (Metrics::default(), SystemTime::now());
+        let news = |listener: u16, seconds| {
+            let now = start + std::time::Duration::from_secs(seconds);
+            metrics.is_news_behind_nat(Slot(listener), now)
+        };
+        assert!(news(0, 0));
+        assert!((0..600).all(|seconds| !news(0, seconds)));
+        assert!(news(1, 1), "another listener");
+        assert!(news(0, 600) && !news(0, 601));
+    }
 
     #[test]
     fn a_label_keeps_its_place_and_there_is_an_end_of_places() {
