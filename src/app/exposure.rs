@@ -1,11 +1,12 @@
-//! The look at the kernel's socket table: at start, at every reload, every ten seconds. What it finds is noted at the upstream,
+//! The look at the kernel's socket table: at start, at every reload, every five seconds. What it finds is noted at the upstream,
 //! where the request path reads it.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::exposure::{Verdict, check};
+use crate::exposure::{Verdict, check, unix};
 use crate::net::Machine;
 use crate::observe::{Event, Log};
 use crate::plan::Plan;
@@ -16,8 +17,8 @@ use crate::upstream::Upstream;
 pub struct Found {
     /// Upstreams that can be reached around the gate and must not be.
     pub exposed: Vec<(Arc<Upstream>, Verdict)>,
-    /// Nothing listens at one of them: what comes there next is worth an early look.
-    pub is_waiting: bool,
+    /// Nothing listens at one of them, or it is refused as exposed: what comes there next is worth an early look.
+    pub is_unsettled: bool,
 }
 
 /// Looks at every upstream of the plan and notes what it finds. Returns those that are exposed and must not be, and tells
@@ -35,7 +36,7 @@ pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Opti
     let mut found = Found::default();
     for (upstream, verdict) in upstreams.into_iter().zip(verdicts) {
         let exposed = verdict.is_exposed();
-        found.is_waiting |= matches!(verdict, Verdict::NotListening);
+        found.is_unsettled |= matches!(verdict, Verdict::NotListening);
         if upstream.note_exposed(exposed)
             && let Some(log) = log
         {
@@ -49,13 +50,36 @@ pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Opti
                 .with("exposed", exposed);
             log.event(event.with("verdict", verdict.to_string().replace('\n', " ")));
         }
+        if let (Some(path), Some(log)) = (upstream.target().address.unix(), log) {
+            look_at_socket(upstream, path, log).await;
+        }
         let refused = plan
             .routes
             .iter()
             .any(|route| route.refuses_exposed && Arc::ptr_eq(&route.upstream, upstream));
         if exposed && refused {
+            found.is_unsettled = true;
             found.exposed.push((Arc::clone(upstream), verdict));
         }
     }
     found
+}
+
+/// Tells the log when others than they should may connect to a Unix socket, and when that is over. It goes on being served: whom the
+/// file system lets in is on this machine, and is not known to be a stranger.
+async fn look_at_socket(upstream: &Upstream, path: &Path, log: &Log) {
+    let path = path.to_owned();
+    let Ok(standing) = tokio::task::spawn_blocking(move || unix::standing(&path)).await else {
+        return;
+    };
+    // While there is none the last word stands: what comes back may be as it was.
+    if standing == unix::Standing::Missing || !upstream.note_open_socket(standing.is_warning()) {
+        return;
+    }
+    let event = match standing.is_warning() {
+        true => Event::warn("upstream_socket"),
+        false => Event::info("upstream_socket"),
+    };
+    let event = event.with("upstream", upstream.target());
+    log.event(event.with("why", standing));
 }

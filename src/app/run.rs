@@ -28,9 +28,9 @@ pub enum Ending {
     Expired,
 }
 
-/// How often the kernel's socket table is looked at (contract 6).
-const WATCH: Duration = Duration::from_secs(10);
-/// The same while a service is not there: what comes back may be bound otherwise.
+/// How often the kernel's socket table is looked at: what opens is seen within ten seconds on a machine that is busy too.
+const WATCH: Duration = Duration::from_secs(5);
+/// The same while a service is not there, which may come back bound otherwise, or is refused, which may have been repaired.
 const SOON: Duration = Duration::from_secs(1);
 /// How often failed logins are written down, when there are new ones: what a crash can make forgotten.
 const KEEP: Duration = Duration::from_secs(3);
@@ -142,7 +142,7 @@ pub async fn until_stopped(
     Ok(if finished { ending } else { Ending::Forced })
 }
 
-/// One look at the upstreams of the plan in force; true when one of them is not there.
+/// One look at the upstreams of the plan in force; true when one of them is not there or is refused.
 async fn watched(running: &Running, machine: &Machine) -> bool {
     let plan = running.shared.live.current();
     super::exposure::look(
@@ -152,7 +152,7 @@ async fn watched(running: &Running, machine: &Machine) -> bool {
         Some(&running.shared.log),
     )
     .await
-    .is_waiting
+    .is_unsettled
 }
 
 /// Waits until the first listener that is leaving is over.

@@ -85,6 +85,11 @@ pub fn words(process: &Process) -> Vec<&str> {
         let bare = stem.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
         words.extend([file, stem, bare].iter().filter(|word| !word.is_empty()));
     }
+    // What `go run` starts has the name of its folder, in one that says where it comes from.
+    let program = process.arguments.first();
+    if program.is_some_and(|path| path.contains("/go-build") && path.contains("/exe/")) {
+        words.push("go");
+    }
     words
 }
 
@@ -192,7 +197,73 @@ mod tests {
             ("php8.2 -S 0.0.0.0:8000", "php -S 127.0.0.1:3000"),
             ("node server.js", "server.listen(3000, \"127.0.0.1\")"),
             ("python3 app.py", "make it \"127.0.0.1\""),
-            ("/tmp/go-build1/exe/main", "bind it to 127.0.0.1"),
+            (
+                "/tmp/go-build1/exe/main",
+                "ListenAndServe(\"127.0.0.1:3000\"",
+            ),
+            (
+                "/root/.cache/go-build/3f/exe/server -v",
+                "ListenAndServe(\"127.0.0.1:3000\"",
+            ),
+            ("/opt/go-builder/main", "bind it to 127.0.0.1"),
+            (
+                "node /app/node_modules/.bin/webpack serve --host 0.0.0.0",
+                "webpack serve --host 127.0.0.1 --port 3000",
+            ),
+            (
+                "/venv/bin/python3 /venv/bin/django-admin runserver 0:3000",
+                "django-admin runserver 127.0.0.1:3000",
+            ),
+            (
+                "/venv/bin/python -m uvicorn app:app --host 0.0.0.0",
+                "uvicorn … --host 127.0.0.1 --port 3000",
+            ),
+            (
+                "/venv/bin/python /venv/bin/gunicorn -b 0.0.0.0:3000 app:app",
+                "gunicorn … --bind 127.0.0.1:3000",
+            ),
+            (
+                "/usr/bin/python3 -m notebook --ip=*",
+                "jupyter lab --ip 127.0.0.1 --port 3000",
+            ),
+            (
+                "/venv/bin/python /venv/bin/gradio app.py",
+                "GRADIO_SERVER_NAME=127.0.0.1",
+            ),
+            ("deno run -A main.ts", "deno serve --host 127.0.0.1"),
+            (
+                "/root/.bun/bin/bun run server.ts",
+                "Bun.serve({ hostname: \"127.0.0.1\", port: 3000",
+            ),
+            (
+                "hugo server --bind 0.0.0.0",
+                "hugo server --bind 127.0.0.1 --port 3000",
+            ),
+            (
+                "ruby /usr/bin/jekyll serve -H 0.0.0.0",
+                "jekyll serve --host 127.0.0.1 --port 3000",
+            ),
+            (
+                "/usr/lib/jvm/java-17-openjdk/bin/java -jar spring.jar --server.port=3000",
+                "`--server.address=127.0.0.1`",
+            ),
+            (
+                "dotnet run --urls http://0.0.0.0:3000",
+                "--urls http://127.0.0.1:3000",
+            ),
+            (
+                "caddy run --config /etc/caddy/Caddyfile",
+                "`bind 127.0.0.1` in the site's block",
+            ),
+            (
+                "/usr/lib/postgresql/15/bin/postgres -D /data",
+                "listen_addresses = 'localhost'",
+            ),
+            ("/usr/sbin/nginx -g daemon off;", "listen 127.0.0.1:3000;"),
+            (
+                "node /app/node_modules/next/dist/bin/next start",
+                "next dev -H 127.0.0.1 -p 3000",
+            ),
             ("ssh -N -g -L 3000:db:5432 bastion", "leave `-g` out"),
         ] {
             let got = advice(Some(&process(line)), 3000).repair;

@@ -49,15 +49,67 @@ pub async fn check(
     ours: &[SocketAddr],
 ) -> Vec<Verdict> {
     let first = read_for(upstreams, ours).await;
-    let mut verdicts = Vec::with_capacity(upstreams.len());
-    for upstream in upstreams {
-        let verdict = match upstream.unix() {
-            Some(path) if !path.exists() => Verdict::NotListening,
-            _ => judge(&first, interfaces, upstream, ours),
+    let judged = upstreams.iter().map(|upstream| match upstream.unix() {
+        Some(path) if !path.exists() => Verdict::NotListening,
+        _ => judge(&first, interfaces, upstream, ours),
+    });
+    let mut verdicts: Vec<Verdict> = judged.collect();
+    // All of them in one round: what swallows packets is waited for once.
+    let around: Vec<Dials> = upstreams
+        .iter()
+        .zip(&verdicts)
+        .map(|(upstream, verdict)| Dials::of(verdict, upstream, interfaces, ours))
+        .collect();
+    let all = around.iter().flat_map(|d| d.others.iter().chain(&d.itself));
+    let mut all: Vec<SocketAddr> = all.copied().collect();
+    all.sort();
+    all.dedup();
+    let answered = probe::dial(&all).await;
+    for ((verdict, dials), upstream) in verdicts.iter_mut().zip(around).zip(upstreams) {
+        let found = |places: Vec<SocketAddr>| -> Vec<SocketAddr> {
+            let answered = |to: &SocketAddr| answered.contains(to);
+            places.into_iter().filter(answered).collect()
         };
-        verdicts.push(dialled(verdict, upstream, interfaces, ours).await);
+        let (others, itself) = (found(dials.others), found(dials.itself));
+        if others.is_empty() && itself.is_empty() {
+            continue;
+        }
+        // What answers against the table's word may be a socket that was opened since: the table is asked again.
+        let again = read_for(&[upstream], ours).await;
+        let again = judge(&again, interfaces, upstream, ours);
+        *verdict = again.with_dialled(upstream, &others, !itself.is_empty());
     }
     verdicts
+}
+
+/// Where the second proof dials for an upstream. What the table shows as open needs none.
+#[derive(Default)]
+struct Dials {
+    /// This machine's addresses but loopback.
+    others: Vec<SocketAddr>,
+    /// The upstream's own, where the table shows nobody.
+    itself: Vec<SocketAddr>,
+}
+
+impl Dials {
+    fn of(
+        verdict: &Verdict,
+        upstream: &LoopbackAddr,
+        interfaces: &Interfaces,
+        ours: &[SocketAddr],
+    ) -> Self {
+        let Some(port) = upstream.port().filter(|_| !verdict.is_exposed()) else {
+            return Self::default();
+        };
+        let places = || upstream.sockets().filter(|to| !ours.contains(to));
+        Self {
+            others: probe::targets(port, interfaces, ours),
+            itself: match verdict {
+                Verdict::NotListening => places().collect(),
+                Verdict::Loopback | Verdict::Exposed(_) | Verdict::CannotTell(_) => Vec::new(),
+            },
+        }
+    }
 }
 
 async fn read_for(upstreams: &[&LoopbackAddr], ours: &[SocketAddr]) -> Snapshot {
@@ -68,40 +120,6 @@ async fn read_for(upstreams: &[&LoopbackAddr], ours: &[SocketAddr]) -> Snapshot 
         unreadable: Some(error.to_string()),
         ..Snapshot::default()
     })
-}
-
-/// The second proof. What answers against the table's word may be a socket that was opened since: the table is asked again.
-async fn dialled(
-    verdict: Verdict,
-    upstream: &LoopbackAddr,
-    interfaces: &Interfaces,
-    ours: &[SocketAddr],
-) -> Verdict {
-    let Some(port) = upstream.port() else {
-        return verdict;
-    };
-    if verdict.is_exposed() {
-        return verdict;
-    }
-    let others = probe::dial(&probe::targets(port, interfaces, ours)).await;
-    let itself = match verdict {
-        Verdict::NotListening => {
-            let places: Vec<SocketAddr> =
-                upstream.sockets().filter(|to| !ours.contains(to)).collect();
-            !probe::dial(&places).await.is_empty()
-        }
-        Verdict::Loopback | Verdict::Exposed(_) | Verdict::CannotTell(_) => false,
-    };
-    if others.is_empty() && !itself {
-        return verdict;
-    }
-    let again = judge(
-        &read_for(&[upstream], ours).await,
-        interfaces,
-        upstream,
-        ours,
-    );
-    again.with_dialled(upstream, &others, itself)
 }
 
 /// Reads what [`judge()`] needs for upstreams on these ports: the TCP table, the owners of what is open, forwarders that name them.

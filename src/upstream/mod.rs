@@ -28,6 +28,7 @@ pub struct Upstream {
     tls: Option<Arc<ClientConfig>>,
     host: String,
     exposed: AtomicBool,
+    open_socket: AtomicBool,
 }
 
 impl fmt::Debug for Upstream {
@@ -52,6 +53,7 @@ impl Upstream {
             tls,
             host,
             exposed: AtomicBool::new(false),
+            open_socket: AtomicBool::new(false),
         }
     }
 
@@ -68,6 +70,11 @@ impl Upstream {
     /// Notes what the last look at the kernel's socket table found; true when that is news.
     pub fn note_exposed(&self, exposed: bool) -> bool {
         self.exposed.swap(exposed, Ordering::Relaxed) != exposed
+    }
+
+    /// Notes whether others than they should may connect to its Unix socket; true when that is news.
+    pub fn note_open_socket(&self, is_open: bool) -> bool {
+        self.open_socket.swap(is_open, Ordering::Relaxed) != is_open
     }
 
     /// Whether it takes a connection within `limit`. The connection is closed at once and nothing is asked by it, so it needs no

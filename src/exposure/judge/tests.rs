@@ -272,3 +272,109 @@ fn the_message_names_process_address_who_and_repair() {
     let text = judge(&snapshot, &lan, &upstream("8000"), &[]).to_string();
     assert!(text.contains("a process that cannot be seen from here (user 1000) listens on 0.0.0.0:8000 beside the one on loopback"), "{text}");
 }
+
+/// Tables as `ss -tlnp` shows them on real machines: the socket, who holds it.
+#[test]
+fn tables_of_real_machines() {
+    const PROXY: &str = "/usr/bin/docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 3000 -container-ip 172.17.0.2 -container-port 80";
+    const PROXY_6: &str = "/usr/bin/docker-proxy -proto tcp -host-ip :: -host-port 3000 -container-ip 172.17.0.2 -container-port 80";
+    const PROXY_LOCAL: &str = "/usr/bin/docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port 3000 -container-ip 172.17.0.2 -container-port 80";
+    for (machine, table, want, says) in [
+        (
+            "a port published by docker",
+            &[("0.0.0.0:3000", PROXY), ("[::]:3000 v6only", PROXY_6)][..],
+            "exposed",
+            "`-p 127.0.0.1:3000:80`",
+        ),
+        (
+            "the same, on loopback",
+            &[("127.0.0.1:3000", PROXY_LOCAL)],
+            "loopback",
+            "",
+        ),
+        (
+            "node without a host: one dual-stack socket",
+            &[("[::]:3000", "node server.js")],
+            "exposed",
+            "server.listen(3000, \"127.0.0.1\")",
+        ),
+        (
+            "a resolver and a service on other addresses of loopback",
+            &[
+                ("127.0.0.53:53 dev 1", "/lib/systemd/systemd-resolved"),
+                ("127.0.1.1:3000", "python3 app.py"),
+                ("127.0.0.1:3000", "python3 app.py"),
+            ],
+            "loopback",
+            "",
+        ),
+        (
+            "java, which writes IPv4 addresses as mapped ones",
+            &[("[::ffff:127.0.0.1]:3000", "java -jar app.jar")],
+            "loopback",
+            "",
+        ),
+        (
+            "java on a mapped address of the network",
+            &[("[::ffff:192.168.1.5]:3000", "java -jar app.jar")],
+            "exposed",
+            "--server.address=127.0.0.1",
+        ),
+        (
+            "a twin by SO_REUSEPORT, which nobody sees who dials loopback",
+            &[
+                ("127.0.0.1:3000 inode 1", "node server.js"),
+                (
+                    "0.0.0.0:3000 inode 2",
+                    "socat TCP-LISTEN:3000,reuseport EXEC:sh",
+                ),
+            ],
+            "exposed",
+            "beside the one on loopback",
+        ),
+        (
+            "ssh -L, on loopback as it is by itself",
+            &[("127.0.0.1:3000", "ssh -N -L 3000:db:5432 bastion")],
+            "loopback",
+            "",
+        ),
+        (
+            "ssh -g -L",
+            &[("0.0.0.0:3000", "ssh -N -g -L 3000:db:5432 bastion")],
+            "exposed",
+            "leave `-g` out",
+        ),
+        (
+            "a port that somebody's ssh -R opened here, with GatewayPorts",
+            &[("0.0.0.0:3000", "sshd: alice")],
+            "exposed",
+            "GatewayPorts no",
+        ),
+        (
+            "the same without",
+            &[("127.0.0.1:3000", "sshd: alice")],
+            "loopback",
+            "",
+        ),
+        (
+            "tailscale serve on the same port, at the tailnet's address",
+            &[
+                ("127.0.0.1:3000", "node server.js"),
+                ("100.100.3.7:3000", "tailscaled --port=41641"),
+            ],
+            "exposed",
+            "tailscale serve reset",
+        ),
+    ] {
+        let mut snapshot = Snapshot::default();
+        for (inode, (bound, line)) in (100..).zip(table) {
+            let mut socket = socket(bound);
+            socket.inode = inode;
+            snapshot.owners.insert(inode, process(7, line));
+            snapshot.sockets.push(socket);
+        }
+        let verdict = judge(&snapshot, &home(), &upstream("127.0.0.1:3000"), &[]);
+        assert_eq!(verdict.word(), want, "{machine}: {verdict}");
+        assert!(verdict.to_string().contains(says), "{machine}: {verdict}");
+    }
+}
