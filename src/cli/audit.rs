@@ -1,7 +1,7 @@
 //! `loopgate audit` and `firewall`: the machine's sockets by who can reach them, and rules that match the plan.
 
 use super::args::ConfigFile;
-use super::output::Output;
+use super::output::{Output, Paint};
 use super::serve::{compiled, env, ground};
 use super::{Code, Failure};
 use crate::app::Source;
@@ -27,7 +27,7 @@ pub(super) fn audit(output: &Output, file: &ConfigFile, json: bool) -> Result<()
     let found = judged(&survey(), &ground.machine.interfaces, &gate);
     let text = match json {
         true => serde_json::to_string(&found).map_err(Failure::failed)?,
-        false => table::render(&found, output.width),
+        false => painted(&table::render(&found, output.width), output.paint()),
     };
     output.print(text.trim_end()).map_err(Failure::failed)?;
     match found.has_unguarded() {
@@ -36,6 +36,24 @@ pub(super) fn audit(output: &Output, file: &ConfigFile, json: bool) -> Result<()
     }
 }
 
+/// The table with colours: what is open and unguarded, our own, and the headings. Lines that go on are indented and stay plain.
+fn painted(table: &str, paint: Paint) -> String {
+    let line = |line: &str| {
+        let is_heading = line.chars().all(|c| c.is_ascii_uppercase() || c == ' ');
+        match line.split_once(' ') {
+            Some(("!", _)) => paint.bad(line),
+            Some(("#", _)) => paint.good(line),
+            Some(("note:", _)) => paint.soft(line),
+            _ if line.trim_start().starts_with("repair: ") => paint.warning(line),
+            _ if is_heading => paint.strong(line),
+            _ => line.to_owned(),
+        }
+    };
+    table.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The listeners of a plan that are open where this machine is now: elsewhere (`only_on`) the gate has no socket, and whoever has one
+/// at that address is somebody else.
 fn listeners(plan: &Plan) -> Vec<GateListener> {
     let lets_in = |gate: &crate::gate::Gate| {
         gate.allowed()
@@ -47,6 +65,7 @@ fn listeners(plan: &Plan) -> Vec<GateListener> {
     };
     plan.listeners
         .iter()
+        .filter(|l| l.is_open)
         .flat_map(|l| {
             l.addresses
                 .iter()
@@ -84,4 +103,18 @@ pub(super) fn firewall(output: &Output, file: &ConfigFile) -> Result<(), Failure
     output
         .print(nft::rules(&listeners, &ports).trim_end())
         .map_err(Failure::failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_mark_what_is_open_and_leave_the_words_alone() {
+        let table = "OPEN TO SINGLE NETWORKS\n! tcp 0.0.0.0:80  x\n      repair: bind it\n# tcp 0.0.0.0:8443  loopgate\n  udp 0.0.0.0:5353\n\nnote: so";
+        assert_eq!(painted(table, Paint { color: false }), table);
+        let painted = painted(table, Paint { color: true });
+        let colored: Vec<bool> = painted.lines().map(|l| l.contains("\u{1b}[")).collect();
+        assert_eq!(colored, [true, true, true, true, false, false, true]);
+    }
 }

@@ -55,6 +55,8 @@ pub struct Row {
     pub uid: u32,
     /// The process, where it can be seen.
     pub pid: Option<u32>,
+    /// All processes of that name that share this line, one for each socket whose process can be seen.
+    pub pids: Vec<u32>,
     /// Its name.
     pub process: Option<String>,
     /// What it is, where it is known.
@@ -125,7 +127,11 @@ pub fn audit(snapshot: &Snapshot, interfaces: &Interfaces, gate: &[GateListener]
             name,
         );
         match twins.get(&key).and_then(|at| rows.get_mut(*at)) {
-            Some(twin) => twin.sockets += 1,
+            Some(twin) => {
+                twin.sockets += 1;
+                let pid = snapshot.owners.get(&socket.inode).map(|p| p.pid);
+                twin.pids.extend(pid.filter(|pid| !twin.pids.contains(pid)));
+            }
             None => {
                 twins.insert(key, rows.len());
                 rows.push(row(socket, snapshot, interfaces, gate));
@@ -209,6 +215,7 @@ fn row(
         interfaces: names,
         uid: socket.uid,
         pid: process.map(|p| p.pid),
+        pids: process.iter().map(|p| p.pid).collect(),
         process: process.map(|p| plain(&p.name)),
         what: what.map(str::to_owned),
         container: process.and_then(|p| p.container.clone()),
@@ -341,6 +348,7 @@ mod tests {
             (ours.sockets, &*ours.advice),
             (2, "lets in 192.168.1.0/24, with a password")
         );
+        assert_eq!(ours.pids, [106, 107]);
         assert!(!audit.tunnels[0].leads_to_gate);
     }
 
