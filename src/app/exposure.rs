@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::exposure::{Verdict, check, unix};
+use crate::exposure::{self, Verdict, check, unix};
 use crate::net::Machine;
 use crate::observe::{Event, Log};
 use crate::plan::Plan;
@@ -50,6 +50,14 @@ pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Opti
                 .with("exposed", exposed);
             log.event(event.with("verdict", verdict.to_string().replace('\n', " ")));
         }
+        let unsure = matches!(verdict, Verdict::CannotTell(_));
+        if let Some(log) = log
+            && upstream.note_unsure(unsure)
+            && unsure
+        {
+            let event = Event::warn("exposure_unknown").with("upstream", upstream.target());
+            log.event(event.with("why", &verdict));
+        }
         if let (Some(path), Some(log)) = (upstream.target().address.unix(), log) {
             look_at_socket(upstream, path, log).await;
         }
@@ -63,6 +71,14 @@ pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Opti
         }
     }
     found
+}
+
+/// Tells the log what a check cannot see here, whatever it finds; once, at the start.
+pub async fn tell_unseen(log: &Log) {
+    let unseen = tokio::task::spawn_blocking(exposure::unseen).await;
+    for why in unseen.unwrap_or_default() {
+        log.event(Event::info("exposure_unseen").with("why", why));
+    }
 }
 
 /// Tells the log when others than they should may connect to a Unix socket, and when that is over. It goes on being served: whom the

@@ -60,6 +60,7 @@ pub async fn until_stopped(
     let mut reloads = Reloads::new();
     let mut certificates = Certificates::default();
     running.desk.open(&running.health);
+    super::exposure::tell_unseen(&running.shared.log).await;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

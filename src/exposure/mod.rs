@@ -157,6 +157,12 @@ pub fn gather(ports: &[u16], ours: &[SocketAddr]) -> Snapshot {
     snapshot
 }
 
+/// What no check can see here, one sentence each. Blocking.
+pub fn unseen() -> Vec<String> {
+    let source = socket_table::read(Protocol::Tcp).map_or(Source::Proc, |(_, source)| source);
+    Surroundings::read(source).unseen()
+}
+
 /// Reads everything that [`audit()`] shows: both protocols, all owners, all forwarders. Blocking, and dearer than [`gather`].
 pub fn survey() -> Snapshot {
     let mut snapshot = gather(&[], &[]);

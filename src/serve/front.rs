@@ -105,7 +105,9 @@ pub async fn accept(
 }
 
 /// What to do where every visitor has the address of our own gateway.
-const REPAIR: &str = "let source addresses through (a container: `--network host`, or no masquerade and no userland proxy for this port;                       a pod: `externalTrafficPolicy: Local`), or name the proxy in front in trusted_proxies and let it send the client's                       address; `allow_gateway = true` lets in everybody who comes by that way";
+const REPAIR: &str = "let source addresses through (a container: `--network host`, or no masquerade and no userland proxy for this port; \
+    a pod: `externalTrafficPolicy: Local`), or name the proxy in front in trusted_proxies and let it send the client's \
+    address; `allow_gateway = true` lets in everybody who comes by that way";
 
 /// Counts a connection that is not let in and writes it down. `ends` are the peer and whom it names.
 fn denied(

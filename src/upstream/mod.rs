@@ -28,6 +28,7 @@ pub struct Upstream {
     tls: Option<Arc<ClientConfig>>,
     host: String,
     exposed: AtomicBool,
+    unsure: AtomicBool,
     open_socket: AtomicBool,
 }
 
@@ -53,6 +54,7 @@ impl Upstream {
             tls,
             host,
             exposed: AtomicBool::new(false),
+            unsure: AtomicBool::new(false),
             open_socket: AtomicBool::new(false),
         }
     }
@@ -70,6 +72,11 @@ impl Upstream {
     /// Notes what the last look at the kernel's socket table found; true when that is news.
     pub fn note_exposed(&self, exposed: bool) -> bool {
         self.exposed.swap(exposed, Ordering::Relaxed) != exposed
+    }
+
+    /// Notes whether it could not be told who can reach it; true when that is news.
+    pub fn note_unsure(&self, is_unsure: bool) -> bool {
+        self.unsure.swap(is_unsure, Ordering::Relaxed) != is_unsure
     }
 
     /// Notes whether others than they should may connect to its Unix socket; true when that is news.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The verdicts about upstreams against what other machines really reach: the table of exposure.py (168 cells, about two minutes).
+# The verdicts about upstreams against what other machines really reach: the table of exposure.py (168 cells, two to four minutes).
 set -eu
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 packages ip:iproute2 nft:nftables python3:python3-minimal

@@ -121,6 +121,22 @@ same "and serves" 200 "$(code)"
 stop "$PID"
 stop "$serve"
 
+# ---- what cannot be told is said
+at gate sh -c 'echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet'
+python --bind 127.0.0.1
+right=$PID
+file
+start serve ip netns exec "$tag-gate" "$GATE" serve -c "$WORK/loopgate.toml"
+serve=$PID
+until_true 20 grep -q ' serving ' "$WORK/serve.err" || { cat "$WORK/serve.err"; exit 1; }
+told() { grep -qE "$1" "$WORK/serve.err"; }
+if until_true 11 told 'exposure_unknown upstream=127\.0\.0\.1:3000 .*route_localnet'; then ok "route_localnet: cannot tell, and says it"; else bad "route_localnet: cannot tell, and says it" "$(cat "$WORK/serve.err")"; fi
+has "and that it cannot see it at the start" 'exposure_unseen .*route_localnet' "$(cat "$WORK/serve.err")"
+same "what cannot be told is served" 200 "$(code)"
+at gate sh -c 'echo 0 >/proc/sys/net/ipv4/conf/eth0/route_localnet'
+stop "$right"
+stop "$serve"
+
 # ---- a Unix socket
 mkdir -m 755 "$WORK/run"
 start unix ip netns exec "$tag-gate" socat "UNIX-LISTEN:$WORK/run/app.sock,fork,mode=666" 'SYSTEM:printf "HTTP/1.1 200 OK\r\nContent-Length\: 0\r\n\r\n"'
@@ -129,7 +145,6 @@ file
 sed -i "s#^upstream = .*#upstream = \"unix:$WORK/run/app.sock\"#" "$WORK/loopgate.toml"
 start serve ip netns exec "$tag-gate" "$GATE" serve -c "$WORK/loopgate.toml"
 until_true 20 grep -q ' serving ' "$WORK/serve.err" || { cat "$WORK/serve.err"; exit 1; }
-told() { grep -qE "$1" "$WORK/serve.err"; }
 if until_true 11 told 'warn upstream_socket .*app\.sock.*every user of this machine may connect to it \(mode 0666\)'; then
     ok "a socket that everyone may write is reported"
 else
