@@ -1,5 +1,6 @@
 //! What the verbs of the control socket do. They run on the control thread, between two turns of its loop.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
@@ -13,10 +14,12 @@ use super::run::Site;
 use super::scrape::{self, stamp};
 use super::source::Source;
 use super::start::Running;
+use crate::auth::client_net::ClientNet;
 use crate::base::drain::Phase;
 use crate::config::Report;
-use crate::observe::Metrics;
-use crate::plan::{Plan, Route};
+use crate::flow::Shared;
+use crate::observe::{Event, Metrics};
+use crate::plan::{Plan, Route, again};
 
 /// The exit code of contract 3 for a configuration that is wrong.
 const CONFIG: u8 = 3;
@@ -59,7 +62,9 @@ impl Reloads {
 /// Does what was asked for, and answers. What only looks does not hold the loop up.
 pub(super) async fn take(ask: Ask, running: &mut Running, site: &Site<'_>, reloads: &mut Reloads) {
     match ask.verb {
-        Verb::Status | Verb::Ready => take_at_end(ask, running, site, reloads),
+        Verb::Status | Verb::Ready | Verb::Explain { .. } | Verb::Unlock { .. } => {
+            take_at_end(ask, running, site, reloads)
+        }
         Verb::Reload => {
             let answer = reload(running, site, reloads).await;
             ask.answer(answer);
@@ -82,6 +87,20 @@ pub(super) fn take_at_end(ask: Ask, running: &Running, site: &Site<'_>, reloads:
                 });
             });
         }
+        Verb::Explain { .. } => {
+            let shared = Arc::clone(&running.shared);
+            tokio::task::spawn_blocking(move || {
+                let Verb::Explain { id } = &ask.verb else {
+                    return;
+                };
+                let answer = explain(&shared, id);
+                ask.answer(answer);
+            });
+        }
+        Verb::Unlock { ref user, client } => {
+            let done = unlock(&running.shared, user.as_deref(), client);
+            ask.answer(Ok(json!({ "ended": done })));
+        }
         Verb::Reload => {
             let what = "the gate is about to end; nothing was changed";
             ask.answer(Err(Failed::new(1, what)));
@@ -101,6 +120,43 @@ async fn reload(running: &mut Running, site: &Site<'_>, reloads: &mut Reloads) -
             ..Failed::new(CONFIG, report.render(false, 100))
         }),
     }
+}
+
+/// What was decided about the request, and the same question put to the plan in force.
+fn explain(shared: &Shared, id: &str) -> Answer {
+    let Some(past) = shared.log.recall(id) else {
+        let what = match shared.log.wants_access() {
+            true => "it is not among the last requests that it remembers",
+            false => "it remembers no requests, because log.access is off",
+        };
+        return Err(Failed::new(1, what));
+    };
+    let plan = shared.live.current();
+    let (now, error) = match again(&plan, &past) {
+        Ok(told) => (Some(told.to_json()), None),
+        Err(error) => (None, Some(error)),
+    };
+    Ok(json!({ "request": past, "generation": plan.generation, "now": now, "error": error }))
+}
+
+/// Whether anything was counted against them.
+fn unlock(shared: &Shared, user: Option<&str>, client: Option<IpAddr>) -> bool {
+    let network = client.map(ClientNet::of);
+    let lockout = &shared.lockout;
+    let ended = [
+        network.is_some_and(|network| lockout.forgive_client(network)),
+        user.is_some_and(|user| lockout.forgive_user(user)),
+        matches!((network, user), (Some(network), Some(user)) if lockout.forgive_pair(network, user)),
+    ];
+    let mut event = Event::info("unlocked");
+    if let Some(client) = client {
+        event = event.with("client", client);
+    }
+    if let Some(user) = user {
+        event = event.with("user", user);
+    }
+    shared.log.event(event);
+    ended.contains(&true)
 }
 
 fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {

@@ -1,6 +1,8 @@
 //! One word for no: every reason why a request is not forwarded, with all that follows from it, in one table.
 //! Rooms return a [`Refusal`]; status codes and sentences are chosen here and nowhere else.
 
+use std::time::Duration;
+
 /// Why a request stops. The word is stable: it stands in logs, metrics, `explain` and `[[test]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -314,12 +316,35 @@ pub struct Refusal {
     pub reason: Reason,
     /// What exactly was found: constant text, never a part of the request.
     pub detail: &'static str,
+    /// Seconds until it is worth asking again, where they are known; else 0.
+    wait: u32,
 }
 
 impl Refusal {
     /// A refusal with its detail for the log.
     pub const fn new(reason: Reason, detail: &'static str) -> Self {
-        Self { reason, detail }
+        Self {
+            reason,
+            detail,
+            wait: 0,
+        }
+    }
+
+    /// The same, with the time until it is worth asking again.
+    pub fn until(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            wait: u32::try_from(seconds).unwrap_or(u32::MAX).max(1),
+            ..self
+        }
+    }
+
+    /// Seconds for `Retry-After`; 0 for none.
+    pub fn retry(&self) -> u32 {
+        match self.wait {
+            0 => self.reason.row().retry.into(),
+            wait => wait,
+        }
     }
 
     /// Shorthand for the most common one.
@@ -337,6 +362,16 @@ impl From<Reason> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_to_wait_is_rounded_up_and_else_the_row_s() {
+        let refusal = Refusal::from(Reason::LockedOut);
+        assert_eq!(refusal.retry(), 60);
+        for (wait, told) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (899_500, 900)] {
+            assert_eq!(refusal.until(Duration::from_millis(wait)).retry(), told);
+        }
+        assert_eq!(Refusal::from(Reason::NoRoute).retry(), 0);
+    }
 
     #[test]
     fn table_is_in_the_order_of_the_reasons_and_words_are_unique() {

@@ -1,12 +1,13 @@
 //! The command line (contract 3). What is dangerous says so and has no short form.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::unlock::Unlock;
 use crate::config::unit::parse_duration;
 
 /// Puts a service that is bound to 127.0.0.1 on the network: encrypted, behind networks and passwords.
@@ -123,6 +124,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// End what a user, or a network, has to wait after failed logins
+    Unlock(Unlock),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print completions for a shell
@@ -237,8 +240,11 @@ pub enum LogFormat {
 #[derive(Debug, Args)]
 pub struct Explain {
     /// The address that connects: the client's, or with --forwarded-for the proxy's
-    #[arg(long, value_name = "IP")]
-    pub from: std::net::IpAddr,
+    #[arg(long, value_name = "IP", required_unless_present = "id")]
+    pub from: Option<IpAddr>,
+    /// A request of the log, by its id: what was decided, and what would be decided now
+    #[arg(long, value_name = "REQUEST_ID", conflicts_with_all = ["from", "forwarded_for", "user", "certificate", "request"])]
+    pub id: Option<String>,
     /// Whom a trusted proxy names, as X-Forwarded-For has it; the last one stands in the PROXY header where that is required
     #[arg(long, value_name = "LIST")]
     pub forwarded_for: Option<String>,
@@ -249,7 +255,7 @@ pub struct Explain {
     #[arg(long, value_name = "NAME")]
     pub certificate: Option<String>,
     /// `[METHOD] URL`: `https://app.lan/admin`, `POST /upload`
-    #[arg(required = true, num_args = 1..=2, value_names = ["METHOD", "URL"])]
+    #[arg(required_unless_present = "id", num_args = 1..=2, value_names = ["METHOD", "URL"])]
     pub request: Vec<String>,
     #[command(flatten)]
     pub file: ConfigFile,

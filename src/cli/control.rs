@@ -43,7 +43,7 @@ pub(super) fn gates(which: &WhichGate) -> Result<Vec<Gate>, Failure> {
     )))
 }
 
-fn runs(gate: &Gate, file: &Path) -> bool {
+pub(super) fn runs(gate: &Gate, file: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     let own = gate.status["config"].as_str().map(Path::new);
     own.is_some_and(|own| own == file || (real(own).is_some() && real(own) == real(file)))

@@ -1,17 +1,24 @@
 //! `loopgate explain`: why a request passes or not, with the line of the file that decided.
 
-use serde_json::json;
+use serde_json::Value;
 
 use super::args::Explain;
-use super::output::Output;
+use super::output::{Output, Paint, plain};
 use super::serve::{env, ground, wrong};
 use super::table::Table;
-use super::{Code, Failure};
+use super::{Code, Failure, past};
 use crate::app::Source;
-use crate::config;
+use crate::config::{self, Origins};
 use crate::plan::{Question, explain as judge};
 
 pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
+    if let Some(id) = &ask.id {
+        return past::explain(output, id, ask);
+    }
+    let usage = |what: &str| Failure::new(Code::Usage, what);
+    let from = ask
+        .from
+        .ok_or_else(|| usage("say who asks with `--from IP`"))?;
     let path = config::find(ask.file.config.as_deref(), &env)
         .map_err(|p| Failure::new(Code::Config, p.message))?;
     let ground = ground()?;
@@ -22,15 +29,10 @@ pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
     let (method, url) = match ask.request.as_slice() {
         [url] => ("GET", url.as_str()),
         [method, url, ..] => (method.as_str(), url.as_str()),
-        [] => {
-            return Err(Failure::new(
-                Code::Usage,
-                "name a URL, for example `https://app.lan/`",
-            ));
-        }
+        [] => return Err(usage("name a URL, for example `https://app.lan/`")),
     };
     let question = Question {
-        from: ask.from,
+        from,
         forwarded_for: ask.forwarded_for.as_deref(),
         user: ask.user.as_deref(),
         certificate: ask.certificate.as_deref(),
@@ -39,38 +41,53 @@ pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
     };
     let told =
         judge(&plan, &loaded.raw, &question).map_err(|what| Failure::new(Code::Usage, what))?;
-    let place = |key: &Option<String>| {
-        key.as_deref()
-            .and_then(|k| loaded.origins.place(k))
-            .map(ToString::to_string)
-            .unwrap_or_default()
-    };
-    let word = told.word();
-    let status = told.status();
+    let mut told = told.to_json();
+    let origins = Some(&loaded.origins);
     let text = if ask.json {
-        let steps: Vec<_> = told
-            .steps
-            .iter()
-            .map(|s| json!({ "step": s.name, "passes": s.passes, "found": s.found, "key": s.key, "place": place(&s.key) }))
-            .collect();
-        json!({ "decision": word, "status": status, "steps": steps }).to_string()
-    } else {
-        let mut table = Table::new(["", "STEP", "FOUND", "WHERE"]);
-        for step in &told.steps {
-            table.row([
-                if step.passes { "ok" } else { "no" },
-                step.name,
-                &step.found,
-                &place(&step.key),
-            ]);
+        for step in told["steps"].as_array_mut().into_iter().flatten() {
+            step["place"] = place(origins, step["key"].as_str()).into();
         }
-        let paint = output.paint();
-        let end = match status {
-            None => paint.good("allowed: the request is forwarded"),
-            Some(0) => paint.bad(&format!("{word}: the socket is closed, nothing is sent")),
-            Some(status) => paint.bad(&format!("{word}: the client sees {status}")),
-        };
-        format!("{}\n{end}", table.render(output.width, paint).trim_end())
+        told.to_string()
+    } else {
+        let steps = table(output, &told["steps"], origins);
+        format!("{}\n{}", steps.trim_end(), end(&told, output.paint()))
     };
     output.print(&text).map_err(Failure::failed)
+}
+
+/// Where the key is written; empty where that is not known.
+pub(super) fn place(origins: Option<&Origins>, key: Option<&str>) -> String {
+    origins
+        .zip(key)
+        .and_then(|(origins, key)| origins.place(key))
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+/// The steps as a table.
+pub(super) fn table(output: &Output, steps: &Value, origins: Option<&Origins>) -> String {
+    let mut table = Table::new(["", "STEP", "FOUND", "WHERE"]);
+    for step in steps.as_array().into_iter().flatten() {
+        let text = |key: &str| step[key].as_str().unwrap_or_default();
+        table.row([
+            match step["passes"].as_bool() {
+                Some(true) => "ok",
+                Some(false) | None => "no",
+            },
+            text("step"),
+            &plain(text("found")),
+            &place(origins, step["key"].as_str()),
+        ]);
+    }
+    table.render(output.width, output.paint())
+}
+
+/// How it ends, in one line.
+pub(super) fn end(told: &Value, paint: Paint) -> String {
+    let word = told["decision"].as_str().unwrap_or_default();
+    match told["status"].as_u64() {
+        None => paint.good("allowed: the request is forwarded"),
+        Some(0) => paint.bad(&format!("{word}: the socket is closed, nothing is sent")),
+        Some(status) => paint.bad(&format!("{word}: the client sees {status}")),
+    }
 }

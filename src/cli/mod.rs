@@ -17,12 +17,14 @@ mod health;
 mod manual;
 pub mod output;
 pub mod password;
+mod past;
 pub mod qr;
 mod run;
 mod serve;
 mod status;
 pub mod table;
 mod token;
+mod unlock;
 mod user;
 
 use args::{Cli, Command};
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Status { which, watch, json } => status::status(&output, &which, json, watch),
         Command::Health { file, alive } => health::health(&output, &file, alive),
         Command::Reload { which, json } => control::reload(&output, &which, json),
+        Command::Unlock(asked) => unlock::unlock(&output, &asked),
         Command::Schema => manual::schema(&output),
         Command::Completions { shell } => manual::completions(&output, shell),
         Command::Man { dir } => manual::man(&output, dir.as_deref()),

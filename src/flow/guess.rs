@@ -1,7 +1,7 @@
 //! A password as a guess: right at once when it is remembered, else it counts from its first moment and can lock out.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::state::Worker;
 use crate::auth::client_net::ClientNet;
@@ -41,10 +41,8 @@ pub fn by_heart(
         return Ok(true);
     }
     worker.tally.login(method, AuthResult::LockedOut);
-    Err(Refusal::new(
-        Reason::LockedOut,
-        "too many failed logins from this network or for this user",
-    ))
+    let locked = shared.lockout.look(ClientNet::of(client), user, now);
+    Err(locked_out(locked.map(|locked| locked.retry)))
 }
 
 /// Verifies a password that is not remembered, as a guess that counts from its first moment.
@@ -68,10 +66,7 @@ pub async fn verify(
                 .ban
                 .iter()
                 .for_each(|ban| tell(worker, client, user, ban));
-            Refusal::new(
-                Reason::LockedOut,
-                "too many failed logins from this network or for this user",
-            )
+            locked_out(Some(locked.retry))
         })?;
     match shared
         .verifier
@@ -107,6 +102,18 @@ pub async fn verify(
                 "the user or the password is wrong",
             ))
         }
+    }
+}
+
+/// Says how long, never whose lockout it is.
+fn locked_out(retry: Option<Duration>) -> Refusal {
+    let refusal = Refusal::new(
+        Reason::LockedOut,
+        "too many failed logins from this network or for this user",
+    );
+    match retry {
+        Some(retry) => refusal.until(retry),
+        None => refusal,
     }
 }
 

@@ -235,10 +235,10 @@ impl Visit<'_> {
         record.refusal = Some(refusal);
         let row = refusal.reason.row();
         let mut reply = self.login_form(Some(form), Some(row.sentence), row.status);
-        if row.retry > 0 {
+        if refusal.retry() > 0 {
             reply
                 .fields
-                .push(("retry-after", row.retry.to_string().into()));
+                .push(("retry-after", refusal.retry().to_string().into()));
         }
         reply
     }

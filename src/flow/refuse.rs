@@ -62,8 +62,8 @@ pub fn reply(
         web::refused_text(refusal.reason, id, hint)
     };
     fields.push(("x-request-id", id.as_str().to_owned().into()));
-    if row.retry > 0 {
-        fields.push(("retry-after", row.retry.to_string().into()));
+    if refusal.retry() > 0 {
+        fields.push(("retry-after", refusal.retry().to_string().into()));
     }
     match refusal.reason {
         Reason::CredentialsMissing | Reason::CredentialsWrong => {

@@ -293,6 +293,7 @@ impl Conn {
             at: SystemTime::now(),
             started: Instant::now(),
             took: Duration::ZERO,
+            generation: worker.shared.live.generation(),
             peer: self.peer,
             client: self.source,
             listener: self.local,

@@ -13,7 +13,7 @@ use super::record::{Record, Texts};
 use crate::base::refusal::Blame;
 
 /// RFC 3339 in UTC with milliseconds.
-fn stamp(at: SystemTime) -> String {
+pub(super) fn stamp(at: SystemTime) -> String {
     match jiff::Timestamp::try_from(at) {
         Ok(t) => format!("{t:.3}"),
         Err(_) => "1970-01-01T00:00:00.000Z".into(),
@@ -157,7 +157,7 @@ pub(super) fn event(event: &Event, json: bool) -> String {
     line
 }
 
-/// Control bytes and everything above ASCII escaped, so that no client writes to a terminal.
+/// Spaces, control bytes and everything above ASCII escaped, so that no client writes to a terminal or into the next column.
 fn plain(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|c| c.is_ascii_graphic()) {
         return Cow::Borrowed(text);
@@ -166,6 +166,8 @@ fn plain(text: &str) -> Cow<'_, str> {
     for c in text.chars() {
         if c.is_ascii_graphic() {
             safe.push(c);
+        } else if c == ' ' {
+            safe.push_str("\\u{20}");
         } else {
             safe.extend(c.escape_default());
         }
@@ -186,11 +188,11 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    #[test]
-    fn nothing_a_client_says_breaks_a_line() {
+    /// A record that says hostile things.
+    pub(in crate::observe) fn record() -> Record {
         let texts = Texts::of(
             "GET",
             "a\u{1b}[31m",
@@ -198,13 +200,14 @@ mod tests {
             None,
             Some(b"\"quote\"\n"),
         );
-        let record = Record {
+        Record {
             id: crate::base::id::RequestId::fresh(),
             at: SystemTime::UNIX_EPOCH,
             started: std::time::Instant::now(),
             took: std::time::Duration::from_millis(1),
             slot: crate::observe::metrics::Slot::NONE,
             method: crate::observe::metrics::Method::Get,
+            generation: 7,
             peer: "127.0.0.1:1".parse().unwrap(),
             client: "127.0.0.1".parse().unwrap(),
             listener: "127.0.0.1:2".parse().unwrap(),
@@ -219,9 +222,16 @@ mod tests {
             refusal: None,
             cut: false,
             texts: Some(texts),
-        };
+        }
+    }
+
+    #[test]
+    fn nothing_a_client_says_breaks_a_line() {
+        let mut record = record();
+        record.user = Some("a b".into());
         let text = access_text(&record);
         assert!(text.chars().all(|c| !c.is_control()), "{text:?}");
+        assert_eq!(text.split(' ').count(), 9, "{text}");
         let json = access_json(&record);
         assert!(!json.contains('\n'));
         let value: Value = serde_json::from_str(&json).unwrap();

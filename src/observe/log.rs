@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::line;
 use super::out::{Lost, Out};
 use super::record::Record;
+use super::ring::{Past, Ring};
 
 /// Lines that may wait for the disk.
 const QUEUE: usize = 8192;
@@ -106,6 +107,7 @@ pub struct Log {
     access: Arc<AtomicBool>,
     query: Arc<AtomicBool>,
     next: Arc<Mutex<Option<Change>>>,
+    ring: Arc<Mutex<Ring>>,
 }
 
 /// Another place or another look, opened already so that it cannot fail any more.
@@ -143,11 +145,13 @@ impl Log {
         let lost = Arc::new(AtomicU64::new(0));
         let next = Arc::new(Mutex::new(None));
         let access = Arc::new(AtomicBool::new(sink != Sink::Off));
+        let ring = Arc::new(Mutex::new(Ring::default()));
         let writer = Writer {
             out: Out::open(&sink)?,
             format,
             lost: Arc::clone(&lost),
             next: Arc::clone(&next),
+            ring: Arc::clone(&ring),
             failing: None,
         };
         std::thread::Builder::new()
@@ -159,6 +163,7 @@ impl Log {
             access,
             query: Arc::new(AtomicBool::new(query)),
             next,
+            ring,
         })
     }
 
@@ -212,6 +217,14 @@ impl Log {
         }
     }
 
+    /// What is remembered of one of the last requests; nothing while the access log is off. Waits up to a second for what is
+    /// still on its way.
+    pub fn recall(&self, id: &str) -> Option<Past> {
+        self.flush(Duration::from_secs(1));
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.find(id)
+    }
+
     fn send(&self, message: Message) {
         if let Err(TrySendError::Full(_)) = self.queue.try_send(message) {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -226,6 +239,7 @@ struct Writer {
     /// What the counter was when writing began to fail.
     failing: Option<u64>,
     next: Arc<Mutex<Option<Change>>>,
+    ring: Arc<Mutex<Ring>>,
 }
 
 impl Writer {
@@ -271,6 +285,8 @@ impl Writer {
                 };
                 let wrote = self.out.as_mut().map(|out| out.line(&line));
                 self.note(wrote);
+                let ring = self.ring.lock();
+                ring.unwrap_or_else(PoisonError::into_inner).keep(record);
             }
             Message::Event(event) => self.tell(&event),
             Message::Reopen => {

@@ -6,8 +6,10 @@ pub mod metrics;
 mod out;
 mod panics;
 mod record;
+mod ring;
 
 pub use log::{Change, Event, Format, Log, Rotation, Sink};
 pub use metrics::{Metrics, Slot, Tally};
 pub use panics::contained;
 pub use record::{Record, Texts};
+pub use ring::Past;

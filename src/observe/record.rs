@@ -19,6 +19,8 @@ pub struct Record {
     pub started: Instant,
     /// From the head to the end of the answer; known at the end.
     pub took: Duration,
+    /// The plan that judged it.
+    pub generation: u64,
     /// The socket's other end.
     pub peer: SocketAddr,
     /// The client behind trusted proxies, else the peer.
@@ -116,5 +118,10 @@ impl Texts {
     /// `User-Agent`.
     pub fn user_agent(&self) -> &str {
         self.part(self.ends[3], self.all.len())
+    }
+
+    /// Bytes that it takes beside itself.
+    pub fn bytes(&self) -> usize {
+        self.all.capacity()
     }
 }

@@ -4,6 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::{Value, json};
+
 use super::{Plan, certificate, visitor};
 use crate::access::{Asked, Need, People, Rule};
 use crate::auth::{Method, Who};
@@ -73,6 +75,16 @@ impl Explained {
             }
             .status,
         )
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let step = |s: &Step| json!({ "step": s.name, "passes": s.passes, "found": s.found, "key": s.key });
+        json!({
+            "decision": self.word(),
+            "status": self.status(),
+            "steps": self.steps.iter().map(step).collect::<Value>(),
+        })
     }
 
     pub(super) fn step(

@@ -31,6 +31,7 @@ mod explain;
 mod leaving;
 mod listener;
 mod live;
+mod past;
 mod people;
 mod visitor;
 
@@ -38,6 +39,7 @@ pub use compile::{Kept, compile};
 pub use explain::{Explained, Question, Request, Step, explain, judge};
 pub use leaving::Leaving;
 pub use live::Live;
+pub use past::{again, is_beside};
 
 /// The whole validated configuration.
 #[derive(Debug)]

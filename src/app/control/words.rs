@@ -1,5 +1,7 @@
 //! What is said over the control socket: `{"v":1,"do":"reload"}`, and as answer a line with `done` or `failed`.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,6 +18,18 @@ pub enum Verb {
     Ready,
     /// Read the configuration again, and say what came of it.
     Reload,
+    /// What was decided about one of the last requests, and what would be decided now.
+    Explain {
+        /// The request id.
+        id: String,
+    },
+    /// End what a user, a client network or a user there has to wait after failed logins.
+    Unlock {
+        /// The user.
+        user: Option<String>,
+        /// An address of the network.
+        client: Option<IpAddr>,
+    },
 }
 
 /// What comes of it.

@@ -130,15 +130,17 @@ impl Lockout {
         self.blocked(client.bits(), self.tag(&[user.as_bytes()]), now)
     }
 
-    fn blocked(&self, client: u64, user: u64, now: Instant) -> Option<Locked> {
+    pub(super) fn blocked(&self, client: u64, user: u64, now: Instant) -> Option<Locked> {
         let is_trusted = self.is_trusted(client, user, now);
         let now = self.seconds(now);
         let banned = |entry: &mut Entry, rule: &Rule| {
             let mut copy = *entry;
             copy.begin(rule, now).err()
         };
+        // The longest: whoever waits for it is listened to, and the time does not tell which one it was.
         self.counters(client, user, is_trusted)
-            .find_map(|(scope, table, key)| Some(locked(scope, table.with(key, banned)??)))
+            .filter_map(|(scope, table, key)| Some(locked(scope, table.with(key, banned)??)))
+            .reduce(|a, b| if b.retry > a.retry { b } else { a })
     }
 
     /// Whether a right password of this user would be listened to from this client: nothing is banned, or the user has logged in
@@ -173,6 +175,23 @@ impl Lockout {
     pub fn forgive_client(&self, client: ClientNet) -> bool {
         self.changed();
         self.clients.forget(client.bits())
+    }
+
+    /// Ends what a user has to wait where he has logged in before, for the one who runs the gate. He stays known there.
+    pub fn forgive_pair(&self, client: ClientNet, user: &str) -> bool {
+        self.changed();
+        let key = self.pair(client.bits(), self.tag(&[user.as_bytes()]));
+        let forgive = |entry: &mut Entry, _: &Rule| {
+            let before = *entry;
+            *entry = Entry {
+                key: before.key,
+                seen: before.seen,
+                pending: before.pending,
+                ..Entry::default()
+            };
+            *entry != before
+        };
+        self.pairs.with(key, forgive) == Some(true)
     }
 
     /// Ends the bans of a user, for the one who runs the gate.

@@ -64,7 +64,15 @@ impl Lockout {
                 if let Err(locked) = self.count(way.0, way.1, is_trusted, now) {
                     drop(under_way);
                     let ban = is_trusted.then(|| self.strike(way, now)).flatten();
-                    return Err(Locked { ban, ..locked });
+                    let longest = self
+                        .blocked(way.0, way.1, now)
+                        .map_or(locked.retry, |l| l.retry);
+                    let retry = longest.max(locked.retry);
+                    return Err(Locked {
+                        ban,
+                        retry,
+                        ..locked
+                    });
                 }
                 let is_known = under_way.len() < MOST_UNDER_WAY;
                 if is_known {

@@ -80,6 +80,59 @@ fn guesses_against_one_user_from_many_places_lock_the_user() {
 }
 
 #[test]
+fn the_time_that_is_told_is_the_longest_whoever_it_is_about() {
+    let now = Instant::now();
+    let lockout = lockout(now);
+    guess(&lockout, 1, "x", 5, now);
+    let later = now + 10 * MINUTE;
+    for who in 2..=6 {
+        guess(&lockout, who, "alice", 1, later);
+    }
+    let told = lockout.begin(client(1), "alice", 9, later).err().unwrap();
+    assert_eq!(
+        told.retry,
+        15 * MINUTE,
+        "of the user, though the client is looked at first"
+    );
+    assert_eq!(
+        lockout.look(client(1), "alice", later),
+        Some(Locked {
+            scope: Scope::User,
+            ..told
+        })
+    );
+    let told = lockout.begin(client(1), "bob", 9, later).err().unwrap();
+    assert_eq!(told.retry, 5 * MINUTE);
+}
+
+#[test]
+fn a_pause_is_forgiven_where_a_user_belongs_and_he_stays_known_there() {
+    let now = Instant::now();
+    let lockout = lockout(now);
+    lockout
+        .begin(client(1), "alice", 0, now)
+        .unwrap()
+        .right(now);
+    guess(&lockout, 1, "alice", 5, now);
+    assert_eq!(
+        lockout.look(client(1), "alice", now).unwrap().scope,
+        Scope::Pair
+    );
+    assert!(!lockout.forgive_pair(client(2), "alice"));
+    assert!(lockout.forgive_pair(client(1), "alice"));
+    assert!(lockout.look(client(1), "alice", now).is_none());
+    assert!(
+        !lockout.forgive_pair(client(1), "alice"),
+        "there is nothing left"
+    );
+    // Others lock the user out everywhere but there.
+    for who in 10..15 {
+        guess(&lockout, who, "alice", 1, now);
+    }
+    assert!(lockout.listens(client(1), "alice", now) && !lockout.listens(client(2), "alice", now));
+}
+
+#[test]
 fn bans_grow_up_to_a_day_for_clients_and_an_hour_for_users() {
     let now = Instant::now();
     let lockout = lockout(now);
