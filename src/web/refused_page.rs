@@ -55,7 +55,7 @@ pub fn refused_page(shown: &RefusedPage<'_>) -> String {
                     Offer::Retry if shown.is_safe => { a.button href="" { "Try again" } }
                     Offer::Retry | Offer::Start => { a.button href="/" { "Go to the start page" } }
                 }
-                @if shown.user.is_some() { a.button.plain href=(PREFIX) { "Log out or switch user" } }
+                @if shown.user.is_some() || shown.reason == Reason::NotPermitted { a.button.plain href=(PREFIX) { "Log out or switch user" } }
             }
         },
         html! { p { "Request id " code { (shown.request_id) } ". Whoever runs this gate can find it in the log." } },
@@ -201,6 +201,7 @@ mod tests {
             ..shown(Reason::NotPermitted)
         });
         assert!(text.contains("href=\"/.loopgate/\"") && text.contains("&lt;x&gt;"));
-        assert!(!refused_page(&shown(Reason::NotPermitted)).contains("switch user"));
+        assert!(refused_page(&shown(Reason::NotPermitted)).contains("switch user"));
+        assert!(!refused_page(&shown(Reason::NoRoute)).contains("switch user"));
     }
 }

@@ -11,7 +11,7 @@ if [ -z "${LIMITED:-}" ]; then
     binary
     export GATE
 fi
-limited 110 "$0" "$@"
+limited 200 "$0" "$@"
 
 # A home of its own, whose trust store holds our authority alone. One of the two places is read, by version.
 authority
@@ -52,6 +52,44 @@ passed=$((passed + $(grep -c '^ok ' "$WORK/browser.txt")))
 failed=$((failed + $(grep -c '^FAIL ' "$WORK/browser.txt")))
 [ "$code" -eq 0 ] || [ "$failed" -gt 0 ] || bad "the browser script ended with $code"
 tail -20 "$WORK/browser.err" >&2
+
+# Pictures and measures of our pages, on a gate of their own.
+down=$(free_port)
+printf 'me:%s\n' "$(echo 'a good password' | "$GATE" hash-password)" >"$WORK/users"
+chmod 600 "$WORK/users"
+cat >"$WORK/pages.toml" <<TOML
+[[listener]]
+address = "127.0.0.1:0"
+networks = { allow = ["loopback"] }
+[auth]
+users_file = "users"
+[[group]]
+name = "family"
+users = ["me"]
+[[route]]
+hosts = ["gate.home.arpa"]
+upstream = "127.0.0.1:$FOREIGN_PORT"
+[[route]]
+hosts = ["gate.home.arpa"]
+path = "/shut"
+upstream = "127.0.0.1:$FOREIGN_PORT"
+access = "nobody"
+[[route]]
+hosts = ["gate.home.arpa"]
+path = "/down"
+upstream = "127.0.0.1:$down"
+TOML
+serving pages "$WORK/pages.toml"
+PAGES_PORT=$PORT node "$here/pictures.mjs" >"$WORK/pictures.txt" 2>"$WORK/pictures.err" </dev/null &
+pictures=$!
+started+=("$pictures")
+wait "$pictures"
+code=$?
+cat "$WORK/pictures.txt"
+passed=$((passed + $(grep -c '^ok ' "$WORK/pictures.txt")))
+failed=$((failed + $(grep -c '^FAIL ' "$WORK/pictures.txt")))
+[ "$code" -eq 0 ] || [ "$failed" -gt 0 ] || bad "the pictures ended with $code"
+tail -20 "$WORK/pictures.err" >&2
 
 # What the log of the gate says about all this.
 log=$(cat "$WORK/demo.out" "$WORK/demo.err")
