@@ -92,8 +92,9 @@ pub async fn until_stopped(
             _ = reopen.recv() => running.shared.log.reopen(),
             () = &mut watch => {
                 certificates.look(&running, &site);
-                let next = if watched(&running, &site.machine).await { SOON } else { WATCH };
-                watch.as_mut().reset(Instant::now() + next);
+                let begun = Instant::now();
+                let soon = watched(&running, &site.machine).await;
+                watch.as_mut().reset(Instant::now() + pause(soon, begun.elapsed()));
             }
             () = running.shared.dial_failed.notified() => {
                 let soon = Instant::now() + SOON;
@@ -156,6 +157,16 @@ async fn watched(running: &Running, machine: &Machine) -> bool {
     .is_unsettled
 }
 
+/// How long to wait for the next look. One that was dear (a host with very many descriptors, a firewall that swallows dials) is not
+/// repeated at once.
+fn pause(soon: bool, took: Duration) -> Duration {
+    if soon {
+        (took * 10).clamp(SOON, WATCH)
+    } else {
+        WATCH
+    }
+}
+
 /// Waits until the first listener that is leaving is over.
 async fn ends(running: &Running) {
     let plan = running.shared.live.current();
@@ -172,5 +183,19 @@ async fn moved(changes: &mut Changes, machine: &Machine) -> Machine {
         if let Some(now) = machine::read().ok().filter(|now| now != machine) {
             return now;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_early_look_is_early_unless_looks_are_dear() {
+        let millis = Duration::from_millis;
+        assert_eq!(pause(false, millis(1)), WATCH);
+        assert_eq!(pause(true, millis(1)), SOON);
+        assert_eq!(pause(true, millis(300)), millis(3000));
+        assert_eq!(pause(true, millis(9000)), WATCH);
     }
 }

@@ -190,3 +190,28 @@ impl Snapshot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::base::loopback::Target;
+
+    #[tokio::test]
+    async fn one_round_of_dials_gives_each_upstream_its_own_verdict() {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (open, shut, ours) = (listen(), listen(), listen());
+        let address = |l: &TcpListener| l.local_addr().unwrap();
+        let all = [address(&shut), address(&open), address(&ours)];
+        drop(shut);
+        let targets: Vec<Target> = all
+            .iter()
+            .map(|address| address.to_string().parse().unwrap())
+            .collect();
+        let upstreams: Vec<_> = targets.iter().map(|target| &target.address).collect();
+        let verdicts = check(&upstreams, &Interfaces::default(), &[address(&ours)]).await;
+        let words: Vec<_> = verdicts.iter().map(Verdict::word).collect();
+        assert_eq!(words, ["not-listening", "loopback", "not-listening"]);
+    }
+}
