@@ -43,8 +43,9 @@ async fn the_page_says_what_was_dialled_to_those_who_are_logged_in() {
         let answer = gate.h1().await.get(target, lines).await;
         assert_eq!(answer.status, 502, "{name}");
         let body = String::from_utf8_lossy(&answer.body);
-        // The other listener is this very process, and what is ours is not told; so nothing is there at all.
-        let dialled = format!("Nothing listens on 127.0.0.1:{port}.");
+        let dialled = format!("Nothing answers on 127.0.0.1:{port}, but ");
+        let instead = format!(" listens on [::1]:{port}.");
         assert_eq!(body.contains(&dialled), told, "{name}: {body}");
+        assert_eq!(body.contains(&instead), told, "{name}: {body}");
     }
 }
