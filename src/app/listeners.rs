@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use thiserror::Error;
 
+use super::inherited::Inherited;
 use crate::exposure::owner::own_inodes;
 use crate::exposure::socket_table::{self, Protocol, Socket};
 use crate::net::bind;
@@ -76,10 +77,14 @@ pub(super) struct Bound {
     pub threads: Vec<Vec<Listening>>,
 }
 
-/// Binds all of these for so many threads, or none.
-pub(super) fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Bound, BindError> {
+/// Binds all of these for so many threads, or none. Those that were handed to us are bound already.
+pub(super) fn bind(
+    addresses: &[SocketAddr],
+    threads: usize,
+    inherited: &Inherited,
+) -> Result<Bound, BindError> {
     // First all are asked for, then all are taken: `0.0.0.0:8443` and `127.0.0.1:8443` of one plan are no strangers to each other.
-    for address in addresses {
+    for address in addresses.iter().filter(|at| !inherited.has(**at)) {
         can_be_had(*address).map_err(|source| error(*address, source))?;
     }
     let mut bound = Bound {
@@ -87,7 +92,10 @@ pub(super) fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Bound, Bi
         threads: (0..threads).map(|_| Vec::new()).collect(),
     };
     for address in addresses {
-        let sockets = bind::listen(*address, threads).map_err(|source| error(*address, source))?;
+        let given = inherited.listen(*address, threads);
+        let sockets = given
+            .unwrap_or_else(|| bind::listen(*address, threads))
+            .map_err(|source| error(*address, source))?;
         let open = Arc::new(AtomicBool::new(true));
         bound.held.push(Held {
             address: *address,
@@ -172,11 +180,12 @@ mod tests {
 
     #[test]
     fn all_or_none_and_overlapping_only_with_ourselves() {
-        let first = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
+        let none = Inherited::default();
+        let first = bind(&["127.0.0.1:0".parse().unwrap()], 2, &none).unwrap();
         let port = first.held[0].bound.port();
         let any: SocketAddr = format!("0.0.0.0:{port}").parse().unwrap();
         let other: SocketAddr = format!("127.0.0.2:{port}").parse().unwrap();
-        let wide = bind(&[any, other], 2).unwrap();
+        let wide = bind(&[any, other], 2, &none).unwrap();
         assert_eq!(wide.threads.len(), 2);
         assert!(wide.threads.iter().all(|sockets| sockets.len() == 2));
 
@@ -187,6 +196,7 @@ mod tests {
                 "203.0.113.9:1".parse().unwrap(),
             ],
             1,
+            &none,
         );
         assert!(matches!(taken, Err(BindError::Other { .. })), "{taken:?}");
     }

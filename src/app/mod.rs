@@ -5,8 +5,10 @@ mod certificates;
 pub mod control;
 mod descriptors;
 mod exposure;
+mod inherited;
 mod listeners;
 mod lockout_file;
+mod manager;
 mod pulse;
 mod reload;
 mod run;
@@ -19,6 +21,7 @@ mod verbs;
 mod worker;
 
 pub use exposure::{Found, look};
+pub use inherited::InheritedError;
 pub use listeners::BindError;
 pub use reload::reload;
 pub use run::{Ending, Site, until_stopped};

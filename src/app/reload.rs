@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::manager;
 use super::run::Site;
 use super::start::Running;
 use super::verbs::Reloads;
@@ -14,12 +15,14 @@ use crate::plan::{Listener, Plan};
 
 /// Takes what the source says now. Gives the warnings, or why nothing was changed; the log has it too.
 pub async fn reload(running: &mut Running, site: &Site<'_>) -> Result<Report, Report> {
+    manager::reloading(running);
     let before = running.shared.live.current();
     let taken = match site.source.plan(&site.machine, site.kept, Some(&before)) {
         Ok((plan, warnings)) => take(running, site, &before, plan, warnings).await,
         Err(report) => Err(report),
     };
     running.shared.metrics.reloaded(taken.is_ok());
+    manager::ready(running, taken.is_ok());
     match &taken {
         // The child of `run` has moved: nobody has changed a file.
         Ok(_) if site.source.is_led() => {}

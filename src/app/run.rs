@@ -1,6 +1,7 @@
 //! The control side of a running gate: signals, reloads, a network that changes, and the end.
 
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 
 use super::certificates::Certificates;
 use super::control::Control;
+use super::manager;
 use super::reload::{follow, reloaded};
 use super::source::Source;
 use super::start::Running;
@@ -79,12 +81,16 @@ pub async fn until_stopped(
         }
     };
     tokio::pin!(over);
+    let alive = manager::keep_alive(Arc::clone(&running.heart));
+    tokio::pin!(alive);
+    manager::ready(&running, true);
     let ending = loop {
         tokio::select! {
             _ = terminate.recv(), if !is_led => break Ending::Drained,
             _ = interrupt.recv(), if !is_led => break Ending::Drained,
             () = site.source.over() => break Ending::Drained,
             () = &mut over => break Ending::Expired,
+            () = &mut alive => {}
             () = site.source.moved() => drop(reloaded(&mut running, &site, &mut reloads).await),
             _ = hangup.recv(), if !is_led => drop(reloaded(&mut running, &site, &mut reloads).await),
             () = ends(&running) => running.ring(),
@@ -123,6 +129,7 @@ pub async fn until_stopped(
             }
         }
     };
+    manager::stopping(&running);
     let drain = match is_led && ending == Ending::Drained {
         // The service has gone: what still runs is answered from what it has left behind.
         true => GONE,
@@ -139,6 +146,7 @@ pub async fn until_stopped(
         _ = terminate.recv(), if !is_led => false,
         _ = interrupt.recv(), if !is_led => false,
         () = asked => false,
+        () = &mut alive => false,
     };
     running.stop();
     Ok(if finished { ending } else { Ending::Forced })

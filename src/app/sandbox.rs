@@ -2,7 +2,8 @@
 //! every thread that reads a byte from the network, all files.
 //!
 //! The control thread keeps its files: it reads configuration and certificates at reload, opens logs anew, and names the process
-//! behind an exposed port, which Landlock would forbid. It reads nothing that comes from a network.
+//! behind an exposed port, which Landlock would forbid. It reads nothing that comes from a network:
+//! the control socket and the admin address are for this machine alone.
 
 use std::fmt;
 use std::io;

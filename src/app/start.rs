@@ -11,8 +11,10 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin::{Desk, Health};
 use super::descriptors;
+use super::inherited::{Inherited, InheritedError};
 use super::listeners::{self, BindError, Bound, Held, Listening};
 use super::lockout_file::LockoutFile;
+use super::manager::Heart;
 use super::sandbox::{self, Cell, Sandbox};
 use super::worker::{Job, Signal, spawn};
 use crate::auth::login::Csrf;
@@ -32,6 +34,8 @@ use crate::serve::Counts;
 pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
     #[error(
         "the admin address {address} is in use by another program; end that one, or write another `address` under `[admin]`"
     )]
@@ -57,6 +61,8 @@ pub struct Running {
     /// The addresses that are served; ports are real ones.
     pub addresses: Vec<SocketAddr>,
     held: Vec<Held>,
+    inherited: Inherited,
+    pub(super) heart: Arc<Heart>,
     doors: Vec<mpsc::Sender<Vec<Listening>>>,
     drain: Drain,
     signal: watch::Sender<Signal>,
@@ -73,21 +79,22 @@ pub struct Running {
 
 /// Binds every listener of the plan and starts the data threads, which give up their files. The process keeps what it has.
 pub fn start(plan: Plan) -> Result<Running, StartError> {
-    begin(plan, false)
+    begin(plan, Inherited::default(), false)
 }
 
-/// As [`start`], for a program that does nothing else: the whole process gives up what it does not need any more. Called on
-/// the only thread.
+/// As [`start`], for a program that does nothing else: the sockets that a service manager has handed over are taken, and the
+/// whole process gives up what it does not need any more. Called on the only thread, once.
 pub fn start_alone(plan: Plan) -> Result<Running, StartError> {
-    begin(plan, true)
+    begin(plan, Inherited::take()?, true)
 }
 
-fn begin(mut plan: Plan, is_alone: bool) -> Result<Running, StartError> {
+fn begin(mut plan: Plan, inherited: Inherited, is_alone: bool) -> Result<Running, StartError> {
+    inherited.fit(&plan)?;
     let short = descriptors::fit(&mut plan);
     let (sink, format, query) = plan.log.clone();
     let workers = plan.workers.max(1);
     let wanted: Vec<SocketAddr> = plan.addresses().collect();
-    let bound = listeners::bind(&wanted, workers)?;
+    let bound = listeners::bind(&wanted, workers, &inherited)?;
     let desk = Desk::bind(plan.admin.as_ref()).map_err(StartError::admin(&plan))?;
     let sandbox = match is_alone {
         true => sandbox::enter(plan.sandbox).map_err(StartError::Sandbox)?,
@@ -125,6 +132,7 @@ fn begin(mut plan: Plan, is_alone: bool) -> Result<Running, StartError> {
         metrics,
     });
     let (mut threads, mut doors) = (Vec::with_capacity(workers), Vec::with_capacity(workers));
+    let mut heart = Heart::default();
     for (index, sockets) in bound.threads.into_iter().enumerate() {
         let (door, listeners) = mpsc::channel(4);
         // There is room for four.
@@ -136,6 +144,7 @@ fn begin(mut plan: Plan, is_alone: bool) -> Result<Running, StartError> {
             drain: drain.watch(),
             signal: signal.subscribe(),
             cell: cell.clone(),
+            beat: heart.thread(),
         };
         threads.push(spawn(index, job).map_err(StartError::Thread)?);
         doors.push(door);
@@ -147,6 +156,8 @@ fn begin(mut plan: Plan, is_alone: bool) -> Result<Running, StartError> {
         health,
         addresses: Vec::new(),
         held: bound.held,
+        inherited,
+        heart: Arc::new(heart),
         doors,
         drain,
         signal,
@@ -204,7 +215,7 @@ impl Running {
     pub(super) fn bind(&self, plan: &Plan) -> Result<Bound, BindError> {
         let new = |address: &SocketAddr| !self.held.iter().any(|held| held.address == *address);
         let wanted: Vec<SocketAddr> = plan.addresses().filter(new).collect();
-        listeners::bind(&wanted, self.threads.len())
+        listeners::bind(&wanted, self.threads.len(), &self.inherited)
     }
 
     /// Puts another plan in force that listens where this one does. Every connection looks at it.

@@ -202,6 +202,7 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
             "problems": reloads.error.as_ref().map(Report::to_json),
         },
         "log": { "lines_lost": shared.log.lost() },
+        "sandbox": running.sandbox.to_string(),
         "panics": metrics.panics.load(Ordering::Relaxed),
         "memory_bytes": scrape::memory(),
     })

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
 use super::listeners::Listening;
+use super::manager::Beat;
 use super::sandbox::Cell;
 use crate::base::drain::{Phase, Watch};
 use crate::flow::{Shared, Worker};
@@ -31,6 +32,8 @@ pub(super) struct Job {
     pub drain: Watch,
     pub signal: watch::Receiver<Signal>,
     pub cell: Cell,
+    /// Asked whether this thread still turns.
+    pub beat: Beat,
 }
 
 /// How often idle upstream connections are looked through.
@@ -64,6 +67,7 @@ async fn serve(mut job: Job) {
         tokio::select! {
             Some(listeners) = job.listeners.recv() => open(listeners, &worker, &job),
             Ok(()) = ended.changed() => worker.ring(),
+            () = job.beat.answer() => {}
             changed = job.signal.changed() => {
                 let signal = *job.signal.borrow_and_update();
                 worker.advance(if changed.is_err() { Phase::Stop } else { signal.phase });

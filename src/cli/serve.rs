@@ -91,6 +91,7 @@ pub(super) fn started(
     start(plan).map_err(|error| {
         let code = match error {
             StartError::Bind(BindError::InUse { .. } | BindError::NotPermitted { .. })
+            | StartError::Inherited(_)
             | StartError::AdminInUse { .. } => Code::Address,
             StartError::Bind(BindError::Other { .. })
             | StartError::Admin { .. }

@@ -72,6 +72,7 @@ fn page(status: &Value, width: usize, paint: Paint) -> String {
     let mut page = head(status, paint);
     page += &figures(status, paint);
     page += &reload(&status["reload"], paint);
+    page += &sandbox(status, paint);
     for table in [listeners(status), routes(status), certificates(status)] {
         if !table.is_empty() {
             page += "\n";
@@ -174,6 +175,16 @@ fn reload(reload: &Value, paint: Paint) -> String {
     }
 }
 
+/// What the process has given up; cut in two where it is long.
+fn sandbox(status: &Value, paint: Paint) -> String {
+    let given = words(&status["sandbox"]);
+    let given = match given.as_str() {
+        "none" => paint.warning("nothing was given up"),
+        _ => given.replacen(", capabilities", &format!(",\n{:14}capabilities", ""), 1),
+    };
+    format!("{}{given}\n", paint.soft(&format!("{:<14}", "Sandbox")))
+}
+
 fn listeners(status: &Value) -> Table {
     let mut table = Table::new(["LISTENER", "CONNECTIONS"]);
     for listener in list(&status["listeners"]) {
@@ -269,6 +280,7 @@ mod tests {
             "requests": {"total": 1_234_567, "per_second": 4.25, "refused": 12, "refused_per_second": 0.1},
             "bytes": {"in_per_second": 2048, "out_per_second": 3_500_000}, "memory_bytes": 20_000_000,
             "log": {"lines_lost": 0}, "panics": 0,
+            "sandbox": "no new privileges, not dumpable, capabilities dropped, no files for what serves (Landlock)",
             "reload": {"at": "2026-11-28T17:20:00Z", "accepted": false, "text": "error: unknown key `acces`\n --> a.toml:7:1\n"},
             "listeners": [{"address": "0.0.0.0:8443", "connections": 12}],
             "routes": [
@@ -291,6 +303,7 @@ mod tests {
             "4.2/s, 1234567 in all",
             "3.3 MiB/s, 2.0 KiB/s",
             "1 networks",
+            "Sandbox       no new privileges, not dumpable,\n              capabilities dropped, no files",
             "rejected; the plan before stays in force",
             "  error: unknown key `acces`",
             "REACHABLE, so it is",

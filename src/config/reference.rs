@@ -37,7 +37,7 @@ what is allowed.
 | size | number and unit, in quotes: `"64KiB"`, `"10MB"`, `"1GiB"`; `KiB` is 1024 bytes, `kB` is 1000 |
 | network | a CIDR (`"192.168.1.0/24"`, `"fd00::/8"`) without host bits, an address, or `"loopback"`, `"private"`, `"this-lan"` |
 | path | a relative one is taken from the directory of the main file, also in `conf.d` and in the environment |
-| secret | text, or `{ file = "…" }`, or `{ env = "…" }`. Messages never repeat it |
+| secret | text, or `{ file = "…" }`, `{ env = "…" }`, or `{ credential = "…" }` (systemd). Messages never repeat it |
 
 ## How mistakes are shown
 

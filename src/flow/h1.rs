@@ -237,6 +237,7 @@ pub(super) async fn send_reply(
     let close = !visit.keep
         || reply.closes
         || !visit.body.is_empty()
+        || visit.conn.is_surplus
         || visit.conn.is_leaving(visit.worker);
     reply.write_h1(intake.is_none_or(|i| i.method != "HEAD"), close, out);
     visit.status.set(reply.status);

@@ -93,17 +93,19 @@ pub fn asked<'a>(conn: &'a Conn, intake: &'a Intake<'_>) -> Asked<'a> {
 }
 
 /// Step 1 once more, for a client behind a trusted proxy: its connection carries the requests of many. The peer was judged at
-/// accept, and is again whenever the plan changes.
+/// accept, and is again whenever the plan changes. Nobody goes further on a connection that is one too many.
 pub fn network(conn: &Conn, plan: &Plan, intake: &Intake<'_>) -> Result<(), Refusal> {
-    if !plan.has_proxies {
-        return Ok(());
+    if plan.has_proxies {
+        let listener = plan.rules(conn.listener, conn.local);
+        let gone = Refusal::new(Reason::NetworkDenied, "the listener is gone");
+        let gate = &listener.ok_or(gone)?.gate;
+        gate.judge(intake.origin.client.address)?;
     }
-    let listener = plan.rules(conn.listener, conn.local);
-    let gone = Refusal::new(Reason::NetworkDenied, "the listener is gone");
-    listener
-        .ok_or(gone)?
-        .gate
-        .judge(intake.origin.client.address)
+    if conn.is_surplus {
+        let detail = "more connections than `connections` or `connections_per_client` lets in";
+        return Err(Refusal::new(Reason::TooBusy, detail));
+    }
+    Ok(())
 }
 
 fn before(conn: &Conn, plan: &Plan, intake: &Intake<'_>) -> Result<Stage, Refusal> {

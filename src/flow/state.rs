@@ -76,6 +76,8 @@ pub struct Worker {
     /// When the first of the client certificates that something rests on ends.
     end: Cell<Option<SystemTime>>,
     bells: RefCell<Slab<Waker>>,
+    /// Connections beyond the limits that are being told so.
+    pub surplus: Rc<Cell<usize>>,
 }
 
 impl Worker {
@@ -94,6 +96,7 @@ impl Worker {
             epoch: Cell::new(0),
             end: Cell::new(None),
             bells: RefCell::default(),
+            surplus: Rc::default(),
         })
     }
 
@@ -256,6 +259,8 @@ pub struct Conn {
     pub busy: Rc<Busy>,
     /// Who has proven on it who he is.
     pub known: Known,
+    /// It is one too many: it is told so, and ends.
+    pub is_surplus: bool,
 }
 
 impl Conn {

@@ -45,6 +45,7 @@ pub fn conn(worker: &Rc<Worker>, sni: Option<&str>) -> Conn {
     let here = here.unwrap_or_else(|| ([127, 0, 0, 1], 443).into());
     Conn {
         known: Default::default(),
+        is_surplus: false,
         peer: ([127, 0, 0, 1], 50_000).into(),
         source: [127, 0, 0, 1].into(),
         local: ([127, 0, 0, 1], here.port()).into(),

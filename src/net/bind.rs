@@ -49,15 +49,20 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     if shared {
         socket.set_reuse_port(true)?;
     }
-    // Accepted sockets inherit these: a phone that left without a word does not keep its tunnel for ever.
+    prepare(&socket)?;
+    Ok(socket)
+}
+
+/// What every listening socket has, also one that we were given. Accepted sockets inherit it: a phone that left without a word
+/// does not keep its tunnel for ever.
+pub fn prepare(socket: &Socket) -> io::Result<()> {
     let alive = TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(15));
     socket.set_tcp_keepalive(&alive)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(Duration::from_secs(120)))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    socket.set_nonblocking(true)
 }
 
 #[cfg(test)]

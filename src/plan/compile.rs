@@ -310,6 +310,11 @@ fn read_secret(secret: &raw::Secret, base: &Path) -> Result<Secret<String>, Stri
         }
         raw::Secret::Env(name) => std::env::var(name)
             .map_err(|_| format!("the environment variable `{name}` is not set"))?,
+        raw::Secret::Credential(_) => secret
+            .read("", &|name| std::env::var_os(name))
+            .map_err(|problem| problem.message)?
+            .expose()
+            .clone(),
     };
     match text.is_empty() || text.bytes().any(|c| !(b'!'..=b'~').contains(&c)) {
         true => Err("a secret is visible ASCII without spaces, and not empty".into()),

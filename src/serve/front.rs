@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::counts::{Counted, Counts};
+use super::counts::Counts;
 use super::handshake;
+use super::surplus::{Place, Surplus};
 use crate::auth::client_net::ClientNet;
 use crate::base::cidr::fold;
 use crate::base::drain::{Phase, Watch};
@@ -86,18 +87,20 @@ pub async fn accept(
         };
         // A trusted proxy stands for many clients. Those that it names by a PROXY header are counted when they are known.
         let client = (!arrived.is_proxy()).then(|| ClientNet::of(arrived.peer().ip()));
-        let Some(counted) = counts.enter(
+        let counted = counts.enter(
             client,
             plan.limits.connections,
             plan.limits.connections_per_client,
-        ) else {
+        );
+        let surplus = || Surplus::enter(&worker).map(|_held| Place::Surplus { _held });
+        let Some(place) = counted.map(Place::Counted).or_else(surplus) else {
             continue;
         };
         let (worker, guard) = (Rc::clone(&worker), drain.guard());
         let open = worker.tally.connection(slot);
         tokio::task::spawn_local(async move {
             let _held = (guard, open);
-            let served = serve(arrived, (address, slot), counted, Rc::clone(&worker));
+            let served = serve(arrived, (address, slot), place, Rc::clone(&worker));
             let shared = &worker.shared;
             contained("connection", &shared.log, &shared.metrics, served).await;
         });
@@ -144,6 +147,7 @@ fn denied(
         bell: worker.bell(),
         busy: Rc::default(),
         known: Default::default(),
+        is_surplus: false,
     };
     let mut record = conn.record(worker, "");
     record.refusal = Some(refusal);
@@ -153,13 +157,21 @@ fn denied(
 async fn serve(
     arrived: Arrived,
     (address, slot): (SocketAddr, Slot),
-    mut counted: Counted,
+    mut place: Place,
     worker: Rc<Worker>,
 ) {
-    let Some(admitted) = admit(arrived, (address, slot), &mut counted, &worker).await else {
+    let Some(admitted) = admit(arrived, (address, slot), &mut place, &worker).await else {
         return;
     };
-    let Some(ready) = Box::pin(handshake::shake(admitted, address, &worker)).await else {
+    tokio::select! {
+        () = speak(admitted, address, place.is_surplus(), worker) => {}
+        () = place.over() => {}
+    }
+}
+
+async fn speak(admitted: Admitted, address: SocketAddr, is_surplus: bool, worker: Rc<Worker>) {
+    let shaken = Box::pin(handshake::shake(admitted, address, is_surplus, &worker));
+    let Some(ready) = shaken.await else {
         return;
     };
     match ready {
@@ -174,7 +186,7 @@ async fn serve(
 async fn admit(
     arrived: Arrived,
     (address, slot): (SocketAddr, Slot),
-    counted: &mut Counted,
+    place: &mut Place,
     worker: &Rc<Worker>,
 ) -> Option<Admitted> {
     let plan = worker.plan();
@@ -197,10 +209,14 @@ async fn admit(
     };
     let source = admitted.source();
     let named = source != admitted.peer() && !plan.rules(address, local)?.gate.trusts(source.ip());
-    let room = !named
-        || counted.assign(
-            ClientNet::of(source.ip()),
-            plan.limits.connections_per_client,
-        );
-    room.then_some(admitted)
+    let most = plan.limits.connections_per_client;
+    let has_room = match place {
+        Place::Counted(counted) => !named || counted.assign(ClientNet::of(source.ip()), most),
+        Place::Surplus { .. } => true,
+    };
+    if !has_room {
+        let _held = Surplus::enter(worker)?;
+        *place = Place::Surplus { _held };
+    }
+    Some(admitted)
 }

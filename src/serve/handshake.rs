@@ -32,6 +32,7 @@ const HANDSHAKE: u8 = 0x16;
 pub(super) async fn shake(
     admitted: Admitted,
     address: SocketAddr,
+    is_surplus: bool,
     worker: &Rc<Worker>,
 ) -> Option<Ready> {
     let plan = worker.plan();
@@ -47,6 +48,7 @@ pub(super) async fn shake(
         bell: worker.bell(),
         busy: Rc::default(),
         known: Default::default(),
+        is_surplus,
     };
     let tls = plan.rules(address, local)?.tls.clone();
     let due = Instant::now() + plan.limits.handshake;

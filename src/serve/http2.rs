@@ -1,5 +1,6 @@
 //! An HTTP/2 connection: hyper's server on this thread, with limits, and an end when it is idle.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -40,10 +41,12 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
     let limits = worker.plan().limits;
     let conn = Rc::new(conn);
     let busy = Rc::clone(&conn.busy);
+    let asked = Rc::new(Cell::new(false));
     let service = {
-        let (conn, worker) = (Rc::clone(&conn), Rc::clone(&worker));
+        let (conn, worker, asked) = (Rc::clone(&conn), Rc::clone(&worker), Rc::clone(&asked));
         // Boxed: hyper and the runtime move the future of a stream eight times before it is polled first.
         service_fn(move |request| {
+            asked.set(true);
             Box::pin(serve_stream(Rc::clone(&worker), Rc::clone(&conn), request))
         })
     };
@@ -95,7 +98,13 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         if is_leaving && !std::mem::replace(&mut told, true) {
             served.as_mut().graceful_shutdown();
         }
-        served.as_mut().poll(cx).map(drop)
+        let polled = served.as_mut().poll(cx).map(drop);
+        // One too many: it has asked, it is told, and that was it.
+        if conn.is_surplus && asked.get() && !std::mem::replace(&mut told, true) {
+            served.as_mut().graceful_shutdown();
+            return served.as_mut().poll(cx).map(drop);
+        }
+        polled
     });
     end.await;
     if let Some(frames) = verdict.get() {

@@ -662,19 +662,30 @@ async fn a_body_is_only_so_large() {
 }
 
 #[tokio::test]
-async fn there_are_only_so_many_connections() {
+async fn whoever_is_one_too_many_is_told_so() {
     for limits in ["connections = 3\n", "connections_per_client = 3\n"] {
         let upstream = Upstream::ok();
         let gate = Gate::limited(&upstream, limits);
         let (mut one, two, three) = (gate.h1().await, gate.h1().await, gate.h2().await);
-        for _ in 0..10 {
+        for path in ["/", "/.loopgate/login"] {
+            let mut surplus = gate.h1().await;
+            let told = surplus.get(path, "").await;
+            assert_eq!(told.status, 503, "{limits}{path}");
+            assert_eq!(told.all("retry-after"), ["2"]);
+            assert_eq!(told.all("connection"), ["close"]);
             assert!(
-                Client::try_tls(gate.address, Some("app.lan"), "http/1.1")
-                    .await
-                    .is_err(),
-                "{limits}"
+                told.text().starts_with("The gate is busy."),
+                "{}",
+                told.text()
             );
+            surplus.closed().await;
+            let mut surplus = H2Client::open(&gate).await;
+            let told = surplus.begin("GET", path, true).await.answer().await;
+            assert_eq!(told.status(), 503);
+            assert_eq!(told.headers()["retry-after"], "2");
+            surplus.closed().await;
         }
+        assert!(upstream.requests().is_empty(), "no service is asked");
         assert_eq!(
             one.get("/", "").await.status,
             200,

@@ -4,12 +4,14 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
+use tokio::task::JoinHandle;
 
 use super::{Client, Gate, soon};
 
 /// An HTTP/2 connection to `app.lan`.
 pub struct H2Client {
     send: SendRequest<Bytes>,
+    end: JoinHandle<()>,
 }
 
 /// A stream under way: what is sent, and what will be answered.
@@ -24,8 +26,13 @@ impl H2Client {
         let (send, connection) = soon("a handshake", h2::client::handshake(client.stream))
             .await
             .expect("HTTP/2");
-        tokio::spawn(async move { drop(connection.await) });
-        Self { send }
+        let end = tokio::spawn(async move { drop(connection.await) });
+        Self { send, end }
+    }
+
+    /// Waits until the connection has ended.
+    pub async fn closed(&mut self) {
+        soon("an end", &mut self.end).await.expect("no panic");
     }
 
     /// Begins a request; `ended` when it has no body.

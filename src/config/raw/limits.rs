@@ -45,7 +45,7 @@ pub struct Limits {
     #[serde(with = "unit::size_or_none")]
     #[schemars(with = "unit::SizeOrNone")]
     pub body_size: Option<ByteSize>,
-    /// Open client connections in all. Bounds memory; what is too many is closed at accept.
+    /// Open client connections in all. Bounds memory; what is too many is told so (503, `too-busy`).
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: u32,
     /// Open connections of one client (IPv6: of one /64). So that one device cannot take all of them.

@@ -32,7 +32,7 @@ pub struct Route {
     #[serde(default)]
     pub exposed_upstream: ExposedUpstream,
     /// Sent to the service with every request, so that it can tell loopgate from other programs on this machine. Text,
-    /// or `{ file = "…" }`, or `{ env = "…" }`.
+    /// `{ file = "…" }`, `{ env = "…" }`, or `{ credential = "…" }`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Secret", extend("examples" = [{ "file": "upstream.secret" }]))]
     pub upstream_secret: Option<Secret>,

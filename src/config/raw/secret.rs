@@ -11,7 +11,7 @@ use crate::config::Problem;
 /// A secret is a line, not a film.
 const LONGEST: u64 = 64 << 10;
 
-/// A secret, or where to find it: text, `{ file = "…" }`, or `{ env = "…" }`.
+/// A secret, or where to find it: text, `{ file = "…" }`, `{ env = "…" }`, or `{ credential = "…" }`.
 #[derive(Clone, Debug)]
 pub enum Secret {
     /// Written in the file itself.
@@ -20,6 +20,8 @@ pub enum Secret {
     File(PathBuf),
     /// The value of an environment variable.
     Env(String),
+    /// The content of a file in `$CREDENTIALS_DIRECTORY`, where systemd puts what `LoadCredential=` names.
+    Credential(String),
 }
 
 impl Secret {
@@ -39,6 +41,13 @@ impl Secret {
                 ))
                 .hint("write the secret into it, readable by the user that runs loopgate")
             })?,
+            Self::Credential(name) => credential(name, env)
+                .and_then(|file| first_line(&file).map_err(|error| error.to_string()))
+                .map_err(|why| {
+                    missing(format!("the credential `{name}` cannot be read: {why}")).hint(format!(
+                        "write `LoadCredential={name}:/etc/loopgate/{name}` in the unit file"
+                    ))
+                })?,
             Self::Env(name) => env(name)
                 .and_then(|value| value.into_string().ok())
                 .ok_or_else(|| {
@@ -56,6 +65,16 @@ impl Secret {
         }
         Ok(base::secret::Secret::new(text))
     }
+}
+
+/// Where a credential is: in the directory, and nowhere else.
+fn credential(name: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<PathBuf, String> {
+    if name.is_empty() || name.contains(['/', '\0']) || matches!(name, "." | "..") {
+        return Err("a credential is the name of a file, not a path".into());
+    }
+    let dir = env("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty());
+    let dir = dir.ok_or("`CREDENTIALS_DIRECTORY` is not set")?;
+    Ok(Path::new(&dir).join(name))
 }
 
 /// The content without the line end that every editor adds.
@@ -98,5 +117,37 @@ mod tests {
             read(&Secret::File("/nowhere/at/all".into())),
             Err("no-secret")
         );
+    }
+
+    #[test]
+    fn a_credential_is_read_from_its_directory_and_from_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("api"), "from-manager\n").unwrap();
+        std::fs::create_dir(dir.path().join("below")).unwrap();
+        std::fs::write(dir.path().join("below/api"), "elsewhere\n").unwrap();
+        let set = dir.path().as_os_str().to_owned();
+        let read = |name: &str, set: Option<OsString>| {
+            let found = Secret::Credential(name.into()).read("key", &|env| {
+                set.clone().filter(|_| env == "CREDENTIALS_DIRECTORY")
+            });
+            found.map(|text| text.expose().clone())
+        };
+        assert_eq!(
+            read("api", Some(set.clone())).ok().as_deref(),
+            Some("from-manager")
+        );
+        for (name, set) in [
+            ("api", None),
+            ("other", Some(set.clone())),
+            ("below/api", Some(set.clone())),
+            ("..", Some(set.clone())),
+            ("", Some(set)),
+        ] {
+            assert_eq!(
+                read(name, set).map_err(|problem| problem.code),
+                Err("no-secret"),
+                "{name}"
+            );
+        }
     }
 }

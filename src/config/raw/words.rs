@@ -93,6 +93,7 @@ impl Serialize for Secret {
             Self::Plain(_) => to.serialize_str("[secret]"),
             Self::File(file) => to.collect_map([("file", file)]),
             Self::Env(env) => to.collect_map([("env", env)]),
+            Self::Credential(name) => to.collect_map([("credential", name)]),
         }
     }
 }
@@ -105,11 +106,13 @@ impl<'de> Deserialize<'de> for Secret {
             Plain(String),
             File { file: PathBuf },
             Env { env: String },
+            Credential { credential: String },
         }
         Ok(match Written::deserialize(from)? {
             Written::Plain(text) => Self::Plain(base::secret::Secret::new(text)),
             Written::File { file } => Self::File(file),
             Written::Env { env } => Self::Env(env),
+            Written::Credential { credential } => Self::Credential(credential),
         })
     }
 }
@@ -119,8 +122,10 @@ impl PartialEq for Secret {
         match (self, other) {
             (Self::Plain(one), Self::Plain(two)) => one.expose() == two.expose(),
             (Self::File(one), Self::File(two)) => one == two,
-            (Self::Env(one), Self::Env(two)) => one == two,
-            (Self::Plain(_) | Self::File(_) | Self::Env(_), _) => false,
+            (Self::Env(one), Self::Env(two)) | (Self::Credential(one), Self::Credential(two)) => {
+                one == two
+            }
+            (Self::Plain(_) | Self::File(_) | Self::Env(_) | Self::Credential(_), _) => false,
         }
     }
 }
@@ -176,6 +181,16 @@ described! {
                 "examples": ["UPSTREAM_SECRET"],
             } },
             "required": ["env"],
+            "additionalProperties": false,
+        },
+        {
+            "type": "object",
+            "properties": { "credential": {
+                "type": "string",
+                "description": "A systemd credential (LoadCredential=) whose content is the secret.",
+                "examples": ["upstream-secret"],
+            } },
+            "required": ["credential"],
             "additionalProperties": false,
         },
     ] };

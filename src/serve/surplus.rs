@@ -1,0 +1,63 @@
+//! Connections beyond the limits: some of them are told so (`too-busy`, 503), for a short time; the others are closed unheard.
+
+use std::cell::Cell;
+use std::future::pending;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::counts::Counted;
+use crate::flow::Worker;
+
+/// How many are told at a time, by each thread: a handshake is dear, and they come when the gate has least to spare.
+const MOST: usize = 32;
+/// For the handshake, the question and the answer.
+const LIFE: Duration = Duration::from_secs(10);
+
+/// Why a connection may be here.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// It is within the limits.
+    Counted(Counted),
+    /// It is beyond, and will be told so.
+    Surplus { _held: Surplus },
+}
+
+/// A connection that is being told.
+#[derive(Debug)]
+pub(super) struct Surplus(Rc<Cell<usize>>);
+
+impl Surplus {
+    /// One more, unless there are too many of these as well.
+    pub fn enter(worker: &Worker) -> Option<Self> {
+        let count = &worker.surplus;
+        (count.get() < MOST).then(|| {
+            count.set(count.get() + 1);
+            Self(Rc::clone(count))
+        })
+    }
+}
+
+impl Drop for Surplus {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Place {
+    /// Whether it is one too many.
+    pub fn is_surplus(&self) -> bool {
+        match self {
+            Self::Counted(_) => false,
+            Self::Surplus { .. } => true,
+        }
+    }
+
+    /// Waits until a connection that is one too many has had its time.
+    pub async fn over(&self) {
+        match self {
+            Self::Counted(_) => pending().await,
+            // Boxed: every connection would carry the timer that few have.
+            Self::Surplus { .. } => Box::pin(tokio::time::sleep(LIFE)).await,
+        }
+    }
+}
