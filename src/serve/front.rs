@@ -164,6 +164,7 @@ async fn serve(
         return;
     };
     tokio::select! {
+        biased;
         () = speak(admitted, address, place.is_surplus(), worker) => {}
         () = place.over() => {}
     }

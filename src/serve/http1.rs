@@ -14,9 +14,13 @@ use crate::net::Wire;
 /// How long a client may take to read our last answer.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// A client that has connected shortly before the end was promised an answer: so long its first request may take to arrive.
+const FIRST: Duration = Duration::from_secs(2);
+
 /// Serves the connection to its end.
 pub(super) async fn serve(conn: Conn, wire: Wire, worker: Rc<Worker>) {
     let mut epoch = worker.epoch();
+    let mut is_first = true;
     loop {
         if worker.epoch() != epoch {
             epoch = worker.epoch();
@@ -24,7 +28,7 @@ pub(super) async fn serve(conn: Conn, wire: Wire, worker: Rc<Worker>) {
                 return;
             }
         }
-        let mut scratch = match next_head(&conn, &wire, &worker).await {
+        let mut scratch = match next_head(&conn, &wire, &worker, is_first).await {
             Ok(Some(scratch)) => scratch,
             Ok(None) => {
                 let _ = wire.shutdown(LINGER).await;
@@ -39,6 +43,7 @@ pub(super) async fn serve(conn: Conn, wire: Wire, worker: Rc<Worker>) {
         };
         let done = Box::pin(exchange(&worker, &conn, &wire, &mut scratch)).await;
         scratch.give();
+        is_first = false;
         match done {
             Done::Again => {}
             Done::Linger => return wire.linger(LINGER).await,
@@ -48,8 +53,13 @@ pub(super) async fn serve(conn: Conn, wire: Wire, worker: Rc<Worker>) {
 }
 
 /// Waits for the next request head; `None` when the connection has ended, was idle for too long, or is drained.
-async fn next_head(conn: &Conn, wire: &Wire, worker: &Worker) -> Result<Option<Scratch>, Refusal> {
-    if wire.input.borrow().is_empty() && !first_byte(conn, wire, worker).await {
+async fn next_head(
+    conn: &Conn,
+    wire: &Wire,
+    worker: &Worker,
+    is_first: bool,
+) -> Result<Option<Scratch>, Refusal> {
+    if wire.input.borrow().is_empty() && !first_byte(conn, wire, worker, is_first).await {
         return Ok(None);
     }
     let plan = worker.plan();
@@ -98,18 +108,26 @@ async fn next_head(conn: &Conn, wire: &Wire, worker: &Worker) -> Result<Option<S
 }
 
 /// Waits for the first byte of a head, holding no buffer. False when the connection is at its end.
-async fn first_byte(conn: &Conn, wire: &Wire, worker: &Worker) -> bool {
+async fn first_byte(conn: &Conn, wire: &Wire, worker: &Worker, is_first: bool) -> bool {
     let idle = worker.plan().limits.idle;
     let mut epoch = worker.epoch();
-    if conn.is_leaving(worker) {
-        return false;
+    let mut is_leaving = conn.is_leaving(worker);
+    if is_leaving {
+        if !is_first {
+            return false;
+        }
+        wire.read_by(FIRST.min(idle));
     }
     poll_fn(|cx| {
         conn.bell.listen(cx);
         if worker.epoch() != epoch {
             epoch = worker.epoch();
-            if conn.is_leaving(worker) || !conn.is_welcome(worker) {
+            let leaves = conn.is_leaving(worker);
+            if (leaves && !is_first) || !conn.is_welcome(worker) {
                 return Poll::Ready(false);
+            }
+            if leaves && !std::mem::replace(&mut is_leaving, true) {
+                wire.read_by(FIRST.min(idle));
             }
         }
         wire.poll_fill(cx, 8 << 10, idle)

@@ -474,10 +474,11 @@ async fn connections_are_counted_for_the_client_that_the_header_names() {
     let one = behind(gate.address, &line("10.1.1.1"))
         .await
         .expect("the first");
-    assert!(
-        behind(gate.address, &line("10.1.1.1")).await.is_none(),
-        "its second"
-    );
+    let mut second = behind(gate.address, &line("10.1.1.1"))
+        .await
+        .expect("it is told");
+    assert_eq!(second.get("/", "").await.status, 503);
+    second.closed().await;
     let other = behind(gate.address, &line("10.1.1.2"))
         .await
         .expect("another client");

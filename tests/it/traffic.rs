@@ -794,6 +794,28 @@ async fn a_drain_lets_what_runs_finish_and_closes_what_idles() {
 }
 
 #[tokio::test]
+async fn whoever_has_connected_before_a_drain_is_answered_once() {
+    let gate = Gate::plain(&Upstream::ok());
+    let (mut late, mut silent) = (gate.h1().await, gate.h1().await);
+    let story = async {
+        until("the listener to close", || {
+            std::net::TcpStream::connect(gate.address).is_err()
+        })
+        .await;
+        let answer = late.get("/", "").await;
+        assert_eq!(
+            (answer.status, answer.all("connection")),
+            (200, vec!["close"])
+        );
+        silent.closed().await;
+    };
+    assert!(
+        tokio::join!(gate.drain(DEADLINE), story).0,
+        "who says nothing is not waited for"
+    );
+}
+
+#[tokio::test]
 async fn a_drain_does_not_wait_for_ever() {
     let upstream = websocket(true);
     let gate = Gate::plain(&upstream);
