@@ -795,7 +795,8 @@ async fn a_drain_lets_what_runs_finish_and_closes_what_idles() {
 
 #[tokio::test]
 async fn whoever_has_connected_before_a_drain_is_answered_once() {
-    let gate = Gate::plain(&Upstream::ok());
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
     let (mut late, mut silent) = (gate.h1().await, gate.h1().await);
     let story = async {
         until("the listener to close", || {
