@@ -194,8 +194,11 @@ pub enum Carried {
     Empty,
     /// A page of ours.
     Full(Option<Bytes>),
-    /// An HTTP/2 body passed on as it is.
+    /// The body of an HTTP/2 answer, passed on as it is.
     Incoming(Incoming),
+    /// The body of an HTTP/2 request, which is whole only when its stream says so: hyper takes a reset without an error, and a
+    /// connection that it gives up itself, for the end of a body.
+    Request(Incoming),
     /// The answer of an HTTP/1.1 upstream.
     Answer(Box<super::answer::Answer>),
     /// Pieces from an HTTP/1.1 client on their way to an HTTP/2 upstream. Their end is the body's end only when the cell says
@@ -237,6 +240,17 @@ impl Body for Carried {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Self::Request(body) => {
+                let polled = Pin::new(&mut *body).poll_frame(cx);
+                stall::asked(polled.is_pending());
+                polled.map(|frame| match frame {
+                    None if body.is_end_stream() => None,
+                    Some(Ok(frame)) if frame.trailers_ref().is_none_or(are_trailers) => {
+                        Some(Ok(frame))
+                    }
+                    Some(_) | None => Some(Err(CutError)),
+                })
+            }
             Self::Incoming(body) => {
                 let polled = Pin::new(body).poll_frame(cx);
                 stall::asked(polled.is_pending());
@@ -287,7 +301,7 @@ impl Body for Carried {
         match self {
             Self::Empty | Self::Full(None) => true,
             Self::Full(Some(_)) | Self::Pieces(..) => false,
-            Self::Incoming(body) => body.is_end_stream(),
+            Self::Incoming(body) | Self::Request(body) => body.is_end_stream(),
             Self::Answer(answer) => answer.is_done(),
             Self::Upload(upload) => upload.body().is_end_stream(),
             Self::Timed(timed) => timed.body().is_end_stream(),
@@ -301,7 +315,7 @@ impl Body for Carried {
         match self {
             Self::Empty | Self::Full(None) => SizeHint::with_exact(0),
             Self::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Incoming(body) => body.size_hint(),
+            Self::Incoming(body) | Self::Request(body) => body.size_hint(),
             Self::Answer(answer) => answer.size_hint(),
             Self::Upload(upload) => upload.body().size_hint(),
             Self::Timed(timed) => timed.body().size_hint(),

@@ -53,7 +53,7 @@ pub async fn serve_stream(
     let mut body = Some(body);
     let outcome = stream.serve(&mut body, &mut record, &mut scratch).await;
     if let Some(unread) = body.filter(|b| !b.is_end_stream()) {
-        tokio::task::spawn_local(discard(Carried::Incoming(unread)));
+        tokio::task::spawn_local(discard(Carried::Request(unread)));
     }
     scratch.give();
     let response = match outcome {
@@ -270,7 +270,7 @@ impl<'a> Stream<'a> {
         record: &mut Record,
     ) -> Result<Response<Carried>, Refusal> {
         let gathered = http_body_util::Limited::new(
-            body.map_or(Carried::Empty, Carried::Incoming),
+            body.map_or(Carried::Empty, Carried::Request),
             LARGEST_BODY,
         )
         .collect();
@@ -318,7 +318,7 @@ impl<'a> Stream<'a> {
         } else {
             limits.body_idle
         };
-        let body = body.map_or(Carried::Empty, Carried::Incoming);
+        let body = body.map_or(Carried::Empty, Carried::Request);
         let body = Upload::carry(body, idle, limits.body_size, &progress);
         let make = |body| h2_request(head, self.lines.iter().copied(), body);
         let send = self.worker.h2c.send(

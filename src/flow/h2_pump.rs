@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
@@ -51,7 +52,7 @@ pub(super) fn spawn_pump(
         }
         drop(wire);
         if !done.get() {
-            discard(Carried::Incoming(body)).await;
+            discard(Carried::Request(body)).await;
         }
     });
     Pump { _stop: stop, sent }
@@ -76,7 +77,9 @@ async fn pump(
             }
             Ok(Some(Err(_))) => return Err(Some(Refusal::bad("the body was cut"))),
             Ok(Some(Ok(frame))) => frame,
-            Ok(None) => break,
+            Ok(None) if body.is_end_stream() => break,
+            // A reset without an error, or a connection that was given up: hyper takes both for the end of the body.
+            Ok(None) => return Err(Some(Refusal::bad("the body was cut"))),
         };
         out.clear();
         match frame.into_data() {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::client::End;
+use crate::support::frames::*;
 use crate::support::h2_client::{H2Client, piece, rest};
 use crate::support::h2_upstream::H2Upstream;
 use crate::support::*;
@@ -73,6 +74,25 @@ async fn an_upload_that_stalls_is_told_and_never_whole() {
             list[..2].iter().all(|a| a.whole == Some(false))
         })
         .await;
+}
+
+#[tokio::test]
+async fn an_upload_that_is_reset_without_an_error_is_never_whole() {
+    let upstream = H2Upstream::start();
+    let gate = gate(&upstream, "");
+    let mut h2 = gate.h2().await;
+    let head = frame(HEADERS, END_HEADERS, 1, block(&pseudo("POST", "/")));
+    h2.send([head, frame(DATA, 0, 1, "half")].concat()).await;
+    upstream
+        .wait("it to arrive", |list| {
+            list.iter().any(|a| !a.body.is_empty())
+        })
+        .await;
+    h2.send(frame(RST_STREAM, 0, 1, [0; 4])).await;
+    upstream
+        .wait("it to be cut", |list| list[0].whole.is_some())
+        .await;
+    assert_eq!(upstream.arrived()[0].whole, Some(false));
 }
 
 #[tokio::test]

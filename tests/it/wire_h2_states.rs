@@ -315,6 +315,23 @@ async fn a_closed_stream_stays_closed() {
     assert!(upstream.requests().iter().all(|r| r.target == "/"));
 }
 
+/// 8.1: a reset without an error ends an answer early, and never makes half an upload a whole one.
+#[tokio::test]
+async fn an_upload_that_is_reset_without_an_error_is_cut() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    let mut h2 = gate.h2().await;
+    h2.send([post(1), frame(DATA, 0, 1, "half")].concat()).await;
+    upstream.wait("half an upload", |list| {
+        list.iter().any(|c| c.unfinished.ends_with(b"half\r\n"))
+    });
+    h2.send([frame(RST_STREAM, 0, 1, [0; 4]), get(3, "/after")].concat())
+        .await;
+    assert_eq!(h2.outcome(3).await.status(), 200);
+    upstream.settle();
+    assert_eq!(upstream.only().target, "/after");
+}
+
 /// 5.1.2: one stream more than was offered is refused.
 #[tokio::test]
 async fn streams_beyond_the_offer_are_refused() {
