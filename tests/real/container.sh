@@ -17,6 +17,7 @@ if [ -z "${LIMITED:-}" ]; then
 fi
 limited 120 unshare --net --mount -- "$0" "$@"
 GATE=$STATIC
+CHROOT=$(command -v chroot)
 
 lacks "the program needs no other file" 'INTERP|NEEDED' "$(readelf -ld "$STATIC" 2>&1)"
 ip link set lo up
@@ -42,10 +43,10 @@ mkdir "$R/proc"
 mount --bind "$R" "$R" && mount -t proc proc "$R/proc"
 mount -t tmpfs -o uid=65532,gid=65532,mode=700 tmpfs "$R/var/lib/loopgate"
 mount -o remount,ro,bind "$R"
-inside() { env -i STATE_DIRECTORY=/var/lib/loopgate chroot --userspec=65532:65532 "$R" "$@"; }
+inside() { env -i STATE_DIRECTORY=/var/lib/loopgate "$CHROOT" --userspec=65532:65532 "$R" "$@"; }
 same "the root cannot be written to" 1 "$(touch "$R/file" 2>/dev/null; echo $?)"
 # shellcheck disable=SC2086
-start gate env -i STATE_DIRECTORY=/var/lib/loopgate chroot --userspec=65532:65532 "$R" /loopgate $args
+start gate env -i STATE_DIRECTORY=/var/lib/loopgate "$CHROOT" --userspec=65532:65532 "$R" /loopgate $args
 gate_pid=$PID
 until_true 30 inside /loopgate health
 same "the probe says when it is ready" 0 $?
