@@ -10,6 +10,8 @@ use crate::flow::Worker;
 
 /// How many are told at a time, by each thread: a handshake is dear, and they come when the gate has least to spare.
 const MOST: usize = 32;
+/// And by all threads: these descriptors are counted on for what is not a connection (`app/descriptors`).
+const ALL: usize = 256;
 /// For the handshake, the question and the answer.
 const LIFE: Duration = Duration::from_secs(10);
 
@@ -30,7 +32,8 @@ impl Surplus {
     /// One more, unless there are too many of these as well.
     pub fn enter(worker: &Worker) -> Option<Self> {
         let count = &worker.surplus;
-        (count.get() < MOST).then(|| {
+        let most = (ALL / worker.plan().workers.max(1)).clamp(1, MOST);
+        (count.get() < most).then(|| {
             count.set(count.get() + 1);
             Self(Rc::clone(count))
         })
