@@ -1,0 +1,202 @@
+// One application in Chromium, behind the gate: `apps.mjs NAME`. Logs in, works with it, and looks for what a browser complains about.
+// Prints `ok` or `FAIL` a line; apps.sh sets the stage and counts.
+import { readFileSync, writeFileSync } from "node:fs";
+import { chromium } from "playwright-core";
+
+const { SITE, VISITOR, VISITOR_PASSWORD, WORK } = process.env;
+const name = process.argv[2];
+const WAIT = 30_000;
+
+const check = async (what, test) => {
+  try {
+    const detail = await test();
+    console.log(`ok    ${name}: ${what}${typeof detail === "string" ? ` (${detail})` : ""}`);
+  } catch (error) {
+    if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${name}.png` }).catch(() => {});
+    console.log(`FAIL  ${name}: ${what}\n      ${String(error.message ?? error).split("\n").slice(0, 8).join("\n      ")}`);
+  }
+};
+const same = (got, wanted) => {
+  if (got !== wanted) throw new Error(`wanted ${JSON.stringify(wanted)}, got ${JSON.stringify(got)}`);
+};
+const holds = (fact, why) => {
+  if (!fact) throw new Error(why);
+};
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  timeout: 60_000,
+  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+const context = await browser.newContext();
+context.setDefaultTimeout(WAIT);
+const page = await context.newPage();
+const complaints = [];
+const sockets = [];
+const strangers = new Set();
+page.on("console", (message) => {
+  if (message.type() === "error" || /mixed content|content security|cookie|cross-origin|\bCORS\b/i.test(message.text())) complaints.push(`${message.text()} ${message.location().url}`);
+});
+page.on("pageerror", (error) => complaints.push(`exception: ${error.message}`));
+page.on("websocket", (socket) => {
+  const seen = { url: socket.url(), frames: 0 };
+  socket.on("framereceived", () => (seen.frames += 1));
+  sockets.push(seen);
+});
+page.on("request", (request) => {
+  if (/^(https?|wss?):/.test(request.url()) && !request.url().startsWith(SITE)) strangers.add(new URL(request.url()).origin);
+});
+
+const enter = async (path = "/") => {
+  await page.goto(SITE + path);
+  same(new URL(page.url()).pathname, "/.loopgate/login");
+  await page.fill("#user", VISITOR);
+  await page.fill("#password", VISITOR_PASSWORD);
+  await Promise.all([page.waitForNavigation(), page.click("button[type=submit]")]);
+  holds(page.url().startsWith(SITE) && !page.url().includes("/.loopgate/"), page.url());
+};
+const text = (selector, wanted, timeout = WAIT) =>
+  page.waitForFunction(([selector, wanted]) => document.querySelector(selector)?.textContent.includes(wanted), [selector, wanted], { timeout });
+// An edit that is seen without a reload: the mark on the window stays, and the socket is one of ours.
+const edit = async (file) => {
+  await text("#word", "first");
+  await page.waitForFunction(() => document.readyState === "complete");
+  const ours = SITE.replace("https:", "wss:");
+  const end = Date.now() + WAIT;
+  while (!sockets.some((one) => one.frames > 0) && Date.now() < end) await new Promise((done) => setTimeout(done, 50));
+  holds(sockets.length > 0 && sockets.every((one) => one.url.startsWith(ours)), `sockets: ${JSON.stringify(sockets)}`);
+  await page.evaluate(() => (window.mark = "still here"));
+  writeFileSync(file, readFileSync(file, "utf8").replace("first", "second"));
+  const began = Date.now();
+  await text("#word", "second");
+  same(await page.evaluate(() => window.mark), "still here");
+  return `${Date.now() - began} ms`;
+};
+
+const applications = {
+  async vite() {
+    await check("login leads to its page", () => enter());
+    await check("an edit is seen without a reload", () => edit(`${WORK}/vite/word.js`));
+  },
+  async webpack() {
+    await check("login leads to its page", () => enter());
+    await check("an edit is seen without a reload", () => edit(`${WORK}/webpack/word.js`));
+  },
+  async next() {
+    await check("login leads to its page", () => enter());
+    await check("an edit is seen without a reload", () => edit(`${WORK}/next/app/word.js`));
+  },
+  async django() {
+    await check("login leads to its own login", async () => {
+      await enter("/admin/");
+      same(page.url(), `${SITE}/admin/login/?next=/admin/`);
+    });
+    await check("its form and its CSRF cookie", async () => {
+      await page.fill("#id_username", "admin");
+      await page.fill("#id_password", "of-this-check");
+      await Promise.all([page.waitForNavigation(), page.click("[type=submit]")]);
+      same(page.url(), `${SITE}/admin/`);
+      await text("#content", "Site administration");
+      const cookies = await context.cookies(SITE);
+      same(cookies.map((one) => one.name.replace(/-?[0-9]+$/, "")).sort().join(), "__Host-loopgate,csrftoken,sessionid");
+      same([...new Set(cookies.map((one) => one.domain))].join(), new URL(SITE).hostname);
+    });
+    await check("an object is made", async () => {
+      await page.goto(`${SITE}/admin/auth/group/add/`);
+      await page.fill("#id_name", "Gärtner");
+      await Promise.all([page.waitForNavigation(), page.click("[name=_save]")]);
+      same(page.url(), `${SITE}/admin/auth/group/`);
+      await text("#result_list", "Gärtner");
+    });
+    await check("its own logout is not ours", async () => {
+      await Promise.all([page.waitForNavigation(), page.click("#logout-form button")]);
+      await page.goto(`${SITE}/admin/`);
+      same(page.url(), `${SITE}/admin/login/?next=/admin/`);
+    });
+    await check("a form without its CSRF token is still refused by it", async () => {
+      const answer = await page.evaluate(() => fetch("/admin/login/", { method: "POST", body: new URLSearchParams({ username: "admin" }) }).then((one) => one.status));
+      same(answer, 403);
+      complaints.splice(0, complaints.length, ...complaints.filter((one) => !one.includes("403")));
+    });
+  },
+  async echo() {
+    await check("login leads to its page", () => enter());
+    await check("it goes over to WebSocket", () => text("#transport", "websocket"));
+    await check("text and bytes come back", async () => {
+      same(await page.evaluate(() => echo("grüße ✓")), "grüße ✓");
+      same(await page.evaluate(() => echo(new Uint8Array(200_000).fill(7)).then((bytes) => new Uint8Array(bytes).reduce((a, b) => a + b, 0))), 1_400_000);
+    });
+  },
+  async terminal() {
+    await check("login leads to its page", () => enter());
+    await check("a shell answers", async () => {
+      await page.waitForFunction(() => /[$#]\s*$/.test(screen()));
+      await page.locator(".xterm-helper-textarea").pressSequentially("echo grüße $((6*7)) $(stty size)\n");
+      await page.waitForFunction(() => screen().includes("\ngrüße 42 24 80"));
+    });
+    await check("Ctrl-C, and a long output", async () => {
+      const keys = page.locator(".xterm-helper-textarea");
+      await keys.pressSequentially("sleep 600\n");
+      await keys.press("Control+c");
+      await keys.pressSequentially("seq 100000 | tail -n 50000; echo done=$((1+1))\n");
+      await page.waitForFunction(() => screen().includes("\ndone=2"));
+      holds(await page.evaluate(() => screen().includes("\n100000\n")), "lines are missing");
+    });
+    await check("its end is seen", async () => {
+      await page.locator(".xterm-helper-textarea").pressSequentially("exit\n");
+      await page.waitForFunction(() => document.title.startsWith("closed"));
+      return await page.title();
+    });
+  },
+  async jupyter() {
+    await check("login leads to the notebook", () => enter("/notebooks/cell.ipynb"));
+    await check("a cell runs", async () => {
+      const cell = page.locator(".jp-CodeCell").first();
+      await cell.waitFor({ timeout: 60_000 });
+      await page.getByText("Idle").first().waitFor({ timeout: 60_000 }).catch(() => {});
+      await cell.locator(".cm-content").click();
+      await page.keyboard.press("Shift+Enter");
+      await page.waitForFunction(() => document.querySelector(".jp-OutputArea-output")?.textContent.includes("42 from the kernel"), null, { timeout: 60_000 });
+      holds(sockets.some((one) => one.url.includes("/api/kernels/") && one.frames > 0), JSON.stringify(sockets));
+    });
+    await check("it is saved", async () => {
+      const saved = page.waitForResponse((answer) => answer.request().method() === "PUT" && answer.url().includes("/api/contents/"));
+      await page.keyboard.press("Control+s");
+      same((await saved).status(), 200);
+    });
+  },
+  async streamlit() {
+    await check("login leads to its page", () => enter());
+    await check("a button, over its socket", async () => {
+      await page.getByText("pressed 0 times").waitFor();
+      await page.getByRole("button", { name: "Press" }).click();
+      await page.getByText("pressed 1 times").waitFor();
+    });
+    await check("a text", async () => {
+      await page.getByLabel("Word").fill("abc");
+      await page.keyboard.press("Enter");
+      await page.getByText("it says cba").waitFor();
+    });
+    await check("an upload, with its own protection against forgery", async () => {
+      await page.setInputFiles("input[type=file]", { name: "file.bin", mimeType: "application/octet-stream", buffer: Buffer.alloc(3_000_000, 7) });
+      await page.getByText("the file has 3000000 bytes").waitFor();
+    });
+  },
+  async gradio() {
+    await check("login leads to its page", () => enter());
+    await check("a word turned around, as events", async () => {
+      await page.locator("textarea").first().fill("loopgate");
+      await page.getByRole("button", { name: "Submit" }).click();
+      await page.waitForFunction(() => [...document.querySelectorAll("textarea")].some((one) => one.value === "etagpool"));
+    });
+  },
+};
+
+await applications[name.replace(/-.*/, "")]();
+const allowed = new RegExp(process.env.ALLOWED || "^$");
+await check("the browser complains about nothing", () => {
+  const left = complaints.filter((one) => !allowed.test(one));
+  same(left.slice(0, 5).join("\n"), "");
+});
+await check("everything comes from our name", () => same([...strangers].filter((one) => !allowed.test(one)).join(" "), ""));
+await browser.close();
