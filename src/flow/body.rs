@@ -180,6 +180,9 @@ pub async fn gather(
                 reader.took(wire, n);
             }
             Piece::End(n) => {
+                if n > 0 {
+                    trailers(&wire.input.borrow().data()[..n]).map_err(Refusal::bad)?;
+                }
                 wire.input.borrow_mut().consume(n);
                 return Ok(all);
             }

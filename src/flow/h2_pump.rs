@@ -30,10 +30,9 @@ pub(super) fn spawn_pump(
     let (wire, done, failed) = (Rc::clone(wire), Rc::clone(&sent), Rc::clone(failed));
     let (idle, answer, most) = (limits.body_idle, limits.answer, limits.body_size);
     tokio::task::spawn_local(async move {
-        let chunked = framing == Body::Chunked;
         let ended = tokio::select! {
             biased;
-            ended = pump(&mut body, &wire, chunked, idle, most) => Some(ended),
+            ended = pump(&mut body, &wire, framing, idle, most) => Some(ended),
             _ = stopped => None,
         };
         match ended {
@@ -62,11 +61,14 @@ pub(super) fn spawn_pump(
 async fn pump(
     body: &mut Incoming,
     wire: &Wire,
-    chunked: bool,
+    framing: Body,
     idle: Duration,
     most: Option<u64>,
 ) -> Result<(), Option<Refusal>> {
+    let chunked = framing == Body::Chunked;
     let (mut out, mut total) = (Vec::new(), 0u64);
+    // The last of a body with a length waits for the end of its stream: one that goes on is no whole request.
+    let mut last = None;
     loop {
         let frame = match tokio::time::timeout(idle, body.frame()).await {
             Err(_) => {
@@ -92,6 +94,10 @@ async fn pump(
                     )));
                 }
                 if !chunked {
+                    if framing == Body::Length(total) && !body.is_end_stream() {
+                        last = last.or(Some(data));
+                        continue;
+                    }
                     wire.write(&data, idle).await.map_err(|_| None)?;
                     continue;
                 }
@@ -114,6 +120,9 @@ async fn pump(
                 }
             }
         }
+    }
+    if let Some(last) = last {
+        wire.write(&last, idle).await.map_err(|_| None)?;
     }
     if chunked {
         wire.write(b"0\r\n\r\n", idle).await.map_err(|_| None)?;

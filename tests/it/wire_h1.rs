@@ -742,3 +742,23 @@ async fn fields_pass_as_they_came_but_for_those_of_the_connection() {
         }
     }
 }
+
+/// Our own pages read bodies too.
+#[tokio::test]
+async fn trailers_to_our_own_pages_are_judged_as_others() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    for (trailer, status) in [
+        ("A: b", 200),
+        (": b", 400),
+        ("\u{ff}A: b", 400),
+        ("Host: b", 400),
+    ] {
+        let mut client = gate.h1().await;
+        let head = "GET /.loopgate/login HTTP/1.1\r\nHost: app.lan\r\nTransfer-Encoding: chunked";
+        client
+            .send(format!("{head}\r\n\r\n0\r\n{trailer}\r\n\r\n"))
+            .await;
+        assert_eq!(client.answer().await.status, status, "{trailer}");
+    }
+}

@@ -332,6 +332,45 @@ async fn an_upload_that_is_reset_without_an_error_is_cut() {
     assert_eq!(upstream.only().target, "/after");
 }
 
+/// 8.1.1: a body that goes on beyond its length is noticed before the service has a whole request.
+#[tokio::test]
+async fn a_body_that_goes_on_beyond_its_length_is_never_whole() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    for (more, is_whole) in [("lo", false), ("", true)] {
+        let mut h2 = gate.h2().await;
+        let head = [&pseudo("POST", "/")[..], &[("content-length", "3")]].concat();
+        h2.send(frame(HEADERS, END_HEADERS, 1, block(&head))).await;
+        upstream.wait("a head", |list| {
+            list.iter().any(|c| c.unfinished.ends_with(b"\r\n\r\n"))
+        });
+        h2.send(frame(DATA, 0, 1, "hel")).await;
+        // Whoever has seen this answered has had time to pass on what came before.
+        assert_eq!(h2.get(3, "/after").await.status(), 200);
+        let early = upstream.requests().iter().any(|r| r.method == "POST");
+        assert!(!early, "whole before its end");
+        h2.send(frame(DATA, END_STREAM, 1, more)).await;
+        assert_eq!(h2.outcome(1).await.status() == 200, is_whole, "{more:?}");
+        drop(h2);
+        gate.deserted().await;
+        upstream.settle();
+        let bodies: Vec<_> = upstream
+            .requests()
+            .into_iter()
+            .filter(|r| r.method == "POST")
+            .map(|r| r.body)
+            .collect();
+        assert_eq!(
+            bodies,
+            if is_whole {
+                vec![b"hel".to_vec()]
+            } else {
+                vec![]
+            }
+        );
+    }
+}
+
 /// 5.1.2: one stream more than was offered is refused.
 #[tokio::test]
 async fn streams_beyond_the_offer_are_refused() {

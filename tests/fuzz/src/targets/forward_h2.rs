@@ -174,6 +174,9 @@ pub fn asked(stream: &Stream) -> Option<Asked> {
         _ => None,
     };
     let plain = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        // What stands behind `#` in a path is cut off unread, see below.
+        let fragment = value.iter().position(|c| name == b":path" && *c == b'#');
+        let value = &value[..fragment.unwrap_or(value.len())];
         let name = name.strip_prefix(b":").unwrap_or(name);
         strict::token(name)
             && !name.iter().any(u8::is_ascii_uppercase)
