@@ -357,7 +357,7 @@ pub fn trailers(raw: &[u8]) -> Result<HeaderMap, &'static str> {
     };
     let mut map = HeaderMap::with_capacity(parsed.len());
     for header in parsed {
-        if classify(header.name.as_bytes()).0 != Name::Other {
+        if classify(header.name.as_bytes()) != (Name::Other, false) {
             return Err("a trailer that no trailer section may have");
         }
         let name = http::HeaderName::from_bytes(header.name.as_bytes());
@@ -375,7 +375,7 @@ pub fn are_trailers(map: &HeaderMap) -> bool {
     use crate::http1::field::{Name, classify, is_token};
     map.keys().all(|name| {
         let name = name.as_str().as_bytes();
-        is_token(name) && classify(name).0 == Name::Other
+        is_token(name) && classify(name) == (Name::Other, false)
     })
 }
 

@@ -4,7 +4,7 @@ use super::origin::Origin;
 use crate::base::host::Authority;
 use crate::base::path::Path;
 use crate::base::refusal::Refusal;
-use crate::http1::field::{Name, has_token};
+use crate::http1::field::{Name, has_token, tokens};
 
 /// One field line of either transport.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,9 @@ pub struct Line<'a> {
     /// The value.
     pub value: &'a [u8],
 }
+
+/// Options that `Connection` may have: each is compared with every field.
+const OPTIONS: usize = 32;
 
 /// The facts that decide, and nothing else.
 #[derive(Debug, Default)]
@@ -50,7 +53,14 @@ impl<'a> Facts<'a> {
     /// One pass over the fields.
     pub fn read(lines: impl Iterator<Item = Line<'a>>) -> Result<Self, Refusal> {
         let mut facts = Self::default();
+        let mut options = 0;
         for line in lines {
+            if line.known == Name::Connection {
+                options += tokens(line.value).take(OPTIONS + 1).count();
+                if options > OPTIONS {
+                    return Err(Refusal::bad("more than 32 options in Connection"));
+                }
+            }
             let sensitive = matches!(
                 line.known,
                 Name::Host | Name::Authorization | Name::Cookie | Name::Upgrade | Name::Connection

@@ -178,7 +178,10 @@ impl Outbound<'_> {
                 put(b"X-Loopgate-Groups", who.groups.as_bytes());
             }
         }
-        if let Some(secret) = &self.route.secret {
+        // An application that answers TRACE shows what it was sent.
+        if let Some(secret) = &self.route.secret
+            && self.intake.method != "TRACE"
+        {
             put(b"X-Loopgate-Secret", secret.expose().as_bytes());
         }
     }

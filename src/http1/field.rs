@@ -44,23 +44,34 @@ pub enum Name {
 /// Longest name that the table knows.
 const LONGEST: usize = 24;
 
-/// What the name means, and whether an underscore stood for a hyphen in it (some servers read both alike).
+/// What the name means, and whether it is spelled otherwise than the table has it: an underscore stood for a hyphen, or another
+/// byte did. CGI makes a variable of a name, and every byte that is neither letter nor digit becomes an underscore there
+/// (lighttpd, for one): `X.Loopgate.Groups` would be read as ours.
 pub fn classify(name: &[u8]) -> (Name, bool) {
     let mut lower = [0u8; LONGEST];
-    let mut underscore = false;
-    if name.len() > LONGEST {
-        return (prefixed(name), name.contains(&b'_'));
-    }
-    for (to, from) in lower.iter_mut().zip(name) {
-        *to = match from {
-            b'_' => {
-                underscore = true;
-                b'-'
+    let odd = |c: &u8| !c.is_ascii_alphanumeric() && *c != b'-';
+    let meaning = match lower.get_mut(..name.len()) {
+        Some(lower) => {
+            for (to, from) in lower.iter_mut().zip(name) {
+                *to = folded(*from);
             }
-            c => c.to_ascii_lowercase(),
-        };
+            known(lower)
+        }
+        None => prefixed(name),
+    };
+    let is_odd = match meaning {
+        Name::Other => name.contains(&b'_'),
+        _ => name.iter().any(odd),
+    };
+    (meaning, is_odd)
+}
+
+/// The byte as the loosest reader takes it.
+fn folded(byte: u8) -> u8 {
+    match byte {
+        c if c.is_ascii_alphanumeric() => c.to_ascii_lowercase(),
+        _ => b'-',
     }
-    (known(&lower[..name.len()]), underscore)
 }
 
 fn known(name: &[u8]) -> Name {
@@ -144,11 +155,7 @@ const FAMILIES: [&[u8]; 17] = [
 /// The families, in every spelling.
 fn prefixed(name: &[u8]) -> Name {
     let begins = |prefix: &&[u8]| {
-        name.len() >= prefix.len()
-            && name
-                .iter()
-                .zip(*prefix)
-                .all(|(c, p)| c.to_ascii_lowercase() == *p || (*c == b'_' && *p == b'-'))
+        name.len() >= prefix.len() && name.iter().zip(*prefix).all(|(c, p)| folded(*c) == *p)
     };
     // Most names begin with none of these letters: one look.
     let first = name.first().map(u8::to_ascii_lowercase);
@@ -208,6 +215,13 @@ mod tests {
             ("X-Loop", (Name::Other, false)),
             ("Accept-Encoding", (Name::Other, false)),
             ("x_custom", (Name::Other, true)),
+            ("X.Loopgate.Groups", (Name::Claim, true)),
+            ("X+Loopgate+Anything-That-Is-Longer", (Name::Claim, true)),
+            ("X!Forwarded~For", (Name::Claim, true)),
+            ("Content.Length", (Name::ContentLength, true)),
+            ("Transfer'Encoding", (Name::TransferEncoding, true)),
+            ("Remote.User", (Name::Claim, true)),
+            ("X-Amz-Meta-a.b", (Name::Other, false)),
         ] {
             assert_eq!(classify(name.as_bytes()), want, "{name}");
         }

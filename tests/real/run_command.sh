@@ -174,7 +174,7 @@ gate absent expose "127.0.0.1:$nowhere" -l 127.0.0.1:0 --name run.home.arpa
 began=$(date +%s%N)
 page=$(fetch / -H 'Accept: text/html')
 took=$((($(date +%s%N) - began) / 1000000))
-has "the page says what was dialled and what listens instead" "Nothing answers on 127.0.0.1:$nowhere, but python3[^ ]* listens on \[::1\]:$nowhere" "$page"
+has "the page says what was dialled and what listens instead" "Nothing answers on 127.0.0.1:$nowhere, but [^ ]+ listens on \[::1\]:$nowhere" "$page"
 has "and asks again by itself" 'http-equiv="refresh"' "$page"
 at_most "in milliseconds, TLS and password included" 2000 "$took"
 has "a program reads the same" 'Nothing answers on .*request id' "$(fetch /)"
