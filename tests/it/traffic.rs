@@ -324,6 +324,9 @@ fn memory() -> usize {
 
 #[tokio::test]
 async fn large_bodies_pass_both_ways_in_constant_memory() {
+    if !is_alone("traffic::large_bodies_pass_both_ways_in_constant_memory") {
+        return;
+    }
     let (upstream, before, most) = (bulk(), memory(), AtomicUsize::new(0));
     let gate = Gate::plain(&upstream);
     let look = || {

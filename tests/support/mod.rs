@@ -66,6 +66,24 @@ impl Signal {
     }
 }
 
+/// Whether this process runs the named test and nothing else. Otherwise it is run in a process of its own, to its end: what is
+/// measured of a process must not be somebody else's.
+pub fn is_alone(test: &str) -> bool {
+    if std::env::var_os("LOOPGATE_ALONE").is_some() {
+        return true;
+    }
+    let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", test, "--nocapture"])
+        .env("LOOPGATE_ALONE", "1")
+        .output()
+        .expect("this program can be started");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "no test has this name: {said}");
+    false
+}
+
 /// `Basic` credentials.
 pub fn basic(user: &str, password: &str) -> String {
     let text = data_encoding::BASE64.encode(format!("{user}:{password}").as_bytes());
