@@ -17,6 +17,7 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::http1::framing::{self, Body};
 use crate::http1::head::{self, Field, HeadError, Version};
 use crate::net::Wire;
+use crate::plan::Limits;
 use crate::upstream::Upstream;
 
 /// Most fields and bytes of an answer's head. Larger than what we take from clients: applications send long ones.
@@ -66,17 +67,48 @@ pub(super) fn broken(detail: &'static str) -> Refusal {
 #[derive(Debug, Default)]
 pub struct Interim(u8);
 
-/// Reads the next head, final or interim, into `bytes` and `fields`. The first byte must come within `wait`,
-/// the whole head within as much again.
+/// How long the head of an answer is waited for: without end while its request is being sent, then as long as whoever sends
+/// says, from that moment on and once more after each interim answer.
+#[derive(Debug, Default)]
+pub struct Patience {
+    wait: Cell<Option<Duration>>,
+    is_over: Cell<bool>,
+}
+
+impl Patience {
+    /// For a request that is sent already.
+    pub fn of(wait: Duration) -> Self {
+        Self {
+            wait: Cell::new(Some(wait)),
+            is_over: Cell::new(false),
+        }
+    }
+
+    /// The request has been sent, or no more of it is taken. An answer that is under way has a clock of its own.
+    pub fn begin(&self, wire: &Wire, wait: Duration) {
+        self.wait.set(Some(wait));
+        if !self.is_over.get() {
+            wire.read_by(wait);
+        }
+    }
+
+    /// The final head is there.
+    pub fn end(&self) {
+        self.is_over.set(true);
+    }
+}
+
+/// Reads the next head, final or interim, into `bytes` and `fields`. Once its first byte is there, all of it must be within `whole`.
 pub async fn head(
     wire: &Wire,
     bytes: &mut Vec<u8>,
     fields: &mut Vec<Field>,
     to_head: bool,
     interim: &mut Interim,
-    wait: Duration,
+    patience: &Patience,
+    whole: Duration,
 ) -> Result<Head, Fault> {
-    let mut seen = 0;
+    let (mut seen, mut has_begun) = (0, false);
     loop {
         let end = head::end(wire.input.borrow().data(), &mut seen);
         match end {
@@ -85,6 +117,9 @@ pub async fn head(
                 bytes.clear();
                 bytes.extend_from_slice(&input.data()[..n]);
                 input.consume(n);
+                if has_begun {
+                    wire.read_done();
+                }
                 break;
             }
             Ok(None) => {}
@@ -95,7 +130,16 @@ pub async fn head(
             }
         }
         let nothing = wire.input.borrow().is_empty();
-        match wire.fill(HEAD_SIZE, wait).await {
+        let filled = if nothing {
+            let wait = patience.wait.get().unwrap_or(Limits::FOREVER);
+            wire.fill(HEAD_SIZE, wait).await
+        } else {
+            if !std::mem::replace(&mut has_begun, true) {
+                wire.read_by(whole);
+            }
+            wire.fill_by(HEAD_SIZE).await
+        };
+        match filled {
             Ok(0) if nothing => return Err(Fault::Dead),
             Ok(0) => return Err(Fault::Refused(broken("the head of the answer was cut"))),
             Ok(_) => {}

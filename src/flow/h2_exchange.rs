@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::Response;
 use hyper::body::Incoming;
 
-use super::answer::{self, Answer, Fault, Interim, Pump, broken};
+use super::answer::{self, Answer, Fault, Interim, Patience, Pump, broken};
 use super::body::{Carried, Reader};
 use super::h2_head::begin;
 use super::h2_pump::spawn_pump;
@@ -80,16 +80,14 @@ impl Stream<'_> {
             .map_err(|_| Fault::Dead)?;
         let mut pump = None;
         let failed = Rc::new(Cell::new(None));
+        let mut patience = Rc::new(Patience::of(limits.answer));
         if !head.body.is_empty()
             && let Some(body) = body.take()
         {
-            pump = Some(spawn_pump(body, wire, head.body, limits, &failed));
+            patience = Rc::default();
+            let shared = (&failed, &patience);
+            pump = Some(spawn_pump(body, wire, head.body, limits, shared));
         }
-        let wait = if pump.is_some() {
-            Limits::FOREVER
-        } else {
-            limits.answer
-        };
         let mut interim = Interim::default();
         let to_head = head.intake.method == "HEAD";
         loop {
@@ -99,7 +97,8 @@ impl Stream<'_> {
                 &mut scratch.answer_fields,
                 to_head,
                 &mut interim,
-                wait,
+                &patience,
+                limits.answer,
             )
             .await;
             if let Some(refusal) = failed.get() {
@@ -113,7 +112,10 @@ impl Stream<'_> {
                     )));
                 }
                 100..200 => {}
-                _ => return Ok((found, pump)),
+                _ => {
+                    patience.end();
+                    return Ok((found, pump));
+                }
             }
         }
     }

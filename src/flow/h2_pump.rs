@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
-use super::answer::Pump;
+use super::answer::{Patience, Pump};
 use super::body::{Carried, are_trailers, discard, write_trailers};
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
@@ -23,11 +23,12 @@ pub(super) fn spawn_pump(
     wire: &Rc<Wire>,
     framing: Body,
     limits: &Limits,
-    failed: &Rc<Cell<Option<Refusal>>>,
+    (failed, patience): (&Rc<Cell<Option<Refusal>>>, &Rc<Patience>),
 ) -> Pump {
     let sent = Rc::new(Cell::new(false));
     let (stop, stopped) = oneshot::channel();
     let (wire, done, failed) = (Rc::clone(wire), Rc::clone(&sent), Rc::clone(failed));
+    let patience = Rc::clone(patience);
     let (idle, answer, most) = (limits.body_idle, limits.answer, limits.body_size);
     tokio::task::spawn_local(async move {
         let ended = tokio::select! {
@@ -38,7 +39,7 @@ pub(super) fn spawn_pump(
         match ended {
             Some(Ok(())) => {
                 done.set(true);
-                wire.read_by(answer);
+                patience.begin(&wire, answer);
             }
             Some(Err(Some(refusal))) => {
                 failed.set(Some(refusal));
@@ -46,7 +47,7 @@ pub(super) fn spawn_pump(
                 wire.read_by(Duration::ZERO);
             }
             // The upstream takes no more; its answer may still come.
-            Some(Err(None)) => wire.read_by(idle),
+            Some(Err(None)) => patience.begin(&wire, idle),
             None => {}
         }
         drop(wire);

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::answer::{self, Interim, broken};
+use super::answer::{self, Interim, Patience, broken};
 use super::body::Carried;
 use super::h2_head::{begin, lines};
 use super::intake::Line;
@@ -75,6 +75,7 @@ pub(super) async fn open(
             &mut scratch.answer_fields,
             false,
             &mut interim,
+            &Patience::of(limits.answer),
             limits.answer,
         )
         .await?;

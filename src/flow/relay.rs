@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::answer::{self, Fault, Interim, broken};
+use super::answer::{self, Fault, Interim, Patience, broken};
 use super::body::{Cut, Piece, Reader, trailers, write_trailers};
 use super::h1::{Room, Stop, Visit};
 use super::intake::{Intake, Line};
@@ -44,12 +44,16 @@ pub(super) async fn attempt(
 ) -> Result<Ended, Stop> {
     let sent = Cell::new(false);
     let limits = &visit.plan.limits;
+    let patience = match visit.body.is_empty() {
+        true => Patience::of(limits.answer),
+        false => Patience::default(),
+    };
     let feed = async {
         match pump(visit, up, request).await {
             Ok(()) => {
                 sent.set(true);
                 if !visit.body.is_empty() {
-                    up.read_by(limits.answer);
+                    patience.begin(up, limits.answer);
                 }
                 visit.client.gone(AHEAD).await;
                 Stop::Cut
@@ -57,21 +61,16 @@ pub(super) async fn attempt(
             Err(Some(stop)) => stop,
             // The upstream takes no more; its answer may still come.
             Err(None) => {
-                up.read_by(limits.body_idle);
+                patience.begin(up, limits.body_idle);
                 visit.client.gone(AHEAD).await;
                 Stop::Cut
             }
         }
     };
-    let wait = if visit.body.is_empty() {
-        limits.answer
-    } else {
-        Limits::FOREVER
-    };
     tokio::select! {
         biased;
         stop = feed => Err(stop),
-        ended = relay(visit, intake, up, upgrade, inbound, room, wait, &sent) => ended,
+        ended = relay(visit, intake, up, upgrade, inbound, room, &patience, &sent) => ended,
         () = withdrawn => Err(Stop::Cut),
     }
 }
@@ -205,7 +204,7 @@ async fn relay(
     upgrade: Option<&[u8]>,
     inbound: &Inbound<'_>,
     room: &mut Room<'_>,
-    wait: Duration,
+    patience: &Patience,
     sent: &Cell<bool>,
 ) -> Result<Ended, Stop> {
     let limits = &visit.plan.limits;
@@ -218,7 +217,8 @@ async fn relay(
             room.answer_fields,
             to_head,
             &mut interim,
-            wait,
+            patience,
+            limits.answer,
         )
         .await
         .map_err(|fault| match fault {
@@ -300,6 +300,7 @@ async fn relay(
             limits.answer
         };
         visit.status.set(head.status);
+        patience.end();
         relay_body(visit, up, head.body, body == Body::Chunked, out, wait).await?;
         return Ok(Ended::Whole {
             keep: head.keep,

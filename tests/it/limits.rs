@@ -552,6 +552,69 @@ async fn an_answer_that_stalls_is_ended() {
 }
 
 #[tokio::test]
+async fn an_answer_to_an_upload_that_stalls_is_ended() {
+    for text in [
+        "HTTP/1.1 200 OK\r\nContent-",
+        "HTTP/1.1 103 Early Hints\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX",
+    ] {
+        let upstream = Upstream::answering(text);
+        let gate = Gate::limited(&upstream, "answer = \"400ms\"\n");
+        let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+        one.send("POST / HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 2\r\n\r\nhi")
+            .await;
+        let last = async {
+            loop {
+                match one.try_answer("POST").await {
+                    Ok(answer) if answer.status == 103 => {}
+                    found => return found,
+                }
+            }
+        };
+        let found = ends_by_limit("an answer to an upload", last).await;
+        assert_eq!(found.map_or(0, |a| a.status), 504, "{text:?}");
+        let found = ends_by_limit(
+            "an answer to an upload",
+            two.ask(1, "POST", "/", &[], b"hi"),
+        );
+        assert_eq!(found.await.status(), 504, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn events_that_began_before_the_upload_ended_may_be_silent_too() {
+    let go = Signal::default();
+    let shared = go.clone();
+    let upstream = Upstream::scripted(move |at, _, peer| {
+        if at == At::Head {
+            peer.say("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
+            return After::Body;
+        }
+        shared.wait();
+        peer.say("1\r\nb\r\n0\r\n\r\n");
+        After::Keep
+    });
+    let gate = Gate::limited(&upstream, "answer = \"300ms\"\n");
+    let mut one = gate.h1().await;
+    one.send("POST / HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 2\r\n\r\nh")
+        .await;
+    while !one.got.ends_with(b"a\r\n") {
+        assert!(one.more().await, "the answer begins");
+    }
+    one.send("i").await;
+    assert!(
+        tokio::time::timeout(Duration::from_secs(1), one.closed())
+            .await
+            .is_err(),
+        "a silent stream of events goes on"
+    );
+    go.set();
+    while !one.got.ends_with(b"0\r\n\r\n") {
+        assert!(one.more().await, "and comes to its end");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_of_events_may_be_silent() {
     let go = Signal::default();
     let shared = go.clone();

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::support::client::End;
 use crate::support::gate::route;
@@ -56,6 +57,18 @@ fn free(host: &str) -> SocketAddr {
 async fn ask(address: SocketAddr) -> u16 {
     let mut client = Client::tls(address, Some("app.lan"), "http/1.1").await;
     client.get("/", "").await.status
+}
+
+/// As [`ask`], while a socket of the same port may still be closing: a handshake with that one is reset, which
+/// `docs/security.md` says.
+async fn ask_again(address: SocketAddr) -> u16 {
+    for _ in 0..100 {
+        if let Ok(mut client) = Client::try_tls(address, Some("app.lan"), "http/1.1").await {
+            return client.get("/", "").await.status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    0
 }
 
 fn is_refused(address: SocketAddr) -> bool {
@@ -141,7 +154,7 @@ async fn narrower_and_wider_on_the_same_port() {
         .await
         .unwrap();
     until("the other address to close", || is_refused(other)).await;
-    assert_eq!(ask(narrow).await, 200);
+    assert_eq!(ask_again(narrow).await, 200);
     go.set();
     assert_eq!(running.answer().await.body, b"halfhalf");
     assert_eq!(running.get("/", "").await.status, 200);
@@ -150,7 +163,10 @@ async fn narrower_and_wider_on_the_same_port() {
         .await
         .unwrap();
     until("the other address to open", || !is_refused(other)).await;
-    assert_eq!((ask(narrow).await, ask(other).await), (200, 200));
+    assert_eq!(
+        (ask_again(narrow).await, ask_again(other).await),
+        (200, 200)
+    );
 }
 
 #[tokio::test]
