@@ -15,6 +15,7 @@ use super::absent::hint;
 use super::answer::broken;
 use super::body::{Carried, discard};
 use super::h2_head::{forbidden, h2_request, lines, strip};
+use super::h2_pump::nothing;
 use super::intake::{Facts, Intake, Line};
 use super::judge::{Judged, judge, network};
 use super::origin::Origin;
@@ -172,6 +173,9 @@ impl<'a> Stream<'a> {
             .routes
             .get(permit.route())
             .ok_or(Refusal::from(Reason::NoRoute))?;
+        if let (Body::Length(0), Some(body)) = (framing, body.as_mut()) {
+            nothing(body, self.plan.limits.body_idle).await?;
+        }
         let websocket = self.websocket();
         let head = Outbound {
             intake: &intake,

@@ -58,6 +58,25 @@ pub(super) fn spawn_pump(
     Pump { _stop: stop, sent }
 }
 
+/// Waits for the end of a body that is to be empty: one that goes on is no whole request.
+pub(super) async fn nothing(body: &mut Incoming, idle: Duration) -> Result<(), Refusal> {
+    while !body.is_end_stream() {
+        match tokio::time::timeout(idle, body.frame()).await {
+            Err(_) => {
+                let detail = "the body did not arrive in time";
+                return Err(Refusal::new(Reason::RequestTimeout, detail));
+            }
+            Ok(Some(Ok(frame))) if frame.data_ref().is_none_or(|data| data.is_empty()) => {}
+            Ok(Some(Ok(_))) => return Err(Refusal::bad("a body beyond its content-length")),
+            Ok(Some(Err(_)) | None) if !body.is_end_stream() => {
+                return Err(Refusal::bad("the body was cut"));
+            }
+            Ok(Some(Err(_)) | None) => {}
+        }
+    }
+    Ok(())
+}
+
 /// `Err(None)`: the upstream takes no more.
 async fn pump(
     body: &mut Incoming,

@@ -371,6 +371,27 @@ async fn a_body_that_goes_on_beyond_its_length_is_never_whole() {
     }
 }
 
+/// 8.1.1: the same for a body that says it is empty.
+#[tokio::test]
+async fn an_empty_body_that_goes_on_is_never_whole() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    for (more, is_whole) in [("x", false), ("", true)] {
+        upstream.forget();
+        let mut h2 = gate.h2().await;
+        let head = [&pseudo("POST", "/")[..], &[("content-length", "0")]].concat();
+        h2.send(frame(HEADERS, END_HEADERS, 1, block(&head))).await;
+        assert_eq!(h2.get(3, "/after").await.status(), 200);
+        assert_eq!(upstream.only().target, "/after", "whole before its end");
+        h2.send(frame(DATA, END_STREAM, 1, more)).await;
+        assert_eq!(h2.outcome(1).await.status() == 200, is_whole, "{more:?}");
+        drop(h2);
+        gate.deserted().await;
+        upstream.settle();
+        assert_eq!(upstream.requests().len() == 2, is_whole, "{more:?}");
+    }
+}
+
 /// 5.1.2: one stream more than was offered is refused.
 #[tokio::test]
 async fn streams_beyond_the_offer_are_refused() {
