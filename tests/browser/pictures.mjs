@@ -116,6 +116,8 @@ for (const colorScheme of ["light", "dark"]) {
     await look("login-focus", rings);
 
     await enter("wrong");
+    // The cursor is set when the page is drawn, which a busy machine does later.
+    await page.waitForFunction(() => document.activeElement?.id === "password", null, { timeout: 10000 }).catch(() => {});
     const told = await page.evaluate(() => {
       const box = document.querySelector("[role=alert]");
       const fields = [...document.querySelectorAll("input:not([type=hidden])")];
