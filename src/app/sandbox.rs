@@ -35,7 +35,7 @@ pub struct Sandbox {
     pub no_new_privileges: bool,
     /// Nobody but root can look into the memory; nothing of it is written to a core file.
     pub is_opaque: bool,
-    /// No capability is left but those of [`KEPT`].
+    /// No capability is left but those of `KEPT`.
     pub has_few_capabilities: bool,
     /// The threads that serve cannot open a file or bind a port, and cannot send signals.
     pub has_no_files: bool,

@@ -241,7 +241,7 @@ pub struct Conn {
     /// The socket's other end.
     pub peer: SocketAddr,
     /// Whom the PROXY header of a trusted proxy names; the peer when there is none. The client of a request is in its
-    /// [`Origin`](super::origin::Origin).
+    /// `Origin`.
     pub source: IpAddr,
     /// The address that was connected to.
     pub local: SocketAddr,
