@@ -218,7 +218,9 @@ pub fn asked(stream: &Stream) -> Option<Asked> {
     {
         return None;
     }
-    one(":scheme")?;
+    // Without `:authority` the h2 crate does not hand the scheme over.
+    let scheme = one(":scheme")?;
+    (hosts.0.is_empty() || matches!(&scheme[..], b"http" | b"https")).then_some(())?;
     let trim = |list: &[(Vec<u8>, Vec<u8>)]| {
         list.iter()
             .map(|(n, v)| (n.clone(), strict::trim(v).to_vec()))
@@ -265,6 +267,7 @@ pub fn run(data: &[u8]) {
                 clean::is_head_of(request, asked)
                     && request.body == asked.body
                     && request.trailers.iter().all(|t| asked.trailers.contains(t))
+                    && clean::lost(request, asked).is_none()
             });
             let Some(found) = found else {
                 panic!("no stream asked for {request:?}: {streams:?}")
