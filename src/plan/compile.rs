@@ -172,6 +172,13 @@ pub fn compile(
     }
     let people = people::people(&users, &groups);
     let admin = admin(config.admin.as_ref(), &mut problems);
+    if before.is_some() {
+        // Who was removed may still be named in a group or a rule, where nobody can be him any more. That must not keep him in:
+        // refusing the whole file would leave the old plan, and him, in force.
+        for problem in problems.iter_mut().filter(|p| p.code == "unknown-user") {
+            problem.severity = crate::config::Severity::Warning;
+        }
+    }
     if problems
         .iter()
         .any(|p| p.severity == crate::config::Severity::Error)

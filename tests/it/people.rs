@@ -331,6 +331,38 @@ async fn what_a_connection_knows_ends_with_the_session_and_with_the_password() {
 }
 
 #[tokio::test]
+async fn who_is_removed_is_out_though_a_rule_and_a_group_still_name_him() {
+    let upstream = Upstream::ok();
+    let tables = [
+        route(
+            "app.lan",
+            "/",
+            &upstream,
+            "{ users = [\"bob\", \"alice\"] }",
+        ),
+        "[[group]]\nname = \"ops\"\nusers = [\"bob\"]\n".to_owned(),
+    ]
+    .concat();
+    let gate = Gate::open(&tables);
+    let (bob, alice) = (
+        authorization("bob", "brick wall"),
+        authorization("alice", "open sesame"),
+    );
+    let mut open = gate.h1().await;
+    assert_eq!(open.get("/", &bob).await.status, 200);
+    let without: String = USERS
+        .lines()
+        .filter(|l| !l.starts_with("bob:"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    std::fs::write(gate.path("users.htpasswd"), without).expect("a users file");
+    gate.retable(&tables);
+    assert_eq!(open.get("/", &bob).await.status, 401, "he is gone");
+    assert_eq!(gate.h1().await.get("/", &bob).await.status, 401);
+    assert_eq!(gate.h1().await.get("/", &alice).await.status, 200);
+}
+
+#[tokio::test]
 async fn doubtful_credentials_are_refused_and_reach_nobody() {
     let upstream = Upstream::ok();
     let gate = users_only(&upstream);
