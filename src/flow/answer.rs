@@ -39,6 +39,8 @@ pub struct Head {
     pub body: Body,
     /// The connection may be used again afterwards.
     pub keep: bool,
+    /// Of HTTP/1.1 or 1.0.
+    pub version: Version,
 }
 
 /// Why there is no answer.
@@ -140,7 +142,7 @@ pub async fn head(
             wire.fill_by(HEAD_SIZE).await
         };
         match filled {
-            Ok(0) if nothing => return Err(Fault::Dead),
+            Ok(0) if nothing => return Err(silent(interim)),
             Ok(0) => return Err(Fault::Refused(broken("the head of the answer was cut"))),
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
@@ -152,7 +154,7 @@ pub async fn head(
             Err(e) if e.kind() == io::ErrorKind::OutOfMemory => {
                 return Err(Fault::Refused(broken("the head of the answer is too long")));
             }
-            Err(_) if nothing => return Err(Fault::Dead),
+            Err(_) if nothing => return Err(silent(interim)),
             Err(_) => {
                 return Err(Fault::Refused(broken(
                     "the connection failed within the head of the answer",
@@ -175,7 +177,17 @@ pub async fn head(
         phrase: parsed.phrase,
         body,
         keep,
+        version: parsed.version,
     })
+}
+
+/// The connection ended between two heads. After an interim answer it was not a dead one: the request has arrived, and the
+/// client may have been told so.
+fn silent(interim: &Interim) -> Fault {
+    match interim.0 {
+        0 => Fault::Dead,
+        _ => Fault::Refused(broken("the connection ended after an interim answer")),
+    }
 }
 
 fn detail(error: HeadError) -> &'static str {

@@ -4,8 +4,12 @@ use super::h1::{Done, Visit, refuse, send_reply};
 use super::intake::{Intake, Line};
 use super::pages;
 use crate::auth::login::LARGEST_BODY;
+use crate::base::refusal::{Reason, Refusal};
 use crate::http1::framing::Body;
+use crate::http1::head::Version;
 use crate::observe::Record;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Answers with a page of ours, after its form was read.
 pub(super) async fn own_page<'l>(
@@ -15,6 +19,23 @@ pub(super) async fn own_page<'l>(
     out: &mut Vec<u8>,
     record: &mut Record,
 ) -> Done {
+    if matches!(visit.body, Body::Length(n) if n > LARGEST_BODY as u64) {
+        let refusal = Refusal::new(Reason::TooLarge, "a form that is too large");
+        return refuse(visit, refusal, Some(intake), out, record).await;
+    }
+    // Some clients send a large form only once they are told to go on (RFC 9110, 10.1.1). Who is refused anyway is not.
+    let waits = !visit.body.is_empty()
+        && visit.version == Version::Http11
+        && !visit.conn.is_surplus
+        && visit.client.input.borrow().is_empty()
+        && lines.clone().any(|l| {
+            l.name.eq_ignore_ascii_case(b"expect") && l.value.eq_ignore_ascii_case(b"100-continue")
+        });
+    let idle = visit.plan.limits.body_idle;
+    if waits && visit.client.write(CONTINUE, idle).await.is_err() {
+        record.cut = true;
+        return Done::Cut;
+    }
     let reply = match super::body::gather(
         visit.client,
         visit.body,

@@ -61,7 +61,7 @@ pub(super) async fn forward<'l>(
         Ok::<_, Refusal>(request)
     };
     // The clock and the size of what the client sends are watched where it is read.
-    let body = Upload::carry(body, Limits::FOREVER, None, &progress);
+    let body = Upload::carry(visit.worker, body, Limits::FOREVER, None, &progress);
     let send = visit.worker.h2c.send(
         head.permit,
         &head.route.upstream,

@@ -54,7 +54,7 @@ pub async fn serve_stream(
     let mut body = Some(body);
     let outcome = stream.serve(&mut body, &mut record, &mut scratch).await;
     if let Some(unread) = body.filter(|b| !b.is_end_stream()) {
-        tokio::task::spawn_local(discard(Carried::Request(unread)));
+        worker.spawn("discard", discard(Carried::Request(unread)));
     }
     scratch.give();
     let response = match outcome {
@@ -323,7 +323,7 @@ impl<'a> Stream<'a> {
             limits.body_idle
         };
         let body = body.map_or(Carried::Empty, Carried::Request);
-        let body = Upload::carry(body, idle, limits.body_size, &progress);
+        let body = Upload::carry(self.worker, body, idle, limits.body_size, &progress);
         let make = |body| h2_request(head, self.lines.iter().copied(), body);
         let send = self.worker.h2c.send(
             head.permit,

@@ -86,7 +86,14 @@ impl Stream<'_> {
         {
             patience = Rc::default();
             let shared = (&failed, &patience);
-            pump = Some(spawn_pump(body, wire, head.body, limits, shared));
+            pump = Some(spawn_pump(
+                self.worker,
+                body,
+                wire,
+                head.body,
+                limits,
+                shared,
+            ));
         }
         let mut interim = Interim::default();
         let to_head = head.intake.method == "HEAD";

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body::Body as _;
@@ -9,16 +10,19 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
-use super::answer::{Patience, Pump};
+use super::answer::{Patience, Pump, broken};
 use super::body::{Carried, are_trailers, discard, write_trailers};
+use super::state::Worker;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
 use crate::http1::framing::Body;
 use crate::net::Wire;
+use crate::observe::contained;
 use crate::plan::Limits;
 
 /// Sends the body in a task of its own, which ends with the answer. What the upstream does not want is thrown away.
 pub(super) fn spawn_pump(
+    worker: &Rc<Worker>,
     mut body: Incoming,
     wire: &Rc<Wire>,
     framing: Body,
@@ -30,12 +34,18 @@ pub(super) fn spawn_pump(
     let (wire, done, failed) = (Rc::clone(wire), Rc::clone(&sent), Rc::clone(failed));
     let patience = Rc::clone(patience);
     let (idle, answer, most) = (limits.body_idle, limits.answer, limits.body_size);
-    tokio::task::spawn_local(async move {
-        let ended = tokio::select! {
-            biased;
-            ended = pump(&mut body, &wire, framing, idle, most) => Some(ended),
-            _ = stopped => None,
+    let shared = Arc::clone(&worker.shared);
+    worker.spawn("discard", async move {
+        let sends = async {
+            tokio::select! {
+                biased;
+                ended = pump(&mut body, &wire, framing, idle, most) => Some(ended),
+                _ = stopped => None,
+            }
         };
+        let sends = contained("upload", &shared.log, &shared.metrics, sends).await;
+        // After a panic somebody still waits for an answer.
+        let ended = sends.unwrap_or(Some(Err(Some(broken("the body was not sent")))));
         match ended {
             Some(Ok(())) => {
                 done.set(true);

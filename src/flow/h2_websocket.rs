@@ -21,6 +21,7 @@ use super::state::{Held, Scratch, Worker};
 use crate::base::id::random;
 use crate::base::refusal::Refusal;
 use crate::http1::field::Name;
+use crate::http1::framing;
 use crate::net::Wire;
 use crate::plan::Plan;
 
@@ -97,6 +98,12 @@ pub(super) async fn open(
         // A refusal of the application; its body is small and is not passed on through a stream that wanted a tunnel.
         return Ok(response);
     }
+    let agreed = framing::agreed_upgrade(&scratch.answer, &scratch.answer_fields, found.version);
+    if !agreed.map_err(broken)?.eq_ignore_ascii_case(b"websocket") {
+        return Err(broken(
+            "the upstream switched to another protocol than asked",
+        ));
+    }
     let accept = response.headers_mut().remove("sec-websocket-accept");
     if accept.is_none_or(|a| a.as_bytes() != expected(&key).as_bytes()) {
         return Err(broken(
@@ -108,7 +115,7 @@ pub(super) async fn open(
     let upgrade = hyper::upgrade::on(&mut request);
     let idle = limits.body_idle;
     let tunnel = worker.tally.tunnel();
-    tokio::task::spawn_local(async move {
+    worker.spawn("tunnel", async move {
         let _held = (held, tunnel);
         let Ok(upgraded) = upgrade.await else { return };
         run(TokioIo::new(upgraded), &wire, &standing, idle).await;

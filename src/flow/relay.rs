@@ -245,14 +245,11 @@ async fn relay(
         });
         match head.status {
             101 => {
-                let mut named = lines
-                    .clone()
-                    .filter(|l| l.known == Name::Upgrade)
-                    .map(|l| l.value);
-                let (Some(asked), Some(agreed), None) = (upgrade, named.next(), named.next())
-                else {
+                let Some(asked) = upgrade else {
                     return Err(broken("the upstream switched protocols unasked").into());
                 };
+                let agreed =
+                    framing::agreed_upgrade(bytes, fields, head.version).map_err(broken)?;
                 if !asked.eq_ignore_ascii_case(agreed) {
                     return Err(
                         broken("the upstream switched to another protocol than asked").into(),

@@ -19,7 +19,7 @@ use crate::base::id::RequestId;
 use crate::http1::head::Field;
 use crate::limit::lockout::Lockout;
 use crate::observe::metrics::{Method, Slot};
-use crate::observe::{Log, Metrics, Record, Tally, Texts};
+use crate::observe::{Log, Metrics, Record, Tally, Texts, contained};
 use crate::plan::{Live, Plan};
 use crate::upstream::{H2cPool, Pool};
 
@@ -85,12 +85,13 @@ impl Worker {
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let plan = RefCell::new(Rc::new(shared.live.current()));
         let tally = shared.metrics.tally();
+        let h2c = H2cPool::new(shared.log.clone(), Arc::clone(&shared.metrics));
         Rc::new(Self {
             shared,
             tally,
             plan,
             pool: Pool::default(),
-            h2c: H2cPool::default(),
+            h2c,
             hints: super::absent::Hints::default(),
             phase: Cell::new(Phase::Run),
             epoch: Cell::new(0),
@@ -115,6 +116,15 @@ impl Worker {
         record.took = record.started.elapsed();
         self.tally.request(&record);
         self.shared.log.access(record);
+    }
+
+    /// Runs a task on this thread. A panic ends it alone, is counted and told.
+    pub fn spawn(self: &Rc<Self>, task: &'static str, future: impl Future + 'static) {
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let shared = &worker.shared;
+            contained(task, &shared.log, &shared.metrics, future).await;
+        });
     }
 
     /// How far the end has come.

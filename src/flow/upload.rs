@@ -13,6 +13,7 @@ use http_body::{Body as _, Frame};
 use tokio::time::{Instant, sleep_until};
 
 use super::body::{Carried, CutError, discard};
+use super::state::Worker;
 use crate::base::refusal::{Reason, Refusal};
 use crate::net::Timer;
 use crate::plan::Limits;
@@ -138,6 +139,7 @@ impl Progress {
 /// The body of a request on its way to an HTTP/2 upstream: `body_idle` and `body_size` hold.
 #[derive(Debug)]
 pub struct Upload {
+    worker: Rc<Worker>,
     body: Carried,
     idle: Duration,
     most: Option<u64>,
@@ -149,6 +151,7 @@ pub struct Upload {
 impl Upload {
     /// A body that tells `progress` how far it is; nothing comes of an empty one.
     pub(super) fn carry(
+        worker: &Rc<Worker>,
         body: Carried,
         idle: Duration,
         most: Option<u64>,
@@ -158,6 +161,7 @@ impl Upload {
             return Carried::Empty;
         }
         Carried::Upload(Box::new(Self {
+            worker: Rc::clone(worker),
             body,
             idle,
             most,
@@ -214,7 +218,7 @@ impl Upload {
     fn cut(&mut self, refusal: Refusal) -> Poll<Option<Result<Frame<Bytes>, CutError>>> {
         self.progress.refuse(refusal);
         let unread = std::mem::replace(&mut self.body, Carried::Empty);
-        tokio::task::spawn_local(discard(unread));
+        self.worker.spawn("discard", discard(unread));
         Poll::Ready(Some(Err(CutError)))
     }
 }

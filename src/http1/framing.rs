@@ -164,6 +164,27 @@ pub fn asked_upgrade<'h>(
     (version == Version::Http11 && connection && one && !ours && body.is_empty()).then_some(value)
 }
 
+/// The one protocol that a 101 switches to (RFC 9110, 7.8 and 15.2.2): said by HTTP/1.1, with `Connection: upgrade`, and once.
+pub fn agreed_upgrade<'h>(
+    head: &'h [u8],
+    fields: &[Field],
+    version: Version,
+) -> Result<&'h [u8], &'static str> {
+    if version == Version::Http10 {
+        return Err("a 101 of HTTP/1.0");
+    }
+    if !fields.iter().any(|f| {
+        f.known == Name::Connection && !f.underscore && has_token(f.value(head), "upgrade")
+    }) {
+        return Err("a 101 without `Connection: upgrade`");
+    }
+    let mut named = fields.iter().filter(|f| f.known == Name::Upgrade);
+    match (named.next(), named.next()) {
+        (Some(field), None) if !field.underscore => Ok(field.value(head)),
+        (Some(_) | None, _) => Err("a 101 that does not name one protocol"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::flood::{Verdict, Watched};
 use crate::flow::{Conn, Worker, serve_stream, unless_stalled};
 use crate::net::{Cork, Stream};
-use crate::observe::{Event, contained};
+use crate::observe::Event;
 
 /// Streams at a time on one connection.
 const STREAMS: u32 = 128;
@@ -28,11 +28,7 @@ struct Streams(Duration, Rc<Worker>);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
-        let (stream, worker) = (unless_stalled(future, self.0), Rc::clone(&self.1));
-        tokio::task::spawn_local(async move {
-            let shared = &worker.shared;
-            contained("stream", &shared.log, &shared.metrics, stream).await;
-        });
+        self.1.spawn("stream", unless_stalled(future, self.0));
     }
 }
 

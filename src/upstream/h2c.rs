@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
+use hyper::rt::Executor as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 
@@ -16,14 +18,21 @@ use super::dial::dial;
 use crate::access::Permit;
 use crate::base::refusal::{Reason, Refusal};
 use crate::net::Stream;
+use crate::observe::{Log, Metrics, contained};
 
-/// Spawns hyper's connection tasks on this data thread.
-#[derive(Clone, Copy, Debug)]
-struct Here;
+/// Spawns connections and hyper's tasks on this data thread; a panic is counted and told.
+#[derive(Clone, Debug)]
+struct Here {
+    log: Log,
+    metrics: Arc<Metrics>,
+}
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move { drop(future.await) });
+        let Self { log, metrics } = self.clone();
+        tokio::task::spawn_local(async move {
+            drop(contained("h2c", &log, &metrics, future).await);
+        });
     }
 }
 
@@ -31,12 +40,15 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
 #[derive(Debug)]
 pub struct H2cPool<B> {
     open: RefCell<HashMap<u64, SendRequest<B>>>,
+    here: Here,
 }
 
-impl<B> Default for H2cPool<B> {
-    fn default() -> Self {
+impl<B> H2cPool<B> {
+    /// A pool whose tasks tell of a panic there.
+    pub fn new(log: Log, metrics: Arc<Metrics>) -> Self {
         Self {
             open: RefCell::default(),
+            here: Here { log, metrics },
         }
     }
 }
@@ -99,7 +111,7 @@ where
             return Ok((sender, true));
         }
         let stream: Stream = dial(upstream, connect).await?;
-        let mut builder = http2::Builder::new(Here);
+        let mut builder = http2::Builder::new(self.here.clone());
         builder
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(30))
@@ -114,7 +126,7 @@ where
                 "the upstream does not speak HTTP/2",
             ));
         };
-        tokio::task::spawn_local(async move { drop(connection.await) });
+        self.here.execute(connection);
         self.open.borrow_mut().insert(upstream.id, sender.clone());
         Ok((sender, false))
     }

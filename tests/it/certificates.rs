@@ -459,6 +459,21 @@ async fn a_resumed_session_is_no_better_than_its_certificate_is_now() {
 }
 
 #[tokio::test]
+async fn no_session_lets_a_client_send_data_before_the_handshake_has_ended() {
+    let upstream = service();
+    let gate = Gate::listening(LOCAL, &routes(&upstream));
+    let mut client = rustls::ClientConfig::clone(&config(None, "http/1.1", &TLS13));
+    client.enable_early_data = true;
+    let client = std::sync::Arc::new(client);
+    assert!(!resumed(&gate, &client, "/open").await.0);
+    let name = rustls_pki_types::ServerName::try_from("app.lan").unwrap();
+    let mut again = rustls::ClientConnection::new(std::sync::Arc::clone(&client), name).unwrap();
+    assert!(again.early_data().is_none(), "the ticket allows none");
+    // The ticket that was just used up was a good one.
+    assert!(resumed(&gate, &client, "/open").await.0);
+}
+
+#[tokio::test]
 async fn another_authority_believes_no_session_of_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");

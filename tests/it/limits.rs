@@ -209,7 +209,7 @@ async fn a_panic_ends_one_connection_or_stream_and_is_counted() {
 async fn what_is_under_way_is_not_idle() {
     let upstream = Upstream::whole(|request, peer| {
         if !request.all("upgrade").is_empty() {
-            peer.say("HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n");
+            peer.say("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
             return After::Echo;
         }
         peer.say("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");

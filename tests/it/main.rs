@@ -10,6 +10,7 @@ mod support;
 
 mod absent;
 mod certificates;
+mod connections;
 mod floods;
 mod h2c;
 mod judgement;

@@ -587,7 +587,7 @@ async fn no_post_is_ever_sent_twice() {
 }
 
 /// Takes part in a WebSocket handshake, rightly or not, and gives every byte back.
-fn websocket(right: bool) -> Upstream {
+pub fn websocket(right: bool) -> Upstream {
     Upstream::whole(move |request, peer| {
         let key =
             request.all("sec-websocket-key").concat() + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -621,7 +621,7 @@ async fn a_websocket_over_http1_carries_bytes_both_ways() {
 }
 
 /// HEADERS that ask for a WebSocket (RFC 8441, 5).
-fn extended_connect(stream: u32) -> Vec<u8> {
+pub fn extended_connect(stream: u32) -> Vec<u8> {
     let fields = [
         (":method", "CONNECT"),
         (":protocol", "websocket"),

@@ -127,7 +127,9 @@ fn rounds() -> usize {
 fn upstream() -> Upstream {
     Upstream::whole(|request, peer| {
         if let [protocol] = request.all("upgrade")[..] {
-            peer.say(format!("HTTP/1.1 101 x\r\nUpgrade: {protocol}\r\n\r\n"));
+            peer.say(format!(
+                "HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+            ));
             return After::Close;
         }
         let body = if request.method == "HEAD" { "" } else { "ok" };

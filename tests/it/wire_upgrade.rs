@@ -129,8 +129,11 @@ async fn a_tunnel_is_asked_for_in_one_way_only() {
 /// What an upstream says to a request for a WebSocket, and what the client is told.
 const AGREED: &[(&str, u16)] = &[
     ("101 x|Connection: Upgrade|Upgrade: websocket", 101),
-    ("101 x|Upgrade: WebSocket", 101),
-    ("100 Continue||HTTP/1.1 101 x|Upgrade: websocket", 100),
+    ("101 x|connection: x, UPGRADE|Upgrade: WebSocket", 101),
+    (
+        "100 Continue||HTTP/1.1 101 x|Connection: Upgrade|Upgrade: websocket",
+        100,
+    ),
     ("200 OK|Content-Length: 0", 200),
     ("403 No|Content-Length: 0", 403),
     (
@@ -138,6 +141,11 @@ const AGREED: &[(&str, u16)] = &[
         426,
     ),
     ("101 x", 502),
+    ("101 x|Upgrade: websocket", 502),
+    ("101 x|Connection: close|Upgrade: websocket", 502),
+    ("101 x|Connection: upgraded|Upgrade: websocket", 502),
+    ("101 x|Connection: Upgrade|Up_grade: websocket", 502),
+    ("1.0 101 x|Connection: Upgrade|Upgrade: websocket", 502),
     ("101 x|Connection: Upgrade", 502),
     ("101 x|Connection: Upgrade|Upgrade:", 502),
     ("101 x|Connection: Upgrade|Upgrade: other", 502),
@@ -164,7 +172,11 @@ const AGREED: &[(&str, u16)] = &[
 #[tokio::test]
 async fn a_tunnel_begins_only_by_the_upstreams_own_101() {
     for (row, status) in AGREED {
-        let text = format!("HTTP/1.1 {row}||").replace('|', "\r\n");
+        let text = match row.strip_prefix("1.0 ") {
+            Some(row) => format!("HTTP/1.0 {row}||"),
+            None => format!("HTTP/1.1 {row}||"),
+        };
+        let text = text.replace('|', "\r\n");
         let upstream = Upstream::answering(text);
         let gate = Gate::plain(&upstream);
         let mut client = gate.h1().await;
@@ -240,7 +252,7 @@ async fn the_end_of_either_side_ends_the_tunnel() {
     upstream.wait("the upstream's side to end", |list| list[0].closed);
     gate.deserted().await;
     let closing = Upstream::whole(|_, peer| {
-        peer.say("HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\nbye");
+        peer.say("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nbye");
         After::Close
     });
     let gate = Gate::plain(&closing);
