@@ -47,7 +47,7 @@ pub enum People {
 }
 
 /// The compiled access rule of one route.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rule {
     /// Who.
     pub people: People,
@@ -86,7 +86,7 @@ pub struct Permit {
 }
 
 /// Routes and their rules.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Site {
     /// Host and path to route.
     pub table: Table,

@@ -1,5 +1,6 @@
 //! Another plan while it runs, all or nothing: load, compile, tests, bind what is new, look what goes around, swap, drain what is
-//! removed. With any mistake the plan in force stays, and `config_rejected` says why.
+//! removed. With any mistake the plan in force stays, and `config_rejected` says why; but who was removed or revoked in a file of his
+//! own is out all the same.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,10 +12,20 @@ use super::start::Running;
 use super::verbs::Reloads;
 use crate::config::{Origins, Problem, Report};
 use crate::observe::{Change, Event};
-use crate::plan::{Listener, Plan};
+use crate::plan::{Listener, Plan, Withdrawal};
 
-/// Takes what the source says now. Gives the warnings, or why nothing was changed; the log has it too.
-pub async fn reload(running: &mut Running, site: &Site<'_>) -> Result<Report, Report> {
+/// Why the plan in force stays.
+#[derive(Debug)]
+pub struct Rejected {
+    /// The mistakes.
+    pub report: Report,
+    /// Users, tokens and revocations are in force as their files say.
+    pub are_people_taken: bool,
+}
+
+/// Takes what the source says now. Gives the warnings, or why nothing but users, tokens and revocations was changed; the log has it
+/// too.
+pub async fn reload(running: &mut Running, site: &Site<'_>) -> Result<Report, Rejected> {
     manager::reloading(running);
     let before = running.shared.live.current();
     let taken = match site.source.plan(&site.machine, site.kept, Some(&before)) {
@@ -23,17 +34,50 @@ pub async fn reload(running: &mut Running, site: &Site<'_>) -> Result<Report, Re
     };
     running.shared.metrics.reloaded(taken.is_ok());
     manager::ready(running, taken.is_ok());
-    match &taken {
-        // The child of `run` has moved: nobody has changed a file.
-        Ok(_) if site.source.is_led() => {}
-        Ok(_) => running.shared.log.event(Event::info("config_reloaded")),
+    match taken {
+        Ok(warnings) => {
+            // The child of `run` has moved: nobody has changed a file.
+            if !site.source.is_led() {
+                running.shared.log.event(Event::info("config_reloaded"));
+            }
+            Ok(warnings)
+        }
         Err(report) => {
             let problems = report.render(false, 100);
             let event = Event::error("config_rejected").with("problems", problems);
             running.shared.log.event(event);
+            Err(Rejected {
+                report,
+                are_people_taken: withdraw(running, site, &before),
+            })
         }
     }
-    taken
+}
+
+/// What was withdrawn does not wait until the configuration is repaired: users, tokens and revocations are taken on their own. A
+/// file of them that has a mistake itself counts as it was before, which is said. True when none has one.
+fn withdraw(running: &Running, site: &Site<'_>, before: &Plan) -> bool {
+    let Some(Withdrawal {
+        plan,
+        change,
+        problems,
+    }) = site.source.withdrawn(site.kept, before)
+    else {
+        return false;
+    };
+    running.put(plan);
+    let log = &running.shared.log;
+    if let Some(change) = change {
+        let event = Event::warn("people_taken").with("change", change);
+        log.event(event.with("why", "the rest of the configuration is not taken, but users, tokens and revocations of their own files are"));
+    }
+    let is_good = problems.is_empty();
+    if !is_good {
+        let report = Report::new(problems, Origins::default());
+        let event = Event::error("people_rejected").with("problems", report.render(false, 100));
+        log.event(event.with("why", "who may come in by this file is who might before"));
+    }
+    is_good
 }
 
 /// The same, and remembers what came of it.
@@ -41,11 +85,11 @@ pub(super) async fn reloaded(
     running: &mut Running,
     site: &Site<'_>,
     reloads: &mut Reloads,
-) -> Result<Report, Report> {
+) -> Result<Report, Rejected> {
     let taken = reload(running, site).await;
     match &taken {
         Ok(_) => reloads.accepted(),
-        Err(report) => reloads.rejected(report.clone()),
+        Err(rejected) => reloads.rejected(rejected),
     }
     taken
 }

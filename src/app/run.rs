@@ -71,7 +71,7 @@ pub async fn until_stopped(
     let is_led = site.source.is_led();
     let mut look = tokio::time::interval(LOOK);
     let (mut changes, mut failed) = (Changes::watch(), None);
-    let mut stamp = site.source.stamp(site.kept);
+    let mut stamp = site.source.stamp(site.kept, &running.shared.live.current());
     let watch = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(watch);
     let over = async {
@@ -116,8 +116,9 @@ pub async fn until_stopped(
             }
             _ = look.tick() => {
                 reloads.pulse.look(&running.shared.metrics, Instant::now().into_std());
-                let now = site.source.stamp(site.kept);
-                if std::mem::replace(&mut stamp, now) != stamp {
+                let now = site.source.stamp(site.kept, &running.shared.live.current());
+                let before = std::mem::replace(&mut stamp, now);
+                if stamp.differs(&before) {
                     drop(reloaded(&mut running, &site, &mut reloads).await);
                 }
                 // The host name has no notice of its own.

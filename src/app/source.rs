@@ -1,6 +1,7 @@
 //! Where plans come from: a file, the options of `expose`, or a child that is followed. The same for start, reload and a changed
 //! network.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,29 @@ use tokio::sync::Notify;
 use crate::auth::users::Users;
 use crate::config::{self, Origins, Problem, Report, raw};
 use crate::net::Machine;
-use crate::plan::{Kept, Plan, compile};
+use crate::plan::{Kept, Plan, Withdrawal, compile};
 
-/// What files looked like: inode, size, and time of the last change.
-pub type Stamp = Vec<(PathBuf, Option<(u64, u64, i64, i64)>)>;
+/// What a file looked like: inode, size, and time of the last change.
+type Look = Option<(u64, u64, i64, i64)>;
+
+/// What the files behind a plan looked like.
+#[derive(Debug)]
+pub struct Stamp {
+    /// The configuration itself.
+    config: Vec<(PathBuf, Look)>,
+    /// Those that it names, and those that the plan in force was made of.
+    beside: BTreeMap<PathBuf, Look>,
+}
+
+impl Stamp {
+    /// Whether one of them has changed since. That other ones are looked at now is no change of its own: the configuration says
+    /// which, and it has been read since.
+    pub fn differs(&self, before: &Self) -> bool {
+        let changed =
+            |(path, look)| matches!(before.beside.get(path), Some(before) if before != look);
+        self.config != before.config || self.beside.iter().any(changed)
+    }
+}
 
 /// Where plans come from.
 #[derive(Debug)]
@@ -159,38 +179,55 @@ impl Source {
         )
     }
 
-    /// What the files behind the plan look like: another value means that one of them has changed. Links are followed, so the
-    /// exchange of a whole mounted directory is seen too.
-    pub fn stamp(&self, kept: &Kept) -> Stamp {
-        let Self::File(path) = self else {
-            return Vec::new();
-        };
-        let mut files = vec![path.clone()];
-        if let Ok(loaded) = config::load(path, std::env::vars()) {
-            files = loaded.files;
-            files.extend(kept.files(&loaded.raw));
-            files.extend(loaded.raw.auth.users_file);
-            files.extend(loaded.raw.auth.tokens_file);
-            for listener in loaded.raw.listener {
-                if let raw::Tls::Files { chain, key } = listener.tls {
-                    files.extend([chain, key]);
-                }
-                if let Some(raw::ClientCertificates::Files { ca, crl, .. }) =
-                    listener.client_certificates
-                {
-                    files.extend([ca].into_iter().chain(crl));
-                }
+    /// The plan in force with the users, tokens and revocations that are in their files now, though the rest of the configuration is
+    /// not taken. `None` where people are in no file.
+    pub fn withdrawn(&self, kept: &Kept, before: &Plan) -> Option<Withdrawal> {
+        match self {
+            // The paths in it are resolved already.
+            Self::File(_) => Some(before.with_people_of_now(Path::new(""), kept)),
+            Self::Given(..) | Self::Led(_) => None,
+        }
+    }
+
+    /// What the files behind the plan look like. Links are followed, so the exchange of a whole mounted directory is seen too. The
+    /// files of the plan in force count though the configuration cannot be read any more: who is removed there is out.
+    pub fn stamp(&self, kept: &Kept, plan: &Plan) -> Stamp {
+        let (mut config, mut beside) = (Vec::new(), Vec::new());
+        if let Self::File(path) = self {
+            config.push(path.clone());
+            beside = named(&plan.written, kept);
+            if let Ok(loaded) = config::load(path, std::env::vars()) {
+                config = loaded.files;
+                beside.extend(named(&loaded.raw, kept));
             }
         }
-        let look = |path: &PathBuf| {
-            let about = std::fs::metadata(path).ok()?;
-            Some((about.ino(), about.size(), about.mtime(), about.mtime_nsec()))
+        let look = |path: PathBuf| {
+            let about = std::fs::metadata(&path).ok();
+            let look = about.map(|a| (a.ino(), a.size(), a.mtime(), a.mtime_nsec()));
+            (path, look)
         };
-        files
-            .into_iter()
-            .map(|path| (path.clone(), look(&path)))
-            .collect()
+        Stamp {
+            config: config.into_iter().map(look).collect(),
+            beside: beside.into_iter().map(look).collect(),
+        }
     }
+}
+
+/// The files that a configuration names. The paths in it are resolved already.
+fn named(config: &raw::Config, kept: &Kept) -> Vec<PathBuf> {
+    let mut files = kept.files(config);
+    files.extend(config.auth.users_file.clone());
+    files.extend(config.auth.tokens_file.clone());
+    for listener in &config.listener {
+        if let raw::Tls::Files { chain, key } = &listener.tls {
+            files.extend([chain, key].map(Clone::clone));
+        }
+        if let Some(raw::ClientCertificates::Files { ca, crl, .. }) = &listener.client_certificates
+        {
+            files.extend([ca].into_iter().chain(crl).cloned());
+        }
+    }
+    files
 }
 
 fn report(

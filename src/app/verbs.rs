@@ -1,6 +1,7 @@
 //! What the verbs of the control socket do. They run on the control thread, between two turns of its loop.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::control::{Answer, Ask, Failed, Verb};
 use super::pulse::Pulse;
-use super::reload::reloaded;
+use super::reload::{Rejected, reloaded};
 use super::run::Site;
 use super::scrape::{self, stamp};
 use super::source::Source;
@@ -30,6 +31,7 @@ pub(super) struct Reloads {
     started: Instant,
     at: SystemTime,
     error: Option<Report>,
+    are_people_taken: bool,
     /// Accepted ones since the start.
     count: u64,
     /// How much goes on.
@@ -42,6 +44,7 @@ impl Reloads {
             started: Instant::now(),
             at: SystemTime::now(),
             error: None,
+            are_people_taken: true,
             count: 0,
             pulse: Pulse::default(),
         }
@@ -50,12 +53,14 @@ impl Reloads {
     pub fn accepted(&mut self) {
         self.at = SystemTime::now();
         self.error = None;
+        self.are_people_taken = true;
         self.count += 1;
     }
 
-    pub fn rejected(&mut self, report: Report) {
+    pub fn rejected(&mut self, rejected: &Rejected) {
         self.at = SystemTime::now();
-        self.error = Some(report);
+        self.error = Some(rejected.report.clone());
+        self.are_people_taken = rejected.are_people_taken;
     }
 }
 
@@ -115,8 +120,12 @@ async fn reload(running: &mut Running, site: &Site<'_>, reloads: &mut Reloads) -
             "text": warnings.render(false, 100),
             "problems": warnings.to_json(),
         })),
-        Err(report) => Err(Failed {
+        Err(Rejected {
+            report,
+            are_people_taken,
+        }) => Err(Failed {
             problems: report.to_json(),
+            are_people_taken,
             ..Failed::new(CONFIG, report.render(false, 100))
         }),
     }
@@ -164,6 +173,7 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         Source::File(path) => std::path::absolute(path).ok(),
         Source::Given(..) | Source::Led(_) => None,
     };
+    let named = |file: &Option<PathBuf>| file.as_ref().and_then(|f| std::path::absolute(f).ok());
     let (shared, metrics) = (&running.shared, &running.shared.metrics);
     let plan = shared.live.current();
     let (requests, refused) = metrics.totals();
@@ -184,6 +194,8 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         },
         "uptime_seconds": reloads.started.elapsed().as_secs(),
         "config": file,
+        "users_file": named(&plan.written.auth.users_file),
+        "tokens_file": named(&plan.written.auth.tokens_file),
         "addresses": running.addresses,
         "admin": running.desk.addresses(),
         "connections": running.connections(),
@@ -200,6 +212,7 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
             "count": reloads.count,
             "text": reloads.error.as_ref().map(|report| report.render(false, 76)),
             "problems": reloads.error.as_ref().map(Report::to_json),
+            "people_taken": reloads.are_people_taken,
         },
         "log": { "lines_lost": shared.log.lost() },
         "sandbox": running.sandbox.to_string(),

@@ -7,14 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use super::args::Cert;
-use super::control::{PATIENCE, name};
+use super::control::enforce;
 use super::output::{Output, plain};
 use super::password::fresh_password;
-use super::serve::{Ground, env, ground};
+use super::serve::{Ground, ground};
 use super::table::Table;
 use super::{Code, Failure};
-use crate::app::control::{Verb, ask, client_dirs, find};
-use crate::app::state_dir;
 use crate::auth::certificate_file::{self, CertificateFileError, Entry};
 use crate::auth::users::name_problem;
 use crate::disk::rewrite;
@@ -105,11 +103,12 @@ fn client(
         day(seconds(issued.until)),
         plain(name),
     ));
-    output.print(password.expose()).map_err(Failure::failed)
+    output.print(password.expose()).map_err(Failure::failed)?;
+    // Whoever imports it at once finds it known.
+    enforce(output, |_| true)
 }
 
-/// Marks it in the list, and has the running gates read the list at once. One that does not is the thing to know: there the
-/// certificate still counts.
+/// Marks it in the list, and has the running gates read the list at once.
 fn revoke(output: &Output, ground: &Ground, which: &str) -> Result<(), Failure> {
     let now = seconds(SystemTime::now());
     let gone = certificate_file::revoke(&ground.kept.client_list(), which, now).map_err(failure)?;
@@ -120,26 +119,7 @@ fn revoke(output: &Output, ground: &Ground, which: &str) -> Result<(), Failure> 
             plain(&entry.name)
         ));
     }
-    let (gates, silent) = find(&client_dirs(&env, state_dir(&env).as_deref()));
-    let mut failed: Vec<String> = silent.iter().map(ToString::to_string).collect();
-    for gate in &gates {
-        match ask(&gate.path, &Verb::Reload, PATIENCE) {
-            Ok(_) => output.say(&format!("in force at {}", name(gate))),
-            Err(error) => failed.push(format!("{}:\n{error}", name(gate))),
-        }
-    }
-    if gates.is_empty() && failed.is_empty() {
-        output.say(
-            "no running gate was found here; one that reads this list notices within two seconds",
-        );
-    }
-    if failed.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::failed(format!(
-        "the list is changed, but here the certificate still counts until the gate reads it; repair what is said, then `loopgate reload`:\n{}",
-        failed.join("\n")
-    )))
+    enforce(output, |_| true)
 }
 
 fn show(output: &Output, list: &[Entry], as_json: bool) -> String {

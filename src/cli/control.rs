@@ -1,6 +1,6 @@
-//! Which running gate a command means, and `loopgate reload`.
+//! Which running gate a command means, whether what a command has written is in force there, and `loopgate reload`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -44,9 +44,12 @@ pub(super) fn gates(which: &WhichGate) -> Result<Vec<Gate>, Failure> {
 }
 
 pub(super) fn runs(gate: &Gate, file: &Path) -> bool {
+    reads(gate, "config", file)
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
-    let own = gate.status["config"].as_str().map(Path::new);
-    own.is_some_and(|own| own == file || (real(own).is_some() && real(own) == real(file)))
+    a == b || (real(a).is_some() && real(a) == real(b))
 }
 
 /// The one gate that is meant; which one has to be said when there are several.
@@ -92,6 +95,54 @@ pub(super) fn failure(error: AskError) -> Failure {
     }
 }
 
+/// Has the running gates read what a command has just written, and says where it is in force. `reads` are the gates that are
+/// concerned. One that does not take it is the thing to know: what was withdrawn still counts there.
+pub(super) fn enforce(output: &Output, reads: impl Fn(&Gate) -> bool) -> Result<(), Failure> {
+    let (mut gates, silent) = find(&client_dirs(&env, state_dir(&env).as_deref()));
+    gates.retain(reads);
+    let mut failed: Vec<String> = silent.iter().map(ToString::to_string).collect();
+    for gate in &gates {
+        let rest = match ask(&gate.path, &Verb::Reload, PATIENCE) {
+            Ok(_) => "",
+            Err(AskError::Failed(Failed {
+                are_people_taken: true,
+                ..
+            })) => {
+                "; nothing else of its configuration is, because that has mistakes: see `loopgate check`"
+            }
+            Err(error) => {
+                failed.push(format!("{}:\n{error}", name(gate)));
+                continue;
+            }
+        };
+        output.say(&format!("in force at {}{rest}", name(gate)));
+    }
+    if gates.is_empty() && failed.is_empty() {
+        output.say("no gate of yours that reads it is running here; one that is started with it, or runs elsewhere and sees the file, takes it by itself");
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "the file is changed, but here what it said before still counts until the gate reads it; repair what is said, then `loopgate reload`:\n{}",
+        failed.join("\n")
+    )))
+}
+
+/// Whether the plan in force there was made of this file; `key` is where its status names it.
+pub(super) fn reads(gate: &Gate, key: &str, file: &Path) -> bool {
+    let named = gate.status[key].as_str().map(Path::new);
+    named.is_some_and(|named| is_same(named, file))
+}
+
+/// The file that the running gate of this configuration goes by, for a configuration that cannot be read any more: it must not
+/// stand between somebody and a removal.
+pub(super) fn in_force(config: &Path, key: &str) -> Option<PathBuf> {
+    let (gates, _) = find(&client_dirs(&env, state_dir(&env).as_deref()));
+    let gate = gates.iter().find(|gate| runs(gate, config))?;
+    gate.status[key].as_str().map(PathBuf::from)
+}
+
 pub(super) fn reload(output: &Output, which: &WhichGate, json: bool) -> Result<(), Failure> {
     let gates = gates(which)?;
     if !which.all {
@@ -113,18 +164,22 @@ pub(super) fn reload(output: &Output, which: &WhichGate, json: bool) -> Result<(
                 }
             }
             Err(error) => {
-                let problems = match &error {
-                    AskError::Failed(failed) => failed.problems.clone(),
-                    AskError::Talk { .. } | AskError::Strange { .. } => Value::Null,
+                let (problems, people) = match &error {
+                    AskError::Failed(failed) => (failed.problems.clone(), failed.are_people_taken),
+                    AskError::Talk { .. } | AskError::Strange { .. } => (Value::Null, false),
                 };
                 let mut failed = failure(error);
-                told.push(json!({"pid": gate.status["pid"], "result": "rejected", "message": failed.message, "problems": problems}));
+                told.push(json!({"pid": gate.status["pid"], "result": "rejected", "message": failed.message, "problems": problems, "people_taken": people}));
                 if json {
                     failed.message.clear();
                 } else {
                     output.warn(&std::mem::take(&mut failed.message));
+                    let but = match people {
+                        true => ", but users, tokens and revocations are taken",
+                        false => "",
+                    };
                     output.warn(&format!(
-                        "rejected by {}: what was in force before stays in force",
+                        "rejected by {}: what was in force before stays in force{but}",
                         gate.status["pid"]
                     ));
                 }

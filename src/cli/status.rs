@@ -165,7 +165,13 @@ fn reload(reload: &Value, paint: Paint) -> String {
     match reload["text"].as_str() {
         None => format!("{label}{at}, {}\n", paint.good("in force")),
         Some(why) => {
-            let what = paint.bad("rejected; the plan before stays in force");
+            let what = match reload["people_taken"].as_bool() {
+                Some(true) => {
+                    "rejected; the plan before stays in force, with the users and tokens of now"
+                }
+                Some(false) | None => "rejected; the plan before stays in force",
+            };
+            let what = paint.bad(what);
             let why: String = why
                 .lines()
                 .map(|line| format!("  {}\n", plain(line).trim_end()))

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use super::args::{Token as Act, TokensFile};
+use super::control::{enforce, in_force, reads};
 use super::output::Output;
 use super::serve::{env, wrong};
 use super::table::Table;
@@ -40,13 +41,14 @@ pub(super) fn token(output: &Output, act: Act) -> Result<(), Failure> {
                 "token `{name}` is in {}; this is the only time that it is shown.\nSend it as `Authorization: Bearer …` or `Loopgate-Token: …`.",
                 into.display()
             ));
-            output.print(text.expose()).map_err(Failure::failed)
+            output.print(text.expose()).map_err(Failure::failed)?;
+            enforce(output, |gate| reads(gate, "tokens_file", &into))
         }
         Act::Revoke { name, file } => {
             let from = tokens_file(output, &file)?;
             let gone = token_file::revoke(&from, &name).map_err(Failure::failed)?;
             output.say(&format!("token `{}` is revoked", gone.name));
-            Ok(())
+            enforce(output, |gate| reads(gate, "tokens_file", &from))
         }
         Act::List { file, json } => list(output, &tokens_file(output, &file)?, json),
     }
@@ -113,8 +115,12 @@ fn tokens_file(output: &Output, file: &TokensFile) -> Result<PathBuf, Failure> {
             ),
         )
     })?;
-    let loaded =
-        config::load(&config, std::env::vars()).map_err(|report| wrong(output, &report))?;
+    let loaded = match config::load(&config, std::env::vars()) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            return in_force(&config, "tokens_file").ok_or_else(|| wrong(output, &report));
+        }
+    };
     let missing = || {
         Failure::new(
             Code::Config,

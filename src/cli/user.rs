@@ -7,6 +7,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::json;
 
 use super::args::{User, UsersFile};
+use super::control::{enforce, in_force, reads};
 use super::output::Output;
 use super::serve::{env, wrong};
 use super::table::Table;
@@ -43,14 +44,14 @@ pub(super) fn user(output: &Output, act: User) -> Result<(), Failure> {
                 "has a new password"
             };
             output.say(&format!("{name} {verb} in {}", path.display()));
-            Ok(())
+            enforce(output, |gate| reads(gate, "users_file", &path))
         }
         User::Remove { name, file } => {
             let path = users_file(output, &file)?;
             match edit(&path, Edit::Remove { name: &name }).map_err(Failure::failed)? {
                 Edited::Removed => {
                     output.say(&format!("{name} removed from {}", path.display()));
-                    Ok(())
+                    enforce(output, |gate| reads(gate, "users_file", &path))
                 }
                 Edited::Added | Edited::Replaced | Edited::NotThere => Err(Failure::failed(
                     format!("there is no user `{name}` in {}", path.display()),
@@ -112,8 +113,12 @@ fn users_file(output: &Output, file: &UsersFile) -> Result<PathBuf, Failure> {
             ),
         )
     })?;
-    let loaded =
-        config::load(&config, std::env::vars()).map_err(|report| wrong(output, &report))?;
+    let loaded = match config::load(&config, std::env::vars()) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            return in_force(&config, "users_file").ok_or_else(|| wrong(output, &report));
+        }
+    };
     let named = loaded.raw.auth.users_file;
     named.ok_or_else(|| {
         Failure::new(

@@ -22,7 +22,7 @@ pub const BEHIND_NAT: &str =
     "our own default gateway or container bridge, so the visitor is hidden behind NAT";
 
 /// The networks of one listener: deny wins, and what nobody allowed is denied.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gate {
     allow: NetSet,
     deny: NetSet,

@@ -34,15 +34,17 @@ mod live;
 mod past;
 mod people;
 mod visitor;
+mod withdraw;
 
 pub use compile::{Kept, compile};
 pub use explain::{Explained, Question, Request, Step, explain, judge};
 pub use leaving::Leaving;
 pub use live::Live;
 pub use past::{again, is_beside};
+pub use withdraw::Withdrawal;
 
 /// The whole validated configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Which plan of this process it is; set when it goes live.
     pub generation: u64,
@@ -120,7 +122,7 @@ impl Plan {
 }
 
 /// One listener: several addresses with the same rules.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// The addresses to bind.
     pub addresses: Vec<SocketAddr>,
@@ -144,7 +146,7 @@ impl Listener {
 }
 
 /// Where a route leads.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// The route as logs and metrics name it: `host/path`, or `*/path`.
     pub label: Arc<str>,

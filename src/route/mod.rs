@@ -12,7 +12,7 @@ mod compile;
 pub use compile::compile;
 
 /// The names and addresses that a route without `hosts` answers to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Own {
     /// Names in lower case; `*.example.com` stands for one label.
     pub names: HashSet<String>,
@@ -21,7 +21,7 @@ pub struct Own {
 }
 
 /// All routes, ready to be looked up.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Table {
     own: Own,
     named: HashMap<String, Paths>,
@@ -30,7 +30,7 @@ pub struct Table {
 }
 
 /// The routes of one host: path prefix and index of the route, longest prefix first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Paths {
     list: Vec<(String, usize)>,
 }

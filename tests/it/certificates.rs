@@ -410,6 +410,26 @@ async fn a_revoked_certificate_ends_what_rests_on_it_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_revocation_does_not_wait_for_a_configuration_without_mistakes() {
+    let upstream = service();
+    let tables = routes(&upstream);
+    let mut gate = Gate::listening(LOCAL, &tables);
+    let ((alice, serial), (bob, _)) = (gate.issue("alice", YEAR), gate.issue("bob", YEAR));
+    gate.try_replan(LOCAL, &tables).unwrap();
+    let mut tunnel = h1(&gate, Some(&alice)).await;
+    assert_eq!(tunnel.get("/required", SWITCH).await.status, 101);
+    let (mut hers, mut his) = (h1(&gate, Some(&alice)).await, h1(&gate, Some(&bob)).await);
+    assert_eq!(hers.get("/required", "").await.status, 200);
+    gate.revoke(&serial);
+    gate.reload("nonsense = 1\n").await.unwrap_err();
+    tunnel.closed().await;
+    assert_eq!(hers.get("/required", "").await.status, 403);
+    assert_eq!(his.get("/required", "").await.status, 200);
+    let mut again = h1(&gate, Some(&alice)).await;
+    assert_eq!(again.get("/required", "").await.status, 403);
+}
+
+#[tokio::test]
 async fn a_certificate_that_runs_out_cuts_what_rests_on_it() {
     let upstream = service();
     let gate = Gate::listening(LOCAL, &routes(&upstream));

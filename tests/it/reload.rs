@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use loopgate::auth::token::Token;
+use loopgate::auth::token_file;
+
 use crate::support::client::End;
-use crate::support::gate::route;
+use crate::support::gate::{USERS, route};
 use crate::support::*;
 
 const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -354,5 +357,134 @@ async fn no_request_fails_because_of_a_reload() {
     over.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.expect("no request fails");
+    }
+}
+
+/// The head of a file with one address, a route for users, and whatever else.
+fn people_file(address: SocketAddr, upstream: &Upstream, more: &str) -> String {
+    let addresses = [address];
+    let mut file = File::at(&addresses);
+    file.access = "{ users = [\"alice\", \"bob\", \"token:ci\", \"token:deploy\"] }";
+    file.auth = "tokens_file = \"tokens.toml\"\nlockout = { failures = 250, window = \"5m\", ban = \"15m\" }";
+    format!("{}{more}", file.text(upstream))
+}
+
+fn users(gate: &Gate, lines: impl Iterator<Item = String>) {
+    let text: String = lines.map(|line| line + "\n").collect();
+    std::fs::write(gate.path("users.htpasswd"), text).expect("a users file");
+}
+
+/// A gate with two tokens beside its users, and their texts.
+fn with_tokens(address: SocketAddr, upstream: &Upstream) -> (Gate, [String; 2]) {
+    let dir = tempfile::tempdir().unwrap();
+    let texts = ["ci", "deploy"].map(|name| {
+        let (token, text) = Token::new(name, 0, None);
+        token_file::add(&dir.path().join("tokens.toml"), token).unwrap();
+        format!("Loopgate-Token: {}\r\n", text.expose())
+    });
+    let file = std::fs::read(dir.path().join("tokens.toml")).unwrap();
+    let gate = Gate::prepared(
+        &people_file(address, upstream, ""),
+        &[("tokens.toml", &file)],
+    );
+    (gate, texts)
+}
+
+/// The mistakes that keep a file from being taken: none of them keeps anybody in.
+const BROKEN: [&str; 4] = [
+    "[[route]\nthis is no TOML",
+    "nonsense = 1\n",
+    "[[route]]\nhosts = [\"x.lan\"]\nupstream = \"192.0.2.1:80\"\n",
+    "[[test]]\nfrom = \"127.0.0.1\"\nuser = \"bob\"\nrequest = \"GET https://app.lan/\"\nexpect = \"allowed\"\n",
+];
+
+#[tokio::test]
+async fn what_is_withdrawn_does_not_wait_for_a_file_without_mistakes() {
+    let right =
+        |user: &str, password: &str| format!("Authorization: {}\r\n", basic(user, password));
+    let (alice, bob) = (right("alice", "open sesame"), right("bob", "brick wall"));
+    for broken in BROKEN {
+        let upstream = Upstream::whole(|request, peer| {
+            if !request.all("upgrade").is_empty() {
+                peer.say("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+                return After::Echo;
+            }
+            peer.say(WHOLE);
+            After::Keep
+        });
+        let address = free("127.0.0.1");
+        let (mut gate, [ci, deploy]) = with_tokens(address, &upstream);
+        let open = async || Client::tls(address, Some("app.lan"), "http/1.1").await;
+        let (mut one, mut two) = (open().await, open().await);
+        for lines in [&alice, &bob, &ci, &deploy] {
+            assert_eq!(one.get("/", lines).await.status, 200, "{lines}");
+        }
+        let switch = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+        let mut tunnel = open().await;
+        assert_eq!(tunnel.get("/", &format!("{bob}{switch}")).await.status, 101);
+        let mut other = open().await;
+        assert_eq!(
+            other.get("/", &format!("{deploy}{switch}")).await.status,
+            101
+        );
+
+        // Bob goes, carol comes, and one of two tokens is revoked.
+        users(
+            &gate,
+            USERS
+                .lines()
+                .filter(|l| !l.starts_with("bob:"))
+                .map(str::to_owned),
+        );
+        token_file::revoke(&gate.path("tokens.toml"), "ci").unwrap();
+        let text = people_file(address, &upstream, broken);
+        gate.reload(&text).await.unwrap_err();
+        tunnel.closed().await;
+        for (lines, status) in [(&alice, 200), (&bob, 401), (&ci, 401), (&deploy, 200)] {
+            assert_eq!(two.get("/", lines).await.status, status, "{lines} {broken}");
+        }
+        other.send("still here").await;
+        other.at_least(10).await;
+        let host = two.ask("GET / HTTP/1.1\r\nHost: x.lan\r\n\r\n").await;
+        assert_eq!(host.status, 421, "nothing else of the file is taken");
+
+        // A broken line may be anybody's: that file counts as it was, the other one does not.
+        users(&gate, ["alice:plain".to_owned()].into_iter());
+        token_file::revoke(&gate.path("tokens.toml"), "deploy").unwrap();
+        gate.reload(&text).await.unwrap_err();
+        other.closed().await;
+        let mut three = open().await;
+        for (lines, status) in [(&alice, 200), (&bob, 401), (&deploy, 401)] {
+            assert_eq!(
+                three.get("/", lines).await.status,
+                status,
+                "{lines} {broken}"
+            );
+        }
+        // And a file that is gone locks nobody out.
+        std::fs::remove_file(gate.path("users.htpasswd")).unwrap();
+        gate.reload(&text).await.unwrap_err();
+        assert_eq!(three.get("/", &alice).await.status, 200);
+        // Another password.
+        users(
+            &gate,
+            USERS.lines().map(|l| match l.split_once(':') {
+                Some(("alice", _)) => l.replace("alicesalt$2", "alicesalt$3"),
+                _ => l.to_owned(),
+            }),
+        );
+        // The test in the file holds again when bob is back.
+        drop(gate.reload(&text).await);
+        assert_eq!(three.get("/", &alice).await.status, 401);
+        assert_eq!(
+            three.get("/", &bob).await.status,
+            200,
+            "whoever is in the file again is in"
+        );
+        users(&gate, USERS.lines().map(str::to_owned));
+        gate.reload(&people_file(address, &upstream, ""))
+            .await
+            .unwrap();
+        assert_eq!(three.get("/", &alice).await.status, 200);
     }
 }

@@ -148,8 +148,15 @@ same "others go on" 200 "$(with bob "$(cat bob.password)" "$url/")"
 has "the list says so" '^alice +revoked' "$("$GATE" --no-color cert list)"
 out=$("$GATE" cert revoke carol 2>&1)
 same "what is not there cannot be revoked" 1 $?
-# A gate that cannot reload must not look like one that has.
+# What is wrong with the rest of the configuration does not keep anybody in.
 echo "nonsense = 1" >>gate.toml
 out=$("$GATE" cert revoke bob 2>&1)
-same "a gate that refuses its file is said to be behind" 1 $?
+same "a gate that refuses its file revokes all the same" 0 $?
+has "and says what it does not take" 'in force at .*; nothing else' "$out"
+same "he is out" 403 "$(with bob "$(cat bob.password)" "$url/")"
+# A gate that does not obey must not look like one that does.
+echo "nobody's line" >>users
+out=$("$GATE" cert client alice --out late.p12 2>&1)
+same "a gate that does not take what beside it is broken is said to be behind" 1 $?
 has "with what to do" 'still counts until the gate reads it' "$out"
+exit 0

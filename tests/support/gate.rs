@@ -88,15 +88,27 @@ impl Gate {
 
     /// From a whole file.
     pub fn written(text: &str) -> Self {
-        Self::of(text.to_owned(), "")
+        Self::prepared(text, &[])
+    }
+
+    /// From a whole file and these files beside it.
+    pub fn prepared(text: &str, beside: &[(&str, &[u8])]) -> Self {
+        Self::made(text.to_owned(), "", beside)
     }
 
     fn of(head: String, tables: &str) -> Self {
+        Self::made(head, tables, &[])
+    }
+
+    fn made(head: String, tables: &str, beside: &[(&str, &[u8])]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let machine = machine();
         std::fs::write(dir.path().join("users.htpasswd"), USERS).expect("a users file");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(dir.path().join("users.htpasswd"), mode).expect("its mode");
+        for (name, bytes) in beside {
+            std::fs::write(dir.path().join(name), bytes).expect("a file");
+        }
         let file = dir.path().join("loopgate.toml");
         std::fs::write(&file, format!("{head}{tables}")).expect("a configuration file");
         let kept = Kept::new(dir.path().join("state"));
@@ -190,7 +202,9 @@ impl Gate {
             machine: self.machine.clone(),
         };
         let taken = reload(running, &site).await;
-        taken.map(drop).map_err(|report| report.render(false, 100))
+        taken
+            .map(drop)
+            .map_err(|rejected| rejected.report.render(false, 100))
     }
 
     /// The addresses that it listens on.

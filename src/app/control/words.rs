@@ -45,6 +45,9 @@ pub struct Failed {
     /// For programs, where there is more to say: the mistakes of a configuration.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub problems: Value,
+    /// A configuration was refused, but users, tokens and revocations are in force as their files say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub are_people_taken: bool,
 }
 
 impl Failed {
@@ -54,6 +57,7 @@ impl Failed {
             code,
             message: message.into(),
             problems: Value::Null,
+            are_people_taken: false,
         }
     }
 }

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# Withdrawal, with the built program: who is removed or revoked by a command is out when it returns, whatever is wrong with the
+# rest of the configuration; and who edits the files by hand does not wait for its repair either.
+set -u
+source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
+
+if [ -z "${LIMITED:-}" ]; then
+    packages curl:curl python3:python3-minimal
+    binary
+    export GATE
+fi
+limited 120 "$0" "$@"
+cd "$WORK" || exit 1
+
+# A service that answers at once, or goes on talking.
+cat >service.py <<'PY'
+import sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Service(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.send_response(200)
+        if self.path != "/stream":
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+            return
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        try:
+            for n in range(1000):
+                self.wfile.write(b"data: %d\n\n" % n)
+                time.sleep(0.1)
+        except OSError:
+            pass
+    def log_message(self, *_): pass
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Service).serve_forever()
+PY
+UPSTREAM=$(free_port) LISTEN=$(free_port)
+start service python3 service.py "$UPSTREAM"
+for user in alice bob carol; do echo "pass-$user" | "$GATE" -q user add "$user" --users-file users; done
+cat >good.toml <<TOML
+[[listener]]
+address = "127.0.0.1:$LISTEN"
+networks = { allow = ["loopback"] }
+[auth]
+users_file = "users"
+tokens_file = "tokens.toml"
+[log]
+access = "access.log"
+[[route]]
+upstream = "127.0.0.1:$UPSTREAM"
+[[group]]
+name = "all"
+users = ["alice", "bob", "carol"]
+TOML
+cp good.toml gate.toml
+serving gate "$WORK/gate.toml"
+site=https://localhost:$LISTEN
+code() { curl -sk --max-time 10 -o body -w '%{http_code}' "$@" "$site/"; }
+status() { code -u "$1:pass-$1"; }
+
+echo "== while nothing is wrong"
+for user in alice bob carol; do same "$user is in" 200 "$(status "$user")"; done
+TOKEN=$("$GATE" token add --name ci -c gate.toml 2>said)
+same "a token is made" 0 $?
+has "and in force when the command returns" 'in force at [0-9]+' "$(cat said)"
+same "so it lets in at once" 200 "$(code -H "Loopgate-Token: $TOKEN")"
+out=$("$GATE" token revoke ci -c gate.toml 2>&1)
+same "revoked" 0 $?
+has "in force when the command returns" 'in force at [0-9]+' "$out"
+same "so it lets nobody in" 401 "$(code -H "Loopgate-Token: $TOKEN")"
+out=$("$GATE" user remove carol -c gate.toml 2>&1)
+same "a user is removed" 0 $?
+has "in force when the command returns" 'in force at [0-9]+' "$out"
+same "she is out, though a group names her" 401 "$(status carol)"
+out=$(echo pass-carol | "$GATE" user add carol -c gate.toml 2>&1)
+has "and in again when she is added" 'in force at [0-9]+' "$out"
+same "at once" 200 "$(status carol)"
+out=$("$GATE" user remove carol --users-file /dev/null 2>&1)
+same "who is not there cannot be removed" 1 $?
+cp users elsewhere
+out=$("$GATE" user remove carol --users-file elsewhere 2>&1)
+same "a file that no gate reads" 0 $?
+has "is said to be none" 'no gate of yours that reads it' "$out"
+same "and concerns nobody" 200 "$(status carol)"
+
+echo "== while the configuration has a mistake"
+TOKEN=$("$GATE" -q token add --name two -c gate.toml)
+n=0
+for broken in 'nonsense = 1' '[[route' $'[[test]]\nfrom = "127.0.0.1"\nuser = "carol"\nrequest = "GET https://localhost/"\nexpect = "allowed"'; do
+    n=$((n + 1))
+    { cat good.toml; echo "$broken"; } >new && mv new gate.toml
+    # A stream that is open.
+    start "stream$n" curl -skN --max-time 60 -u carol:pass-carol "$site/stream"
+    stream=$PID
+    until_true 10 grep -q 'data: 3' "stream$n.out" || bad "$n: the stream begins"
+    out=$("$GATE" user remove carol -c gate.toml 2>&1)
+    same "$n: a user is removed all the same" 0 $?
+    has "$n: which is in force" 'in force at [0-9]+.*; nothing else of its configuration' "$out"
+    same "$n: she is out" 401 "$(status carol)"
+    gone() { ! kill -0 "$stream" 2>/dev/null; }
+    until_true 10 gone && ok "$n: her stream has ended" || bad "$n: her stream has ended"
+    same "$n: others are not concerned" 200 "$(status alice)"
+    echo pass-carol | "$GATE" -q user add carol -c gate.toml
+done
+{ cat good.toml; echo 'nonsense = 1'; } >new && mv new gate.toml
+has "the status says both" 'rejected; the plan before stays in force, with the users and tokens of now' "$("$GATE" status 2>&1; sleep 3; "$GATE" status 2>&1)"
+"$GATE" -q token revoke two -c gate.toml
+same "a token is revoked all the same" 0 $?
+same "it lets nobody in" 401 "$(code -H "Loopgate-Token: $TOKEN")"
+# By hand, while nobody asks.
+grep -v '^bob:' users >new && chmod 600 new && mv new users
+is_out() { [ "$(status bob)" = 401 ]; }
+until_true 10 is_out && ok "who is taken out by an editor is out as well" || bad "who is taken out by an editor is out as well"
+has "the log says so" 'people_taken change="?users: 1 removed' "$(cat gate.err)"
+
+echo "== while the users file has a mistake itself"
+{ echo 'dora:plain'; grep -v '^carol:' users; } >new && chmod 600 new && mv new users
+out=$("$GATE" reload -c gate.toml 2>&1)
+same "it is refused" 3 $?
+same "and nobody is locked out by it" 200 "$(status alice)"
+same "nor in: it may be anybody's line" 200 "$(status carol)"
+has "which the log says" 'people_rejected .*users' "$(cat gate.err)"
+out=$("$GATE" token add --name late -c gate.toml 2>&1)
+same "a command says that something is not taken" 1 $?
+has "and what to do" 'repair what is said, then `loopgate reload`' "$out"
+grep -v '^dora:' users >new && chmod 600 new && mv new users
+cp good.toml gate.toml
+"$GATE" -q reload >said 2>&1
+same "all is well again" 0 $?
+same "carol is out" 401 "$(status carol)"
+same "alice is in" 200 "$(status alice)"
+kill "$PID" 2>/dev/null
+exit 0
