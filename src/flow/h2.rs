@@ -29,7 +29,7 @@ use super::upload::{self, Progress, Timed, Upload};
 use crate::auth::login::LARGEST_BODY;
 use crate::base::loopback::Scheme;
 use crate::base::refusal::{Reason, Refusal};
-use crate::http1::framing::Body;
+use crate::http1::framing::{self, Body};
 use crate::observe::Record;
 use crate::plan::{Limits, Plan};
 
@@ -241,12 +241,8 @@ impl<'a> Stream<'a> {
         let length = match (lengths.next(), lengths.next()) {
             (None, _) => None,
             (Some(value), None) => {
-                let digits = value.to_str().ok().filter(|v| {
-                    !v.is_empty() && v.len() <= 19 && v.bytes().all(|c| c.is_ascii_digit())
-                });
-                Some(digits.and_then(|v| v.parse().ok()).ok_or(Refusal::bad(
-                    "a content-length that is not one decimal number",
-                ))?)
+                let detail = "a content-length that is not one plain decimal number";
+                Some(framing::length(value.as_bytes()).ok_or(Refusal::bad(detail))?)
             }
             (Some(_), Some(_)) => return Err(Refusal::bad("two content-length fields")),
         };

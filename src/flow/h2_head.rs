@@ -9,7 +9,7 @@ use super::outbound::Outbound;
 use super::response::Inbound;
 use crate::base::refusal::Refusal;
 use crate::http1::field::{classify, is_token};
-use crate::http1::framing::Body;
+use crate::http1::framing::{self, Body};
 use crate::http1::head;
 
 /// The fields of a message, classified once.
@@ -76,7 +76,14 @@ pub(super) fn strip(headers: &mut HeaderMap, inbound: &Inbound<'_>) -> Result<()
     {
         return Err(broken("a field name that is not a token"));
     }
-    let length = headers.get(http::header::CONTENT_LENGTH).cloned();
+    let mut lengths = headers.get_all(http::header::CONTENT_LENGTH).iter();
+    let length = lengths.next().cloned();
+    let is_plain = |value: &HeaderValue| framing::length(value.as_bytes()).is_some();
+    if lengths.next().is_some() || !length.iter().all(is_plain) {
+        return Err(broken(
+            "a content-length that is not one plain decimal number",
+        ));
+    }
     let old = std::mem::take(headers);
     append(inbound, lines(&old).into_iter(), headers);
     if let Some(length) = length {

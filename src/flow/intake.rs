@@ -70,6 +70,10 @@ impl<'a> Facts<'a> {
                     "an underscore in the name of a field that decides",
                 ));
             }
+            // Such a field is left out on the way, so it must not count here either.
+            if line.underscore {
+                continue;
+            }
             let (slot, twice) = match line.known {
                 Name::Host => (&mut facts.host, "two Host fields"),
                 Name::Authorization => (&mut facts.authorization, "two Authorization fields"),

@@ -1,6 +1,7 @@
 //! The chunked coding (RFC 9112, 7.1), read strictly and written anew. Chunk extensions are read over and not passed on;
 //! trailers are handed out as raw lines.
 
+use super::field::is_token;
 use super::head;
 
 /// Longest chunk-size line, extensions included.
@@ -113,6 +114,9 @@ impl Decoder {
         }
         let text = std::str::from_utf8(&input[..digits]).unwrap_or_default();
         let size = u64::from_str_radix(text, 16).map_err(|_| "a chunk size that is no number")?;
+        if i64::try_from(size).is_err() {
+            return Err("a chunk size that others read as a negative one");
+        }
         self.at = if size == 0 {
             At::Trailers
         } else {
@@ -123,26 +127,45 @@ impl Decoder {
     }
 }
 
-/// The length of `[ext] CRLF`; `None` while it is not there whole. Extensions are `;name[=value]` of visible characters,
-/// without white space before the semicolon and without quotes that could hide a line end.
+/// Where in the extensions of a size line we are.
+#[derive(Clone, Copy)]
+enum Ext {
+    /// Behind the size.
+    Size,
+    /// Behind `;`.
+    NameBegin,
+    Name,
+    /// Behind `=`.
+    ValueBegin,
+    Value,
+    Quoted,
+    /// Behind the closing quotation mark.
+    QuotedEnd,
+}
+
+/// The length of `[ext] CRLF`; `None` while it is not there whole. Extensions are `;name[=value]` (RFC 9112, 7.1.1), the value a
+/// token or a quoted string, without white space and without backslashes: neither can hide a line end.
 fn extension(rest: &[u8]) -> Result<Option<usize>, &'static str> {
+    let mut at = Ext::Size;
     for (i, c) in rest.iter().enumerate() {
-        match c {
-            b'\r' => {
+        at = match (at, *c) {
+            (Ext::Size | Ext::Name | Ext::Value | Ext::QuotedEnd, b'\r') => {
                 return match rest.get(i + 1) {
                     None => Ok(None),
                     Some(b'\n') => Ok(Some(i + 2)),
                     Some(_) => Err("a bare CR in a chunk-size line"),
                 };
             }
-            b';' => {}
-            _ if i == 0 => return Err("a chunk size followed by something else"),
-            b'!'..=b'~' => {}
-            _ => return Err("a chunk extension with a control byte or white space"),
-        }
-        if *c == b';' && matches!(rest.get(i + 1), Some(b';' | b'\r' | b'=')) {
-            return Err("an empty chunk extension");
-        }
+            (Ext::Size | Ext::Name | Ext::Value | Ext::QuotedEnd, b';') => Ext::NameBegin,
+            (Ext::Name, b'=') => Ext::ValueBegin,
+            (Ext::ValueBegin, b'"') => Ext::Quoted,
+            (Ext::Quoted, b'"') => Ext::QuotedEnd,
+            (Ext::Quoted, b'!'..=b'~') if *c != b'\\' => Ext::Quoted,
+            (Ext::NameBegin | Ext::Name, c) if is_token(&[c]) => Ext::Name,
+            (Ext::ValueBegin | Ext::Value, c) if is_token(&[c]) => Ext::Value,
+            (Ext::Size, _) => return Err("a chunk size followed by something else"),
+            (_, _) => return Err("a chunk extension that is not of its grammar"),
+        };
     }
     Ok(None)
 }
@@ -203,6 +226,20 @@ mod tests {
                 Ok(("0123456789x", 0)),
             ),
             ("1;a=b;c\r\nx\r\n0\r\n\r\n", Ok(("x", 0))),
+            ("1;a=\"b;c=d\";e\r\nx\r\n0\r\n\r\n", Ok(("x", 0))),
+            ("1;a=\"\"\r\nx\r\n0\r\n\r\n", Ok(("x", 0))),
+            ("1;a=\r\nx\r\n0\r\n\r\n", Err(())),
+            ("1;a=;b\r\nx\r\n0\r\n\r\n", Err(())),
+            ("1;a==b\r\nx\r\n0\r\n\r\n", Err(())),
+            ("1;a=b=c\r\nx\r\n0\r\n\r\n", Err(())),
+            ("1;a\"b\"\r\nx\r\n0\r\n\r\n", Err(())),
+            ("1;a=\"b\"c\r\nx\r\n0\r\n\r\n", Err(())),
+            ("1;a=\"b\r\nx\r\n0\r\n\r\n", Err(())),
+            ("1;a=\"\\\"\"\r\nx\r\n0\r\n\r\n", Err(())),
+            ("1;a(b)\r\nx\r\n0\r\n\r\n", Err(())),
+            ("7fffffffffffffff\r\n", Err(())),
+            ("8000000000000000\r\nx", Err(())),
+            ("FFFFFFFFFFFFFFFF\r\nx", Err(())),
             ("1\r\nx\r\n0\r\nA: b\r\n\r\n", Ok(("x", 0))),
             ("1\nx\r\n0\r\n\r\n", Err(())),
             ("1\r\nx\n0\r\n\r\n", Err(())),

@@ -32,7 +32,7 @@ pub enum Name {
     XRequestId,
     /// Hop-by-hop and removed: Keep-Alive, Proxy-Connection, Proxy-Authorization, Proxy-Authenticate, HTTP2-Settings.
     Hop,
-    /// What only a proxy may say: Forwarded, X-Forwarded-*, X-Real-IP and the like, X-Loopgate-*, Proxy.
+    /// What only a gate may say: Forwarded, X-Forwarded-*, X-Real-IP and the like, X-Loopgate-*, Proxy, and who somebody is.
     Claim,
     /// Fields by which some frameworks take another path: X-Original-URL, Script-Name and the like.
     PathOverride,
@@ -100,67 +100,143 @@ fn known(name: &[u8]) -> Name {
         b"sec-fetch-mode" => Name::SecFetchMode,
         b"sec-websocket-key" => Name::SecWebsocketKey,
         b"sec-websocket-accept" => Name::SecWebsocketAccept,
-        b"x-request-id" => Name::XRequestId,
         b"keep-alive"
         | b"proxy-connection"
         | b"proxy-authorization"
         | b"proxy-authenticate"
         | b"http2-settings" => Name::Hop,
-        b"forwarded"
-        | b"proxy"
-        | b"x-real-ip"
-        | b"x-client-ip"
-        | b"client-ip"
-        | b"true-client-ip"
-        | b"cf-connecting-ip"
-        | b"x-cluster-client-ip"
-        | b"x-original-forwarded-for"
-        | b"x-original-host"
-        | b"x-host"
-        | b"x-scheme"
-        | b"x-url-scheme"
-        | b"front-end-https"
-        | b"x-http-host-override"
-        | b"x-remote-user"
-        | b"remote-user" => Name::Claim,
-        b"x-original-url" | b"x-rewrite-url" | b"x-original-uri" | b"script-name"
-        | b"path-info" | b"x-script-name" | b"x-path-info" => Name::PathOverride,
-        b"x-http-method-override" | b"x-http-method" | b"x-method-override" => Name::MethodOverride,
+        b"forwarded" | b"proxy" | b"client-ip" | b"true-client-ip" | b"front-end-https"
+        | b"eppn" | b"smuser" => Name::Claim,
+        b"script-name" | b"path-info" => Name::PathOverride,
+        b"http-method-override" => Name::MethodOverride,
+        // Most of what follows begins so, and most of what comes does not.
+        [b'x', b'-', rest @ ..] => known_x(rest, name),
         _ => prefixed(name),
     }
 }
 
-/// Families of fields by which gates tell applications who somebody is, where from and by what protocol. An application that
-/// trusts its neighbour on loopback would believe a client's.
-const FAMILIES: [&[u8]; 17] = [
-    b"x-forwarded",
-    b"x-loopgate-",
-    b"loopgate-",
-    b"x-remote-",
-    b"remote-",
-    b"x-auth-request-",
-    b"x-authenticated-",
-    b"x-webauth-",
-    b"x-authentik-",
-    b"x-ssl-",
-    b"ssl-client-",
-    b"x-client-cert",
-    b"tailscale-",
-    b"cf-access-",
-    b"x-ms-client-principal",
-    b"x-goog-authenticated-",
-    b"x-goog-iap-",
-];
+/// The same for names that begin with `x-`; `rest` is what follows.
+fn known_x(rest: &[u8], name: &[u8]) -> Name {
+    match rest {
+        b"request-id" => Name::XRequestId,
+        b"original-url" | b"rewrite-url" | b"original-uri" | b"script-name" | b"path-info"
+        | b"request-uri" | b"request-url" | b"replaced-path" | b"override-url" => {
+            Name::PathOverride
+        }
+        b"http-method-override" | b"http-method" | b"method-override" => Name::MethodOverride,
+        // Where from, by what name and by what protocol.
+        b"real-ip"
+        | b"real-port"
+        | b"client-ip"
+        | b"cluster-client-ip"
+        | b"proxyuser-ip"
+        | b"originating-ip"
+        | b"remote-ip"
+        | b"remote-addr"
+        | b"original-for"
+        | b"original-forwarded-for"
+        | b"original-host"
+        | b"original-proto"
+        | b"original-scheme"
+        | b"original-method"
+        | b"original-remote-addr"
+        | b"host"
+        | b"scheme"
+        | b"url-scheme"
+        | b"http-host-override" => Name::Claim,
+        // Who. `X-User-Id`, `X-User-Token` and `X-Auth-Token` are no such claims: some applications take their own credentials there.
+        b"user"
+        | b"username"
+        | b"user-name"
+        | b"user-groups"
+        | b"user-roles"
+        | b"userinfo"
+        | b"email"
+        | b"groups"
+        | b"roles"
+        | b"auth-user"
+        | b"auth-username"
+        | b"auth-userid"
+        | b"auth-name"
+        | b"auth-email"
+        | b"auth-groups"
+        | b"auth-roles"
+        | b"proxy-user"
+        | b"jwt-assertion"
+        | b"client-dn"
+        | b"client-verify"
+        | b"anonymous-consumer" => Name::Claim,
+        // Rack takes it for the front server's word on which files it may send.
+        b"sendfile-type" => Name::Claim,
+        _ => prefixed(name),
+    }
+}
+
+/// Families of fields by which gates tell applications who somebody is, where from and by what protocol, by first letter; those of
+/// `x-` by the letter behind it. An application that trusts its neighbour on loopback would believe a client's.
+fn families(first: u8) -> &'static [&'static [u8]] {
+    match first {
+        b'c' => &[
+            b"cf-access-",
+            b"cf-connecting-",
+            b"cf-ipcountry",
+            b"cf-pseudo-",
+            b"cf-visitor",
+        ],
+        b'f' => &[b"fastly-"],
+        b'i' => &[b"iv-"],
+        b'l' => &[b"loopgate-"],
+        b'm' => &[b"mellon-"],
+        b'o' => &[b"oidc-", b"oam-"],
+        b'r' => &[b"remote-"],
+        b's' => &[b"ssl-client-", b"shib-", b"sm-user", b"sm-universalid"],
+        b't' => &[b"tailscale-"],
+        _ => &[],
+    }
+}
+
+fn families_x(first: u8) -> &'static [&'static [u8]] {
+    match first {
+        b'a' => &[
+            b"x-auth-request-",
+            b"x-authenticated-",
+            b"x-authentik-",
+            b"x-authelia-",
+            b"x-amzn-oidc-",
+            b"x-amzn-mtls-",
+            b"x-appengine-",
+            b"x-arr-",
+            b"x-azure-",
+            b"x-accel-",
+        ],
+        b'c' => &[b"x-client-cert", b"x-consumer-", b"x-credential-"],
+        b'e' => &[b"x-envoy-"],
+        b'f' => &[b"x-forward"],
+        b'g' => &[b"x-goog-authenticated-", b"x-goog-iap-"],
+        b'l' => &[b"x-loopgate-"],
+        // The last one: by it a middleware of Next.js knows requests of its own, which it lets pass.
+        b'm' => &[b"x-ms-client-principal", b"x-ms-token-", b"x-middleware-"],
+        b'o' => &[b"x-oidc-"],
+        b'p' => &[b"x-pomerium-"],
+        b'r' => &[b"x-remote-"],
+        b's' => &[b"x-ssl-", b"x-shib-"],
+        b'v' => &[b"x-vouch-"],
+        b'w' => &[b"x-webauth-"],
+        _ => &[],
+    }
+}
 
 /// The families, in every spelling.
 fn prefixed(name: &[u8]) -> Name {
     let begins = |prefix: &&[u8]| {
         name.len() >= prefix.len() && name.iter().zip(*prefix).all(|(c, p)| folded(*c) == *p)
     };
-    // Most names begin with none of these letters: one look.
-    let first = name.first().map(u8::to_ascii_lowercase);
-    let may = matches!(first, Some(b'x' | b'l' | b'r' | b's' | b't' | b'c'));
-    match may && FAMILIES.iter().any(begins) {
+    let at = |n: usize| name.get(n).map_or(0, |c| folded(*c));
+    let families = match (at(0), at(1)) {
+        (b'x', b'-') => families_x(at(2)),
+        (first, _) => families(first),
+    };
+    match families.iter().any(begins) {
         true => Name::Claim,
         false => Name::Other,
     }
@@ -212,7 +288,16 @@ mod tests {
             ("X-Forwarded-Anything-That-Is-Longer", (Name::Claim, false)),
             ("X_LOOPGATE-user", (Name::Claim, true)),
             ("Loopgate-Token", (Name::LoopgateToken, false)),
+            ("Loopgate_Token", (Name::LoopgateToken, true)),
             ("X-Loop", (Name::Other, false)),
+            ("X-User", (Name::Claim, false)),
+            ("X.User", (Name::Claim, true)),
+            ("X-User-Agent", (Name::Other, false)),
+            ("X_Consumer.Username", (Name::Claim, true)),
+            ("OIDC_CLAIM_sub", (Name::Claim, true)),
+            ("X", (Name::Other, false)),
+            ("X-", (Name::Other, false)),
+            ("X.Request.Uri", (Name::PathOverride, true)),
             ("Accept-Encoding", (Name::Other, false)),
             ("x_custom", (Name::Other, true)),
             ("X.Loopgate.Groups", (Name::Claim, true)),

@@ -49,7 +49,7 @@ fn read(head: &[u8], fields: &[Field], version: Version) -> Result<Said, &'stati
                 }
                 said.length = Some(
                     length(field.value(head))
-                        .ok_or("a Content-Length that is not one decimal number")?,
+                        .ok_or("a Content-Length that is not one plain decimal number")?,
                 );
             }
             Name::TransferEncoding => {
@@ -77,14 +77,16 @@ fn read(head: &[u8], fields: &[Field], version: Version) -> Result<Said, &'stati
     Ok(said)
 }
 
-/// Digits only, at most 19 of them: no sign, no list, no space.
-fn length(value: &[u8]) -> Option<u64> {
-    let strict = !value.is_empty() && value.len() <= 19 && value.iter().all(u8::is_ascii_digit);
+/// The value of a `Content-Length`: digits only, no sign, no list, no space. A zero in front would be allowed (RFC 9110, 8.6), but
+/// some read an octal number then. No larger than what a signed number of 64 bits holds: others wrap around.
+pub fn length(value: &[u8]) -> Option<u64> {
+    let is_plain = value.iter().all(u8::is_ascii_digit) && matches!(value, [_] | [b'1'..=b'9', ..]);
     std::str::from_utf8(value)
         .ok()
-        .filter(|_| strict)?
+        .filter(|_| is_plain)?
         .parse()
         .ok()
+        .filter(|n| *n <= i64::MAX as u64)
 }
 
 /// The body of a request, and whether its connection may be used again.
@@ -234,6 +236,14 @@ mod tests {
             ("Content-Length: 5 5\r\n", Err(())),
             ("Content-Length:\r\n", Err(())),
             ("Content-Length: 99999999999999999999\r\n", Err(())),
+            ("Content-Length: 9223372036854775808\r\n", Err(())),
+            (
+                "Content-Length: 9223372036854775807\r\n",
+                Ok((Body::Length(i64::MAX as u64), true)),
+            ),
+            ("Content-Length: 0\r\n", Ok((Body::Length(0), true))),
+            ("Content-Length: 00\r\n", Err(())),
+            ("Content-Length: 05\r\n", Err(())),
             ("Content_Length: 5\r\n", Err(())),
             ("Transfer_Encoding: chunked\r\n", Err(())),
             (

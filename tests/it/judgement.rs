@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use crate::support::client::End;
+use loopgate::auth::token::Token;
+use loopgate::auth::token_file;
+
 use crate::support::gate::route;
 use crate::support::*;
 
@@ -455,6 +458,47 @@ async fn claims_of_the_client_never_pass() {
         "X-Host",
         "Proxy",
         "Proxy-Authorization",
+        // Who somebody is, as other gates say it.
+        "X-User",
+        "X-Username",
+        "X-Email",
+        "X-Groups",
+        "X-Auth-User",
+        "X-Auth-Request-User",
+        "X-Authenticated-Userid",
+        "X-Consumer-Username",
+        "X-Consumer-Id",
+        "X-Consumer-Custom-Id",
+        "X-Consumer-Groups",
+        "X-Credential-Identifier",
+        "Oidc-Claim-Sub",
+        "OIDC_CLAIM_email",
+        "Shib-Session-Id",
+        "SM-User",
+        "X-WEBAUTH-USER",
+        "X-Authentik-Username",
+        "X-Authelia-User",
+        "Remote-Groups",
+        "X-Vouch-User",
+        "X-Pomerium-Jwt-Assertion",
+        "X-Amzn-Oidc-Identity",
+        "X-Goog-Authenticated-User-Email",
+        "X-Goog-IAP-JWT-Assertion",
+        "X-MS-CLIENT-PRINCIPAL-NAME",
+        "CF-Access-Authenticated-User-Email",
+        "Tailscale-User-Login",
+        "SSL-Client-Verify",
+        "X-Client-Cert",
+        // Where from, and where to.
+        "Fastly-Client-IP",
+        "X-ProxyUser-Ip",
+        "X-Envoy-External-Address",
+        "X-Appengine-User-Email",
+        "X-Original-Method",
+        "X-Request-Uri",
+        "X-Accel-Mapping",
+        "X-Sendfile-Type",
+        "X-Middleware-Subrequest",
     ];
     let credential = basic("alice", "open sesame");
     let (mut one, mut two) = (gate.h1().await, gate.h2().await);
@@ -465,6 +509,7 @@ async fn claims_of_the_client_never_pass() {
                 n.to_string(),
                 n.replace('-', "_"),
                 n.replacen('-', "_", 1),
+                n.replace('-', "."),
                 n.to_uppercase(),
             ]
         })
@@ -537,6 +582,106 @@ async fn our_credential_and_our_cookie_stay_with_us() {
             );
         }
         assert_eq!(upstream.requests().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_only_looks_like_a_claim_passes() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    let names = [
+        "X-User-Agent",
+        "X-User-Id",
+        "X-Auth-Token",
+        "X-Original-Filename",
+        "X-Client-Version",
+        "X-CSRF-Token",
+        "X-Requested-With",
+        "X-Amz-Date",
+        "CF-Custom",
+        "Fast-Lane",
+        "Shibboleth",
+        "I",
+        "X",
+        "X-",
+    ];
+    for name in names {
+        upstream.forget();
+        gate.h1().await.get("/", &format!("{name}: kept\r\n")).await;
+        assert_eq!(upstream.only().all(name), ["kept"], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_counts_under_its_exact_name_alone() {
+    let upstream = Upstream::ok();
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("tokens.toml");
+    let (token, text) = Token::new("ci", 0, None);
+    token_file::add(&path, token).expect("a tokens file");
+    let gate = Gate::with(
+        &format!("tokens_file = {path:?}\n"),
+        "networks = { allow = [\"loopback\"] }",
+        &route("app.lan", "/", &upstream, "\"users\""),
+    );
+    let right = text.expose().as_str();
+    for (fields, status) in [
+        (&[("loopgate-token", right)][..], 200),
+        (&[("LOOPGATE-TOKEN", right)], 200),
+        (&[("loopgate_token", right)], 401),
+        (&[("loopgate.token", right)], 401),
+        (&[("loopgate_token", "x"), ("loopgate-token", right)], 200),
+        (&[("loopgate-token", right), ("loopgate_token", "x")], 200),
+        (&[("loopgate-token", "x"), ("loopgate_token", right)], 401),
+    ] {
+        upstream.forget();
+        let lines: String = fields
+            .iter()
+            .map(|(n, v)| format!("{n}: {v}\r\n"))
+            .collect();
+        let got = gate.h1().await.get("/", &lines).await.status;
+        assert_eq!(got, status, "{lines}");
+        let lower: Vec<(String, &str)> = fields
+            .iter()
+            .map(|(n, v)| (n.to_ascii_lowercase(), *v))
+            .collect();
+        let lower: Vec<(&str, &str)> = lower.iter().map(|(n, v)| (&**n, *v)).collect();
+        let got = gate.h2().await.ask(1, "GET", "/", &lower, b"").await;
+        assert_eq!(got.status(), status, "{lines} over HTTP/2");
+        assert!(!format!("{:?}", upstream.requests()).contains("oopgate_"));
+        assert!(!format!("{:?}", upstream.requests()).contains("lgt_"));
+        assert_eq!(upstream.requests().len(), if status == 200 { 2 } else { 0 });
+    }
+}
+
+/// An application that answers TRACE shows a script of its page what the browser may not show it.
+#[tokio::test]
+async fn trace_shows_no_secret_of_ours() {
+    let upstream = Upstream::whole(|request, peer| {
+        let echo = format!("{request:?}");
+        let length = echo.len();
+        peer.say(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{echo}"
+        ));
+        After::Keep
+    });
+    let secret = "upstream_secret = \"between-the-two-of-us\"\n";
+    let route = route("app.lan", "/", &upstream, "\"users\"") + secret;
+    let gate = Gate::open(&route);
+    let (credential, cookie) = (basic("alice", "open sesame"), gate.cookie());
+    let lines = format!(
+        "Origin: https://app.lan\r\nAuthorization: {credential}\r\nCookie: {cookie}=abc; own=1\r\nLoopgate-Token: lgt_x\r\nX-Loopgate-Secret: guess\r\n"
+    );
+    for (method, has_secret) in [("GET", true), ("TRACE", false), ("OPTIONS", true)] {
+        let head = format!("{method} / HTTP/1.1\r\nHost: app.lan\r\n{lines}\r\n");
+        let answer = gate.h1().await.ask(head).await;
+        assert_eq!(answer.status, 200, "{method}");
+        let shown = answer.text();
+        assert!(shown.contains("own=1"), "{shown}");
+        assert_eq!(shown.contains("between-the-two-of-us"), has_secret);
+        for hidden in [&*cookie, "Basic", "lgt_x", "guess"] {
+            assert!(!shown.contains(hidden), "{hidden} in {shown}");
+        }
     }
 }
 

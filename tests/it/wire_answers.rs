@@ -329,6 +329,21 @@ const ANSWERS: &[(&str, Then, Told)] = &[
         Waits,
         Broken,
     ),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 02\r\n\r\nok",
+        Waits,
+        Broken,
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\nok",
+        Waits,
+        Broken,
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551618\r\n\r\nok",
+        Waits,
+        Broken,
+    ),
     ("HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n", Waits, Broken),
     (
         "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",

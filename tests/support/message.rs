@@ -259,11 +259,16 @@ fn framing(fields: &Fields) -> Result<Length, String> {
         &all(fields, "transfer-encoding")[..],
     ) {
         ([], []) => Ok(Length::None),
-        ([digits], []) if !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit()) => {
-            digits
-                .parse()
+        ([digits], [])
+            if digits.bytes().all(|c| c.is_ascii_digit())
+                && (digits.len() == 1 || !digits.starts_with('0')) =>
+        {
+            // As the most careful reader of signed numbers takes it.
+            let length = digits.parse::<i64>().ok();
+            let length = length.and_then(|n| usize::try_from(n).ok());
+            length
                 .map(Length::Exactly)
-                .map_err(|_| format!("length {digits}"))
+                .ok_or(format!("length {digits}"))
         }
         ([], ["chunked"]) => Ok(Length::Chunked),
         (lengths, codings) => Err(format!("lengths {lengths:?}, codings {codings:?}")),
@@ -299,7 +304,8 @@ fn chunks(bytes: &[u8]) -> Read<(Vec<u8>, Fields)> {
         }
         let size = std::str::from_utf8(&rest[..digits])
             .ok()
-            .and_then(|d| usize::from_str_radix(d, 16).ok());
+            .and_then(|d| i64::from_str_radix(d, 16).ok())
+            .and_then(|n| usize::try_from(n).ok());
         let Some(size) = size else {
             return Read::Bad("chunk size".into());
         };

@@ -190,11 +190,14 @@ fn framing(fields: &[(Vec<u8>, Vec<u8>)], minor: u8) -> Result<Framing, Not> {
                 if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
                     return Err(Not::Ever("a length that is no number"));
                 }
+                if value.len() > 1 && value[0] == b'0' {
+                    return Err(Not::Ever("a length that may be octal"));
+                }
                 let text = std::str::from_utf8(value).map_err(|_| Not::Ever("a length"))?;
-                Framing::Length(
-                    text.parse()
-                        .map_err(|_| Not::Ever("a length that is too large"))?,
-                )
+                match text.parse::<i64>() {
+                    Ok(n) => Framing::Length(n.unsigned_abs()),
+                    Err(_) => return Err(Not::Ever("a length that is too large")),
+                }
             }
             b"transfer-encoding" if minor == 0 => return Err(Not::Ever("a coding in HTTP/1.0")),
             b"transfer-encoding" if value.to_ascii_lowercase() == b"chunked" => Framing::Chunked,
@@ -329,17 +332,46 @@ pub fn chunk_data(input: &[u8]) -> Read<Vec<u8>> {
     }
 }
 
-/// `1*HEXDIG *(";" ext)`. Extensions may be anything visible, quoted strings without white space included.
+/// `1*HEXDIG *( ";" token [ "=" ( token / quoted-string ) ] )`, the string of visible characters without a backslash.
 fn chunk_size(text: &[u8]) -> Result<u64, Not> {
-    let digits = text.split(|c| *c == b';').next().unwrap_or_default();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+    let count = text.iter().take_while(|c| c.is_ascii_hexdigit()).count();
+    let (digits, mut rest) = text.split_at(count);
+    if digits.is_empty() {
         return Err(Not::Ever("a chunk size that is no number"));
     }
-    if text[digits.len()..].iter().any(|c| !c.is_ascii_graphic()) {
-        return Err(Not::Ever("a chunk extension with other characters"));
+    while !rest.is_empty() {
+        let ext = rest
+            .strip_prefix(b";")
+            .ok_or(Not::Ever("a chunk size that goes on"))?;
+        rest = after_token(ext)?;
+        let Some(value) = rest.strip_prefix(b"=") else {
+            continue;
+        };
+        rest = match value.strip_prefix(b"\"") {
+            None => after_token(value)?,
+            Some(quoted) => {
+                let end = quoted.iter().position(|c| *c == b'"');
+                let end = end.ok_or(Not::Ever("a quotation mark that is not closed"))?;
+                let inner = &quoted[..end];
+                if inner.iter().any(|c| !c.is_ascii_graphic() || *c == b'\\') {
+                    return Err(Not::Ever("a chunk extension with other characters"));
+                }
+                &quoted[end + 1..]
+            }
+        };
     }
     let text = std::str::from_utf8(digits).map_err(|_| Not::Ever("a chunk size"))?;
-    u64::from_str_radix(text, 16).map_err(|_| Not::Ever("a chunk size that is too large"))
+    let size = i64::from_str_radix(text, 16);
+    size.map(i64::unsigned_abs)
+        .map_err(|_| Not::Ever("a chunk size that is too large"))
+}
+
+/// What follows a token, which must be there.
+fn after_token(text: &[u8]) -> Result<&[u8], Not> {
+    match text.iter().take_while(|c| tchar(**c)).count() {
+        0 => Err(Not::Ever("no token in a chunk extension")),
+        n => Ok(&text[n..]),
+    }
 }
 
 /// The values of every field with this name.
