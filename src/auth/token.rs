@@ -9,6 +9,7 @@ use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use thiserror::Error;
 
 use super::users::name_problem;
+use crate::base::fold;
 use crate::base::id::random;
 use crate::base::path::Path;
 use crate::base::refusal::Reason;
@@ -186,8 +187,17 @@ impl Token {
     /// A path that a decoder behind us could read differently is covered only by a token for all paths.
     fn covers(&self, path: &Path<'_>) -> bool {
         let is_everywhere = self.paths.is_empty() || self.paths.iter().any(|prefix| prefix == "/");
-        is_everywhere
-            || (path.doubt.is_none() && self.paths.iter().any(|prefix| path.is_under(prefix)))
+        let is_under = |path: &Path<'_>| self.paths.iter().any(|prefix| path.is_under(prefix));
+        is_everywhere || (path.doubt.is_none() && is_under(path) && self.keeps(path))
+    }
+
+    /// Whether a loose application, too, reads a path under one of ours.
+    fn keeps(&self, path: &Path<'_>) -> bool {
+        let is_under = |reading: &String| {
+            let mut prefixes = self.paths.iter().map(|prefix| fold::folded(prefix));
+            prefixes.any(|prefix| fold::covers(&prefix, reading))
+        };
+        fold::readings(&path.decoded, false).is_ok_and(|all| all.iter().all(is_under))
     }
 
     fn allows(&self, method: &str) -> bool {
@@ -283,6 +293,20 @@ mod tests {
             ("GET", "/", 150, Some(TokenRefusal::Path)),
             ("GET", "/api/../admin", 150, Some(TokenRefusal::Path)),
             ("GET", "/api/%2e%2e/admin", 150, Some(TokenRefusal::Path)),
+            ("GET", "/API", 150, Some(TokenRefusal::Path)),
+            ("GET", "/api/X.Y", 150, None),
+            (
+                "GET",
+                "/api/%EF%BC%8E%EF%BC%8E/admin",
+                150,
+                Some(TokenRefusal::Path),
+            ),
+            (
+                "GET",
+                "/api%EF%BC%8F..%EF%BC%8Fadmin",
+                150,
+                Some(TokenRefusal::Path),
+            ),
             ("POST", "/api", 150, Some(TokenRefusal::Method)),
             ("get", "/api", 150, Some(TokenRefusal::Method)),
         ] {

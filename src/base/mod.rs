@@ -2,6 +2,7 @@
 
 pub mod cidr;
 pub mod drain;
+pub mod fold;
 pub mod host;
 pub mod id;
 pub mod loopback;

@@ -107,7 +107,7 @@ fn hex(c: u8) -> Option<u8> {
 }
 
 /// Decodes every `%XX` once; says when a percent sign is not followed by two hex digits.
-fn decode(raw: &[u8]) -> (Vec<u8>, Option<&'static str>) {
+pub(super) fn decode(raw: &[u8]) -> (Vec<u8>, Option<&'static str>) {
     let mut out = Vec::with_capacity(raw.len());
     let mut doubt = None;
     let mut i = 0;

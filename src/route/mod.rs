@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use crate::base::fold;
 use crate::base::host::Host;
 use crate::base::path::Path;
 use crate::base::refusal::{Reason, Refusal};
@@ -29,10 +30,21 @@ pub struct Table {
     general: Paths,
 }
 
-/// The routes of one host: path prefix and index of the route, longest prefix first.
+/// The routes of one host, longest prefix first.
 #[derive(Clone, Debug, Default)]
 struct Paths {
-    list: Vec<(String, usize)>,
+    list: Vec<Prefix>,
+}
+
+#[derive(Clone, Debug)]
+struct Prefix {
+    path: String,
+    /// As it is compared with what a loose application may read.
+    folded: String,
+    /// Folded it is another one, so that a plain path may be taken for it.
+    is_odd: bool,
+    /// The index of the route.
+    route: usize,
 }
 
 /// A route that was found.
@@ -93,7 +105,7 @@ impl Table {
         let by_path = [named, general]
             .into_iter()
             .flatten()
-            .any(|p| p.list.iter().any(|(prefix, _)| prefix != "/"));
+            .any(|p| p.list.iter().any(|prefix| prefix.path != "/"));
         if let Some(doubt) = path.doubt.filter(|_| by_path) {
             return Err(Refusal::bad(doubt));
         }
@@ -113,6 +125,21 @@ impl Table {
             }
             again = deeper.again();
         }
+        if by_path {
+            let leads_there = |reading: &String| {
+                let mut hosts = [named, general].into_iter().flatten();
+                let found = hosts.find_map(|paths| paths.may_mean(reading, route));
+                found.unwrap_or(route.is_none())
+            };
+            let mut prefixes = [named, general].into_iter().flatten().flat_map(|p| &p.list);
+            let has_odd = prefixes.any(|prefix| prefix.is_odd);
+            let readings = fold::readings(&path.decoded, has_odd).map_err(Refusal::bad)?;
+            if !readings.iter().all(leads_there) {
+                return Err(Refusal::bad(
+                    "the path is another one where case, dots and spaces at the end, or look-alikes do not count",
+                ));
+            }
+        }
         route
             .map(|route| Found { route })
             .ok_or(Refusal::new(Reason::NoRoute, "no route has this path"))
@@ -123,19 +150,42 @@ impl Paths {
     fn find(&self, path: &Path<'_>) -> Option<usize> {
         self.list
             .iter()
-            .find(|(prefix, _)| path.is_under(prefix))
-            .map(|(_, route)| *route)
+            .find(|prefix| path.is_under(&prefix.path))
+            .map(|prefix| prefix.route)
+    }
+
+    /// Whether what a loose application reads leads to this route here; `None` when it leads to none. Prefixes that are alike for
+    /// it were written down as different ones, so either is right.
+    fn may_mean(&self, reading: &str, route: Option<usize>) -> Option<bool> {
+        let covering = || {
+            self.list
+                .iter()
+                .filter(|prefix| fold::covers(&prefix.folded, reading))
+        };
+        let longest = covering().map(|prefix| prefix.folded.len()).max()?;
+        Some(
+            covering()
+                .filter(|prefix| prefix.folded.len() == longest)
+                .any(|prefix| Some(prefix.route) == route),
+        )
     }
 
     /// Adds a prefix; false when it is there already.
     fn add(&mut self, prefix: &str, route: usize) -> bool {
         let at = self
             .list
-            .partition_point(|(p, _)| (p.len(), prefix) > (prefix.len(), p));
-        if self.list.get(at).is_some_and(|(p, _)| p == prefix) {
+            .partition_point(|p| (p.path.len(), prefix) > (prefix.len(), &*p.path));
+        if self.list.get(at).is_some_and(|p| p.path == prefix) {
             return false;
         }
-        self.list.insert(at, (prefix.to_owned(), route));
+        let (path, folded) = (prefix.to_owned(), fold::folded(prefix));
+        let prefix = Prefix {
+            is_odd: path != folded && path != "/",
+            path,
+            folded,
+            route,
+        };
+        self.list.insert(at, prefix);
         true
     }
 }
@@ -154,6 +204,10 @@ mod tests {
             ("app.lan", "/admin/deep"),
             ("api.lan", "/v1"),
             ("", "/only"),
+            ("case.lan", "/"),
+            ("case.lan", "/Shop"),
+            ("case.lan", "/shop"),
+            ("case.lan", "/Stra\u{df}e"),
         ]
         .iter()
         .enumerate()
@@ -183,6 +237,39 @@ mod tests {
             ("app.lan", "/%252561dmin", Err(Reason::BadRequest)),
             ("app.lan", "/100%2525", Ok(0)),
             ("app.lan", "//admin", Err(Reason::BadRequest)),
+            ("app.lan", "/ADMIN", Err(Reason::BadRequest)),
+            ("app.lan", "/Admin/x", Err(Reason::BadRequest)),
+            ("app.lan", "/admin/DEEP", Err(Reason::BadRequest)),
+            ("app.lan", "/admin/Deeper", Ok(1)),
+            ("app.lan", "/admin.", Err(Reason::BadRequest)),
+            ("app.lan", "/admin%20", Err(Reason::BadRequest)),
+            ("app.lan", "/admin.%20.", Err(Reason::BadRequest)),
+            ("app.lan", "/admin%2520", Err(Reason::BadRequest)),
+            ("app.lan", "/admin::$DATA", Err(Reason::BadRequest)),
+            ("app.lan", "/%EF%BD%81dmin", Err(Reason::BadRequest)),
+            (
+                "app.lan",
+                "/x%EF%BC%8F..%EF%BC%8Fadmin",
+                Err(Reason::BadRequest),
+            ),
+            (
+                "app.lan",
+                "/x/%EF%BC%8E%EF%BC%8E/admin",
+                Err(Reason::BadRequest),
+            ),
+            ("app.lan", "/%25EF%25BD%2581dmin", Err(Reason::BadRequest)),
+            ("app.lan", "/50%EF%BC%85/1%EF%BC%8F2%EF%BC%9F", Ok(0)),
+            ("app.lan", "/Files/Report.PDF", Ok(0)),
+            ("app.lan", "/%E6%97%A5%E6%9C%AC", Ok(0)),
+            ("case.lan", "/Shop/x", Ok(6)),
+            ("case.lan", "/shop/x", Ok(7)),
+            ("case.lan", "/strasse/x", Err(Reason::BadRequest)),
+            ("case.lan", "/strass", Ok(5)),
+            ("case.lan", "/SHOP/x", Err(Reason::BadRequest)),
+            ("case.lan", "/Stra%C3%9Fe", Ok(8)),
+            ("case.lan", "/STRASSE", Err(Reason::BadRequest)),
+            ("api.lan", "/V1/x", Err(Reason::BadRequest)),
+            ("api.lan", "/v1/X", Ok(3)),
             ("app.lan", "/only", Ok(0)),
             ("api.lan", "/v1/x", Ok(3)),
             ("api.lan", "/v2", Err(Reason::NoRoute)),

@@ -163,7 +163,7 @@ const PEOPLE: &[(&str, &str)] = &[
     ("carol", "ocean wave"),
 ];
 const HOSTS: &[&str] = &["app.lan", "api.lan", "10.0.0.9", "gate"];
-const PREFIXES: &[&str] = &["/", "/", "/a", "/a/b", "/ab", "/b", "/a/b/c"];
+const PREFIXES: &[&str] = &["/", "/", "/a", "/a/b", "/ab", "/b", "/a/b/c", "/A"];
 const METHODS: &[&str] = &["GET", "POST", "HEAD", "PUT"];
 const GROUPS: &[&str] = &["ops", "dev"];
 
@@ -411,6 +411,27 @@ impl Request {
             "/a%23",
             "/%61%2fb",
             "/a/b%2e",
+            "/B/x",
+            "/A/B",
+            "/A/x",
+            "/%41",
+            "/%2541",
+            "/a.",
+            "/a%20",
+            "/a%2520",
+            "/a/b./c",
+            "/b..",
+            "/.../a",
+            "/%20/b",
+            "/%EF%BD%81",
+            "/%EF%BC%A1/b",
+            "/%25EF%25BD%2581",
+            "/x%EF%BC%8F..%EF%BC%8Fa",
+            "/a/%EF%BC%8E%EF%BC%8E/b",
+            "/a%EF%BC%BC..%EF%BC%BCb",
+            "/a::$DATA",
+            "/x/A",
+            "/X",
         ];
         // Mostly a host of the policy, or little would come further than that step.
         let route = &policy.routes[chance.below(policy.routes.len())];
@@ -494,6 +515,25 @@ mod model {
                 if by_path && !is_one {
                     return "bad-request";
                 }
+                let may_mean = |segments: Vec<String>| {
+                    let under =
+                        |route: &&&Route| segments.starts_with(&loose(route.path.as_bytes()));
+                    let rank = |route: &&Route| {
+                        (!route.hosts.is_empty(), loose(route.path.as_bytes()).len())
+                    };
+                    let best = routes.iter().filter(under).map(rank).max();
+                    let mut all = routes
+                        .iter()
+                        .filter(under)
+                        .filter(|r| Some(rank(r)) == best);
+                    match found[0] {
+                        Some(one) => all.any(|route| std::ptr::eq(*route, *one)),
+                        None => best.is_none(),
+                    }
+                };
+                if by_path && !readings.iter().all(|path| may_mean(loose(path))) {
+                    return "bad-request";
+                }
                 found[0]
             }
             None if by_path => return "bad-request",
@@ -546,7 +586,10 @@ mod model {
             Presented::Right(name) => name,
             Presented::Token("all") => "token:all",
             Presented::Token(_) => {
-                let is_covered = readings.is_some_and(|r| is_under(&r[0], "/a"));
+                let is_covered = readings.is_some_and(|r| {
+                    let is_kept = |path: &Vec<u8>| loose(path).first().is_some_and(|s| s == "a");
+                    is_under(&r[0], "/a") && r.iter().all(is_kept)
+                });
                 if !is_covered || !["GET", "HEAD"].contains(&request.method) {
                     return "not-permitted";
                 }
@@ -587,6 +630,31 @@ mod model {
             .collect();
         let path: Vec<&[u8]> = path.split(|c| *c == b'/').skip(1).collect();
         path.len() >= prefix.len() && path.iter().zip(&prefix).all(|(a, b)| a == b)
+    }
+
+    /// The segments as the loosest of the applications has them that docs/security.md speaks of ("Path"): case, full width, white
+    /// space and dots at the end, empty segments and streams of files do not count, and `..` leads up.
+    fn loose(path: &[u8]) -> Vec<String> {
+        let half = |c: char| match c {
+            '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xff01 + 0x21).unwrap_or(c),
+            c => c,
+        };
+        let text: String = String::from_utf8_lossy(path).chars().map(half).collect();
+        let mut segments = Vec::new();
+        for segment in text.to_lowercase().replace('\\', "/").split('/') {
+            let segment = match segment.split_once(':') {
+                Some((file, stream)) if format!(":{stream}").contains(":$") => file,
+                _ => segment,
+            };
+            match segment.trim() {
+                ".." => drop(segments.pop()),
+                segment => segments.push(segment.trim_end_matches(['.', ' ']).to_owned()),
+            }
+            if segments.last().is_some_and(String::is_empty) {
+                segments.pop();
+            }
+        }
+        segments
     }
 
     /// What the path is, decoded once, twice, and so on; `None` where already one of them could be read as two paths.

@@ -37,7 +37,6 @@ const PATHS: &[(&str, Ruled)] = &[
     ("/%E2%82%AC", Open),
     ("/a%C2%85b", Open),
     ("/administrator", Open),
-    ("/Admin", Open),
     ("/x/admin", Open),
     ("/?/../admin", Open),
     ("/a?b=%2e%2e%2fadmin;x//y\\z%00", Open),
@@ -104,7 +103,60 @@ const PATHS: &[(&str, Ruled)] = &[
     ("/%2561dmin", Doubt),
     ("/%25%36%31dmin", Doubt),
     ("/%252561dmin", Doubt),
-    ("/admin%2520", Open),
+    // What loose applications take for `/admin`: case, dots and spaces at the end, look-alikes.
+    ("/Admin", Doubt),
+    ("/ADMIN", Doubt),
+    ("/aDMIN/x", Doubt),
+    ("/%41dmin", Doubt),
+    ("/%2541dmin", Doubt),
+    ("/admin.", Doubt),
+    ("/admin../x", Doubt),
+    ("/admin%2e", Doubt),
+    ("/admin...", Doubt),
+    ("/admin%20", Doubt),
+    ("/admin%2520", Doubt),
+    ("/admin%20/x", Doubt),
+    ("/%20admin", Doubt),
+    ("/admin.%20.", Doubt),
+    ("/.../admin", Doubt),
+    ("/%20/admin", Doubt),
+    ("/admin/%20", Shut),
+    ("/admin%c2%a0", Doubt),
+    ("/admin%e3%80%80", Doubt),
+    ("/ad%e2%80%8bmin", Doubt),
+    ("/ad%c2%admin", Doubt),
+    ("/%ef%bd%81dmin", Doubt),
+    ("/%EF%BC%A1dmin", Doubt),
+    ("/%25ef%25bd%2581dmin", Doubt),
+    ("/%ef%bc%8fadmin", Doubt),
+    ("/x%ef%bc%8f..%ef%bc%8fadmin", Doubt),
+    ("/x/%ef%bc%8e%ef%bc%8e/admin", Doubt),
+    ("/x/%e2%80%a5/admin", Doubt),
+    ("/x%e2%88%95..%e2%88%96admin", Doubt),
+    ("/x%ef%bc%bc..%ef%bc%bcadmin", Doubt),
+    ("/admin%ef%bc%9bx", Doubt),
+    ("/admin%ef%bc%9fx", Doubt),
+    ("/admin%ef%bc%83x", Doubt),
+    ("/%ef%bc%8561dmin", Doubt),
+    ("/%e2%93%90dmin", Doubt),
+    ("/%f0%9d%90%9admin", Doubt),
+    ("/%c3%a1dmin", Doubt),
+    ("/adm%c4%b1n", Doubt),
+    ("/admin::$DATA", Doubt),
+    ("/admin:$i30:$INDEX_ALLOCATION/x", Doubt),
+    // And what is none of it in any reading passes as it came.
+    ("/Files/Report.PDF", Open),
+    ("/Administrator", Open),
+    ("/x/ADMIN", Open),
+    ("/admin.js", Open),
+    ("/admin-x", Open),
+    ("/a./b%20/c", Open),
+    (
+        "/%E6%97%A5%E6%9C%AC%E8%AA%9E/%EF%BC%91%EF%BC%8F%EF%BC%92%EF%BC%9F",
+        Open,
+    ),
+    ("/50%EF%BC%85", Open),
+    ("/a::$DATA", Open),
 ];
 
 /// A site without rules by path, and one with them.
@@ -159,6 +211,33 @@ async fn the_same_over_http2() {
             1 + usize::from(*verdict == Open),
             "{path}"
         );
+    }
+}
+
+/// Where a file has both of two prefixes that a loose application takes for one, its author knows that this one does not.
+#[tokio::test]
+async fn prefixes_that_differ_in_case_alone_are_two() {
+    let (root, upper, lower) = (Upstream::ok(), Upstream::ok(), Upstream::ok());
+    let tables = [
+        route("app.lan", "/", &root, "\"anyone\""),
+        route("app.lan", "/Files", &upper, "\"anyone\""),
+        route("app.lan", "/files", &lower, "\"anyone\""),
+    ];
+    let gate = Gate::open(&tables.concat());
+    for (path, status, to) in [
+        ("/Files/x", 200, Some(&upper)),
+        ("/files/X", 200, Some(&lower)),
+        ("/FILES/x", 400, None),
+        ("/x/Files", 200, Some(&root)),
+    ] {
+        [&root, &upper, &lower]
+            .into_iter()
+            .for_each(Upstream::forget);
+        assert_eq!(gate.h1().await.get(path, "").await.status, status, "{path}");
+        let seen = [&root, &upper, &lower].map(|u| u.requests().len());
+        let want =
+            [&root, &upper, &lower].map(|u| usize::from(to.is_some_and(|to| std::ptr::eq(to, u))));
+        assert_eq!(seen, want, "{path}");
     }
 }
 
