@@ -17,60 +17,64 @@ use crate::upstream::Upstream;
 pub struct Found {
     /// Upstreams that can be reached around the gate and must not be.
     pub exposed: Vec<(Arc<Upstream>, Verdict)>,
+    /// One of them was not refused before: what runs there has to end.
+    pub is_news: bool,
     /// Nothing listens at one of them, or it is refused as exposed: what comes there next is worth an early look.
     pub is_unsettled: bool,
 }
 
-/// Looks at every upstream of the plan and notes what it finds. Returns those that are exposed and must not be, and tells
-/// the log about every change.
+/// Looks at every upstream of the plan and gives those that are exposed and must not be. With a log it notes what it finds, and tells
+/// every change; a look that nobody is told of is none for the next one.
 pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Option<&Log>) -> Found {
     let mut seen = HashSet::new();
     let upstreams: Vec<_> = plan
         .routes
         .iter()
         .map(|route| &route.upstream)
-        .filter(|upstream| seen.insert(upstream.target().to_string()))
+        .filter(|upstream| seen.insert(Arc::as_ptr(upstream)))
         .collect();
+    let begun: Vec<_> = upstreams.iter().map(|u| u.begin_look()).collect();
     let addresses: Vec<_> = upstreams.iter().map(|u| &u.target().address).collect();
     let verdicts = check(&addresses, &machine.interfaces, ours).await;
     let mut found = Found::default();
-    for (upstream, verdict) in upstreams.into_iter().zip(verdicts) {
-        let exposed = verdict.is_exposed();
+    for ((upstream, verdict), begun) in upstreams.into_iter().zip(verdicts).zip(begun) {
         found.is_unsettled |= matches!(verdict, Verdict::NotListening);
-        if upstream.note_exposed(exposed)
-            && let Some(log) = log
-        {
-            let event = if exposed {
-                Event::warn("exposure_changed")
-            } else {
-                Event::info("exposure_changed")
-            };
-            let event = event
-                .with("upstream", upstream.target())
-                .with("exposed", exposed);
-            log.event(event.with("verdict", verdict.to_string().replace('\n', " ")));
+        if let Some(log) = log {
+            found.is_news |= note(upstream, &verdict, log);
+            if let Some(path) = upstream.target().address.unix() {
+                look_at_socket(upstream, path, log).await;
+            }
+            upstream.end_look(begun, !matches!(verdict, Verdict::NotListening));
         }
-        let unsure = matches!(verdict, Verdict::CannotTell(_));
-        if let Some(log) = log
-            && upstream.note_unsure(unsure)
-            && unsure
-        {
-            let event = Event::warn("exposure_unknown").with("upstream", upstream.target());
-            log.event(event.with("why", &verdict));
-        }
-        if let (Some(path), Some(log)) = (upstream.target().address.unix(), log) {
-            look_at_socket(upstream, path, log).await;
-        }
-        let refused = plan
-            .routes
-            .iter()
-            .any(|route| route.refuses_exposed && Arc::ptr_eq(&route.upstream, upstream));
-        if exposed && refused {
+        if verdict.is_exposed() && upstream.refuses_exposed() {
             found.is_unsettled = true;
             found.exposed.push((Arc::clone(upstream), verdict));
         }
     }
     found
+}
+
+/// Notes what was found at an upstream and tells what has changed. True when it must not be served any more.
+fn note(upstream: &Upstream, verdict: &Verdict, log: &Log) -> bool {
+    let is_exposed = verdict.is_exposed();
+    let is_news = upstream.note_exposed(is_exposed);
+    if is_news {
+        let event = match is_exposed {
+            true => Event::warn("exposure_changed"),
+            false => Event::info("exposure_changed"),
+        };
+        let event = event
+            .with("upstream", upstream.target())
+            .with("exposed", is_exposed)
+            .with("refused", upstream.is_refused());
+        log.event(event.with("verdict", verdict.to_string().replace('\n', " ")));
+    }
+    let is_unsure = matches!(verdict, Verdict::CannotTell(_));
+    if upstream.note_unsure(is_unsure) && is_unsure {
+        let event = Event::warn("exposure_unknown").with("upstream", upstream.target());
+        log.event(event.with("why", verdict));
+    }
+    is_news && upstream.is_refused()
 }
 
 /// Tells the log what a check cannot see here, whatever it finds; once, at the start.

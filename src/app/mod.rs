@@ -23,7 +23,7 @@ mod worker;
 pub use exposure::{Found, look};
 pub use inherited::InheritedError;
 pub use listeners::BindError;
-pub use reload::{Rejected, reload};
+pub use reload::{EXPOSED, Rejected, reload};
 pub use run::{Ending, Site, until_stopped};
 pub use sandbox::Sandbox;
 pub use source::{Lead, Source};

@@ -6,13 +6,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::exposure::Found;
 use super::manager;
 use super::run::Site;
 use super::start::Running;
 use super::verbs::Reloads;
 use crate::config::{Origins, Problem, Report};
+use crate::exposure::Verdict;
 use crate::observe::{Change, Event};
-use crate::plan::{Listener, Plan, Withdrawal};
+use crate::plan::{Listener, Plan, Route, Withdrawal};
+use crate::upstream::Upstream;
 
 /// Why the plan in force stays.
 #[derive(Debug)]
@@ -36,9 +39,14 @@ pub async fn reload(running: &mut Running, site: &Site<'_>) -> Result<Report, Re
     manager::ready(running, taken.is_ok());
     match taken {
         Ok(warnings) => {
+            let refused = warnings.problems.iter().filter(|p| p.code == EXPOSED);
+            let event = match refused.count() {
+                0 => Event::info("config_reloaded"),
+                n => Event::warn("config_reloaded").with("refused_as_exposed", n),
+            };
             // The child of `run` has moved: nobody has changed a file.
             if !site.source.is_led() {
-                running.shared.log.event(Event::info("config_reloaded"));
+                running.shared.log.event(event);
             }
             Ok(warnings)
         }
@@ -86,6 +94,8 @@ pub(super) async fn reloaded(
     site: &Site<'_>,
     reloads: &mut Reloads,
 ) -> Result<Report, Rejected> {
+    // Before they are read: what is written meanwhile is read again.
+    reloads.stamp = site.source.stamp(site.kept, &running.shared.live.current());
     let taken = reload(running, site).await;
     match &taken {
         Ok(_) => reloads.accepted(),
@@ -153,7 +163,9 @@ async fn take(
     let mut ours = running.addresses.clone();
     ours.extend(bound.held.iter().map(|held| held.bound));
     // What is exposed is known before the plan is in force, so that nothing of it is served in between.
-    super::exposure::look(&plan, &site.machine, &ours, Some(&running.shared.log)).await;
+    let log_now = Some(&running.shared.log);
+    let found = super::exposure::look(&plan, &site.machine, &ours, log_now).await;
+    warnings.problems.extend(refused(&plan, &found));
     running.swap(plan, bound).await;
     running.desk.switch(desk, &running.health);
     if let Some(change) = log {
@@ -173,6 +185,27 @@ async fn take(
         warnings.problems.push(problem);
     }
     Ok(warnings)
+}
+
+/// The code of a warning about a route that the plan has and that is not served.
+pub const EXPOSED: &str = "upstream-exposed";
+
+/// What the new plan does not serve because it can be reached around the gate, each service once.
+fn refused(plan: &Plan, found: &Found) -> Vec<Problem> {
+    let told = |(upstream, verdict): &(Arc<Upstream>, Verdict)| {
+        let here = |route: &Route| Arc::ptr_eq(&route.upstream, upstream);
+        let (Some(at), Verdict::Exposed(exposure)) = (plan.routes.iter().position(here), verdict)
+        else {
+            return None;
+        };
+        let message = format!(
+            "this route is refused (`upstream-exposed`) until that is repaired: {}",
+            exposure.summary()
+        );
+        let key = format!("route[{at}].upstream");
+        Some(Problem::warning(EXPOSED, key, message).hint(exposure.repairs().join("; ")))
+    };
+    found.exposed.iter().filter_map(told).collect()
 }
 
 /// What has changed in a way that somebody may look for.

@@ -34,6 +34,8 @@ pub enum Ending {
 const WATCH: Duration = Duration::from_secs(5);
 /// The same while a service is not there, which may come back bound otherwise, or is refused, which may have been repaired.
 const SOON: Duration = Duration::from_secs(1);
+/// The shortest time between two looks, however many ask for one.
+const APART: Duration = Duration::from_millis(20);
 /// How often failed logins are written down, when there are new ones: what a crash can make forgotten.
 const KEEP: Duration = Duration::from_secs(3);
 /// How often the machine and the files of the plan are looked at.
@@ -71,7 +73,9 @@ pub async fn until_stopped(
     let is_led = site.source.is_led();
     let mut look = tokio::time::interval(LOOK);
     let (mut changes, mut failed) = (Changes::watch(), None);
-    let mut stamp = site.source.stamp(site.kept, &running.shared.live.current());
+    reloads.stamp = site.source.stamp(site.kept, &running.shared.live.current());
+    let mut looked = (Instant::now(), APART);
+    site.kept.looks.watched(true);
     let watch = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(watch);
     let over = async {
@@ -100,12 +104,19 @@ pub async fn until_stopped(
                 certificates.look(&running, &site);
                 let begun = Instant::now();
                 let soon = watched(&running, &site.machine).await;
-                watch.as_mut().reset(Instant::now() + pause(soon, begun.elapsed()));
+                looked = (Instant::now(), begun.elapsed());
+                watch.as_mut().reset(looked.0 + pause(soon, looked.1));
             }
             () = running.shared.dial_failed.notified() => {
                 let soon = Instant::now() + SOON;
                 if watch.deadline() > soon {
                     watch.as_mut().reset(soon);
+                }
+            }
+            () = site.kept.looks.wanted() => {
+                let next = looked.0 + (looked.1 * 2).clamp(APART, SOON);
+                if watch.deadline() > next {
+                    watch.as_mut().reset(next);
                 }
             }
             _ = keep.tick() => running.keep_lockouts(),
@@ -117,8 +128,8 @@ pub async fn until_stopped(
             _ = look.tick() => {
                 reloads.pulse.look(&running.shared.metrics, Instant::now().into_std());
                 let now = site.source.stamp(site.kept, &running.shared.live.current());
-                let before = std::mem::replace(&mut stamp, now);
-                if stamp.differs(&before) {
+                let before = std::mem::replace(&mut reloads.stamp, now);
+                if reloads.stamp.differs(&before) {
                     drop(reloaded(&mut running, &site, &mut reloads).await);
                 }
                 // The host name has no notice of its own.
@@ -130,6 +141,7 @@ pub async fn until_stopped(
             }
         }
     };
+    site.kept.looks.watched(false);
     manager::stopping(&running);
     let drain = match is_led && ending == Ending::Drained {
         // The service has gone: what still runs is answered from what it has left behind.
@@ -153,17 +165,16 @@ pub async fn until_stopped(
     Ok(if finished { ending } else { Ending::Forced })
 }
 
-/// One look at the upstreams of the plan in force; true when one of them is not there or is refused.
+/// One look at the upstreams of the plan in force; what runs at one that must not be served ends. True when one of them is not there
+/// or is refused.
 async fn watched(running: &Running, machine: &Machine) -> bool {
     let plan = running.shared.live.current();
-    super::exposure::look(
-        &plan,
-        machine,
-        &running.addresses,
-        Some(&running.shared.log),
-    )
-    .await
-    .is_unsettled
+    let log = Some(&running.shared.log);
+    let found = super::exposure::look(&plan, machine, &running.addresses, log).await;
+    if found.is_news {
+        running.ring();
+    }
+    found.is_unsettled
 }
 
 /// How long to wait for the next look. One that was dear (a host with very many descriptors, a firewall that swallows dials) is not

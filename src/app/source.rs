@@ -18,7 +18,7 @@ use crate::plan::{Kept, Plan, Withdrawal, compile};
 type Look = Option<(u64, u64, i64, i64)>;
 
 /// What the files behind a plan looked like.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stamp {
     /// The configuration itself.
     config: Vec<(PathBuf, Look)>,

@@ -13,7 +13,7 @@ use super::pulse::Pulse;
 use super::reload::{Rejected, reloaded};
 use super::run::Site;
 use super::scrape::{self, stamp};
-use super::source::Source;
+use super::source::{Source, Stamp};
 use super::start::Running;
 use crate::auth::client_net::ClientNet;
 use crate::base::drain::Phase;
@@ -34,6 +34,8 @@ pub(super) struct Reloads {
     are_people_taken: bool,
     /// Accepted ones since the start.
     count: u64,
+    /// What the files looked like just before they were read the last time.
+    pub stamp: Stamp,
     /// How much goes on.
     pub pulse: Pulse,
 }
@@ -46,6 +48,7 @@ impl Reloads {
             error: None,
             are_people_taken: true,
             count: 0,
+            stamp: Stamp::default(),
             pulse: Pulse::default(),
         }
     }
@@ -184,7 +187,7 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         Err(over) => -i64::try_from(over.duration().as_secs()).unwrap_or(i64::MAX),
     };
     let certificate = |(name, (until, _)): (String, (SystemTime, bool))| json!({ "name": name, "not_after": stamp(until), "seconds_left": left(until) });
-    let route = |route: &Route| json!({ "route": *route.label, "upstream": route.upstream.target().to_string(), "exposed": route.upstream.is_exposed(), "refused": route.refuses_exposed });
+    let route = |route: &Route| json!({ "route": *route.label, "upstream": route.upstream.target().to_string(), "exposed": route.upstream.is_exposed(), "refused": route.upstream.refuses_exposed() });
     json!({
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),

@@ -10,7 +10,7 @@ use super::output::{Output, plain};
 use super::serve::env;
 use super::{Code, Failure};
 use crate::app::control::{AskError, Failed, Gate, Verb, ask, client_dirs, find};
-use crate::app::state_dir;
+use crate::app::{EXPOSED, state_dir};
 
 /// For a reload: the plan is compiled, its tests run, every upstream is looked at.
 pub(super) const PATIENCE: Duration = Duration::from_secs(130);
@@ -154,13 +154,24 @@ pub(super) fn reload(output: &Output, which: &WhichGate, json: bool) -> Result<(
         match ask(&gate.path, &Verb::Reload, PATIENCE) {
             Ok(done) => {
                 told.push(json!({"pid": gate.status["pid"], "result": "accepted", "problems": done["problems"]}));
+                let code = |problem: &Value| problem["code"] == EXPOSED;
+                let exposed = done["problems"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().any(code));
                 let warnings = done["text"].as_str().unwrap_or_default();
                 if !json {
                     if !warnings.is_empty() {
                         output.warn(warnings);
                     }
-                    let what = format!("accepted by {}", gate.status["pid"]);
+                    let but = match exposed {
+                        true => ", but what can be reached around it is refused",
+                        false => "",
+                    };
+                    let what = format!("accepted by {}{but}", gate.status["pid"]);
                     output.print(&what).map_err(Failure::failed)?;
+                }
+                if exposed && result.is_ok() {
+                    result = Err(Failure::new(Code::Exposed, ""));
                 }
             }
             Err(error) => {

@@ -47,6 +47,8 @@ pub struct Facts<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The client takes trailers.
     pub trailers: bool,
+    /// Through how many gates it has come, as whoever sent it says: it can only be refused for that.
+    pub hops: u8,
 }
 
 impl<'a> Facts<'a> {
@@ -92,6 +94,11 @@ impl<'a> Facts<'a> {
                 }
                 Name::Accept => {
                     facts.accepts_html |= memchr::memmem::find(line.value, b"text/html").is_some();
+                    continue;
+                }
+                Name::Hops => {
+                    let said = std::str::from_utf8(line.value).ok();
+                    facts.hops = said.and_then(|n| n.parse().ok()).unwrap_or(facts.hops);
                     continue;
                 }
                 Name::Te => {

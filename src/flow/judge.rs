@@ -10,6 +10,9 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::observe::Record;
 use crate::plan::Plan;
 
+/// Through so many gates a request may have come: what comes again and again to two that forward to each other ends.
+const HOPS: u8 = 4;
+
 /// What becomes of a request that was not refused.
 #[derive(Debug)]
 pub struct Judged {
@@ -62,14 +65,13 @@ pub async fn judge<'l>(
     }
     let route = stage.route();
     let permit = plan.site.after(stage, who, certified.as_deref())?;
-    if plan
-        .routes
-        .get(route)
-        .is_some_and(|r| r.refuses_exposed && r.upstream.is_exposed())
-    {
+    if let Some(route) = plan.routes.get(route) {
+        route.upstream.check()?;
+    }
+    if intake.facts.hops >= HOPS {
         let detail =
-            "the service can be reached around this gate; the log and `loopgate audit` say how";
-        return Err(Refusal::new(Reason::UpstreamExposed, detail));
+            "it has come through four gates: the upstream of one of them is a gate before it";
+        return Err(Refusal::new(Reason::UpstreamBroken, detail));
     }
     Ok(Judged {
         permit,

@@ -118,6 +118,7 @@ impl Outbound<'_> {
             | Name::Upgrade
             | Name::Te => {}
             Name::Hop
+            | Name::Hops
             | Name::Claim
             | Name::PathOverride
             | Name::LoopgateToken
@@ -172,6 +173,7 @@ impl Outbound<'_> {
         put(b"X-Forwarded-Proto", self.intake.origin.scheme.as_bytes());
         put(b"X-Forwarded-Host", self.intake.host.as_bytes());
         put(b"X-Request-Id", self.id.as_str().as_bytes());
+        put(b"X-Loopgate-Hops", &[b'1' + self.intake.facts.hops.min(8)]);
         if let Some(who) = self.permit.who() {
             put(b"X-Loopgate-User", who.user.as_bytes());
             if !who.groups.is_empty() {

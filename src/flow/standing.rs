@@ -150,10 +150,9 @@ impl Standing {
         let Ok(stage) = plan.site.before(&asked) else {
             return false;
         };
-        let same = plan
-            .routes
-            .get(stage.route())
-            .is_some_and(|r| r.upstream.target().to_string() == *self.upstream);
+        let same = plan.routes.get(stage.route()).is_some_and(|r| {
+            r.upstream.target().to_string() == *self.upstream && !r.upstream.is_refused()
+        });
         let certified = match stage.certificate_use() {
             CertificateUse::Off => None,
             CertificateUse::Accepted | CertificateUse::Required | CertificateUse::WithLogin => {

@@ -30,6 +30,8 @@ pub enum Name {
     SecWebsocketKey,
     SecWebsocketAccept,
     XRequestId,
+    /// `X-Loopgate-Hops`: through how many gates a request has come.
+    Hops,
     /// Hop-by-hop and removed: Keep-Alive, Proxy-Connection, Proxy-Authorization, Proxy-Authenticate, HTTP2-Settings.
     Hop,
     /// What only a gate may say: Forwarded, X-Forwarded-*, X-Real-IP and the like, X-Loopgate-*, Proxy, and who somebody is.
@@ -119,6 +121,7 @@ fn known(name: &[u8]) -> Name {
 fn known_x(rest: &[u8], name: &[u8]) -> Name {
     match rest {
         b"request-id" => Name::XRequestId,
+        b"loopgate-hops" => Name::Hops,
         b"original-url" | b"rewrite-url" | b"original-uri" | b"script-name" | b"path-info"
         | b"request-uri" | b"request-url" | b"replaced-path" | b"override-url" => {
             Name::PathOverride
@@ -289,6 +292,8 @@ mod tests {
             ("X_LOOPGATE-user", (Name::Claim, true)),
             ("Loopgate-Token", (Name::LoopgateToken, false)),
             ("Loopgate_Token", (Name::LoopgateToken, true)),
+            ("X-Loopgate-Hops", (Name::Hops, false)),
+            ("X-Loopgate-Hops-Of-Somebody", (Name::Claim, false)),
             ("X-Loop", (Name::Other, false)),
             ("X-User", (Name::Claim, false)),
             ("X.User", (Name::Claim, true)),

@@ -1,14 +1,10 @@
 //! The plan, from a configuration that was read. All mistakes are gathered; one is enough that there is no plan.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::path::Path;
+use std::sync::Arc;
 
-use rustls::ClientConfig;
-
-use super::clients::ClientTickets;
-use super::{Limits, Plan, Route, clients, expect, listener, people};
+use super::{Kept, Limits, Plan, Route, clients, expect, listener, own, people};
 use crate::access::{self, Rule, Site};
 use crate::auth::cookie::CookieName;
 use crate::auth::users::Users;
@@ -21,55 +17,7 @@ use crate::net::Machine;
 use crate::observe::metrics::Slot;
 use crate::observe::{Format, Rotation, Sink};
 use crate::route::{self, Own};
-use crate::tls::{LocalCa, Tickets, TlsError};
 use crate::upstream::Upstream;
-
-/// What outlives a plan: the local authority, the keys of session tickets, upstreams that stay the same.
-#[derive(Debug)]
-pub struct Kept {
-    pub(super) state: PathBuf,
-    authority: OnceLock<Arc<LocalCa>>,
-    /// The keys of session tickets.
-    pub tickets: Tickets,
-    pub(super) client_tickets: ClientTickets,
-    upstream_tls: Arc<ClientConfig>,
-}
-
-impl Kept {
-    /// `state`: the directory of contract 7. Nothing is read yet.
-    pub fn new(state: PathBuf) -> Self {
-        Self {
-            state,
-            authority: OnceLock::new(),
-            tickets: Tickets::new(),
-            client_tickets: ClientTickets::default(),
-            upstream_tls: crate::tls::upstream_client(),
-        }
-    }
-
-    /// The certificate of the local authority as a file.
-    pub fn authority_file(&self, machine: &Machine) -> Result<PathBuf, TlsError> {
-        self.authority(machine)?.publish(&self.state.join("ca"))
-    }
-
-    /// Makes a new local authority in place of the old one.
-    pub fn renew_authority(&self, machine: &Machine) -> Result<LocalCa, TlsError> {
-        LocalCa::renew(&self.state.join("ca"), &machine.names, SystemTime::now())
-    }
-
-    /// The local authority, made on first use.
-    pub fn authority(&self, machine: &Machine) -> Result<Arc<LocalCa>, TlsError> {
-        if let Some(authority) = self.authority.get() {
-            return Ok(Arc::clone(authority));
-        }
-        let authority = Arc::new(LocalCa::open(
-            &self.state.join("ca"),
-            &machine.names,
-            SystemTime::now(),
-        )?);
-        Ok(Arc::clone(self.authority.get_or_init(|| authority)))
-    }
-}
 
 /// Compiles a plan. `base` is the directory that relative paths are meant from; `extra` are users beside those of the file.
 /// Gives the warnings with the plan, or all problems.
@@ -148,10 +96,10 @@ pub fn compile(
                 .is_some_and(|name| tokens.iter().any(|t| t.name == name))
     };
     let (mut rules, mut routes): (Vec<Rule>, Vec<Route>) = (Vec::new(), Vec::new());
-    let mut open: HashMap<String, Arc<Upstream>> = before
+    let mut open: HashMap<(String, bool), Arc<Upstream>> = before
         .iter()
         .flat_map(|plan| &plan.routes)
-        .map(|r| (r.upstream.target().to_string(), Arc::clone(&r.upstream)))
+        .map(|r| (key_of(&r.upstream), Arc::clone(&r.upstream)))
         .collect();
     for (i, raw) in config.route.iter().enumerate() {
         let key = format!("route[{i}]");
@@ -172,6 +120,11 @@ pub fn compile(
     }
     let people = people::people(&users, &groups);
     let admin = admin(config.admin.as_ref(), &mut problems);
+    let own: Vec<_> = listeners
+        .iter()
+        .flat_map(|l| l.listener.addresses.iter().copied())
+        .collect();
+    own::refuse(config, &own, admin.as_ref(), &mut problems);
     if before.is_some() {
         // Who was removed may still be named in a group or a rule, where nobody can be him any more. That must not keep him in:
         // refusing the whole file would leave the old plan, and him, in force.
@@ -247,13 +200,18 @@ pub fn compile(
     Ok((plan, problems))
 }
 
+/// Two routes that differ in what an exposure means to them have an upstream each.
+fn key_of(upstream: &Upstream) -> (String, bool) {
+    (upstream.target().to_string(), upstream.refuses_exposed())
+}
+
 fn route_of(
     raw: &raw::Route,
     key: &str,
     base: &Path,
     rule: &Rule,
     kept: &Kept,
-    open: &mut HashMap<String, Arc<Upstream>>,
+    open: &mut HashMap<(String, bool), Arc<Upstream>>,
     problems: &mut Vec<Problem>,
 ) -> Option<Route> {
     let target = match raw.upstream.parse::<Target>() {
@@ -290,9 +248,17 @@ fn route_of(
             return None;
         }
     };
+    let refuses = raw.exposed_upstream == ExposedUpstream::Refuse;
     let upstream = open
-        .entry(target.to_string())
-        .or_insert_with(|| Arc::new(Upstream::new(target, &kept.upstream_tls)));
+        .entry((target.to_string(), refuses))
+        .or_insert_with(|| {
+            Arc::new(Upstream::new(
+                target,
+                &kept.upstream_tls,
+                refuses,
+                &kept.looks,
+            ))
+        });
     let host = raw.hosts.first().map_or("*", String::as_str);
     Some(Route {
         label: format!("{host}{}", raw.path).into(),
@@ -300,7 +266,6 @@ fn route_of(
         upstream: Arc::clone(upstream),
         local_mode: raw.host_header == HostHeader::Upstream,
         by_method: rule.methods.is_some(),
-        refuses_exposed: raw.exposed_upstream == ExposedUpstream::Refuse,
         secret,
     })
 }

@@ -28,16 +28,19 @@ mod clients;
 mod compile;
 mod expect;
 mod explain;
+mod kept;
 mod leaving;
 mod listener;
 mod live;
+mod own;
 mod past;
 mod people;
 mod visitor;
 mod withdraw;
 
-pub use compile::{Kept, compile};
+pub use compile::compile;
 pub use explain::{Explained, Question, Request, Step, explain, judge};
+pub use kept::Kept;
 pub use leaving::Leaving;
 pub use live::Live;
 pub use past::{again, is_beside};
@@ -158,8 +161,6 @@ pub struct Route {
     pub local_mode: bool,
     /// The rule asks for the method, so no field may change it behind us.
     pub by_method: bool,
-    /// `exposed_upstream = "refuse"`: not served while it can be reached around the gate.
-    pub refuses_exposed: bool,
     /// By this the application knows that the request came through the gate.
     pub secret: Option<Secret<String>>,
 }

@@ -63,7 +63,7 @@ async fn once(target: &str, host: &str) -> Answer {
         return Answer::Other;
     };
     let tls = target.scheme == Scheme::Https;
-    let upstream = Upstream::new(target, &upstream_client());
+    let upstream = Upstream::new(target, &upstream_client(), true, &std::sync::Arc::default());
     let Ok(mut stream) = dial::dial(&upstream, PATIENCE).await else {
         return Answer::Other;
     };

@@ -14,6 +14,14 @@ use crate::base::loopback::LoopbackAddr;
 use crate::base::refusal::{Reason, Refusal};
 use crate::net::Stream;
 
+/// A new connection that may be served by: who was not there the last time is looked at first, and refused if he must be.
+pub(super) async fn proven(upstream: &Upstream, limit: Duration) -> Result<Stream, Refusal> {
+    let stream = dial(upstream, limit).await?;
+    upstream.seen.settle().await?;
+    upstream.check()?;
+    Ok(stream)
+}
+
 /// A new connection to the upstream, TLS included, within `limit`.
 pub(super) async fn dial(upstream: &Upstream, limit: Duration) -> Result<Stream, Refusal> {
     match timeout(limit, connect(upstream)).await {
@@ -22,10 +30,11 @@ pub(super) async fn dial(upstream: &Upstream, limit: Duration) -> Result<Stream,
             Reason::UpstreamBroken,
             "the TLS handshake with the upstream failed",
         )),
-        Ok(Err(_)) => Err(Refusal::new(
-            Reason::UpstreamRefused,
-            "nothing accepts connections at the upstream's address",
-        )),
+        Ok(Err(_)) => {
+            upstream.doubt();
+            let detail = "nothing accepts connections at the upstream's address";
+            Err(Refusal::new(Reason::UpstreamRefused, detail))
+        }
         Err(_) => Err(Refusal::new(
             Reason::UpstreamTimeout,
             "the upstream did not accept the connection in time",

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 
 use super::Upstream;
-use super::dial::dial;
+use super::dial::proven;
 use crate::access::Permit;
 use crate::base::refusal::{Reason, Refusal};
 use crate::net::Stream;
@@ -110,7 +110,7 @@ where
         {
             return Ok((sender, true));
         }
-        let stream: Stream = dial(upstream, connect).await?;
+        let stream: Stream = proven(upstream, connect).await?;
         let mut builder = http2::Builder::new(self.here.clone());
         builder
             .timer(TokioTimer::new())

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -10,14 +10,18 @@ use rustls::ClientConfig;
 use crate::base::loopback::{Scheme, Target};
 use crate::base::refusal::Refusal;
 
+use looks::Seen;
+
 mod ask;
 mod dial;
 mod h2c;
+mod looks;
 mod names;
 mod pool;
 
 pub use ask::{Answer, ask};
 pub use h2c::H2cPool;
+pub use looks::{Begun, Looks};
 pub use names::{NameRefused, name_refused};
 pub use pool::{Lease, Pool};
 
@@ -27,9 +31,8 @@ pub struct Upstream {
     target: Target,
     tls: Option<Arc<ClientConfig>>,
     host: String,
-    exposed: AtomicBool,
-    unsure: AtomicBool,
-    open_socket: AtomicBool,
+    refuses_exposed: bool,
+    seen: Seen,
 }
 
 impl fmt::Debug for Upstream {
@@ -39,8 +42,14 @@ impl fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    /// Makes an upstream; `tls` is used where the target is `https`.
-    pub fn new(target: Target, tls: &Arc<ClientConfig>) -> Self {
+    /// Makes an upstream; `tls` is used where the target is `https`. `refuses_exposed`: it is not served while it can be reached
+    /// around the gate.
+    pub fn new(
+        target: Target,
+        tls: &Arc<ClientConfig>,
+        refuses_exposed: bool,
+        looks: &Arc<Looks>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let tls = (target.scheme == Scheme::Https).then(|| Arc::clone(tls));
         let host = match (target.address.port(), target.address.sockets().next()) {
@@ -53,35 +62,14 @@ impl Upstream {
             target,
             tls,
             host,
-            exposed: AtomicBool::new(false),
-            unsure: AtomicBool::new(false),
-            open_socket: AtomicBool::new(false),
+            refuses_exposed,
+            seen: Seen::new(looks),
         }
     }
 
     /// The target as it was written.
     pub fn target(&self) -> &Target {
         &self.target
-    }
-
-    /// Whether it was last found to be reachable around the gate. One relaxed load.
-    pub fn is_exposed(&self) -> bool {
-        self.exposed.load(Ordering::Relaxed)
-    }
-
-    /// Notes what the last look at the kernel's socket table found; true when that is news.
-    pub fn note_exposed(&self, exposed: bool) -> bool {
-        self.exposed.swap(exposed, Ordering::Relaxed) != exposed
-    }
-
-    /// Notes whether it could not be told who can reach it; true when that is news.
-    pub fn note_unsure(&self, is_unsure: bool) -> bool {
-        self.unsure.swap(is_unsure, Ordering::Relaxed) != is_unsure
-    }
-
-    /// Notes whether others than they should may connect to its Unix socket; true when that is news.
-    pub fn note_open_socket(&self, is_open: bool) -> bool {
-        self.open_socket.swap(is_open, Ordering::Relaxed) != is_open
     }
 
     /// Whether it takes a connection within `limit`. The connection is closed at once and nothing is asked by it, so it needs no

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Upstream;
-use super::dial::dial;
+use super::dial::proven;
 use crate::access::Permit;
 use crate::base::refusal::Refusal;
 use crate::net::Wire;
@@ -72,7 +72,7 @@ impl Pool {
     ) -> Result<Lease, Refusal> {
         Ok(Lease {
             // Boxed: the rare branch must not make the future of every request larger.
-            wire: Wire::new(Box::pin(dial(upstream, limit)).await?),
+            wire: Wire::new(Box::pin(proven(upstream, limit)).await?),
             reused: false,
         })
     }

@@ -542,6 +542,36 @@ async fn claims_of_the_client_never_pass() {
 }
 
 #[tokio::test]
+async fn what_goes_round_between_gates_ends() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+    for (i, (said, status, passed)) in [
+        ("1", 200, Some("2")),
+        ("3", 200, Some("4")),
+        ("4", 502, None),
+        ("200", 502, None),
+        ("forged", 200, Some("1")),
+        ("-1", 200, Some("1")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        upstream.forget();
+        let lines = format!("X-Loopgate-Hops: {said}\r\n");
+        assert_eq!(one.get("/", &lines).await.status, status, "{said}");
+        let fields = [("x-loopgate-hops", said)];
+        let answer = two.ask(2 * i as u32 + 1, "GET", "/", &fields, b"").await;
+        assert_eq!(answer.status(), status, "{said}");
+        let requests = upstream.requests();
+        assert_eq!(requests.len(), if passed.is_some() { 2 } else { 0 });
+        for request in requests {
+            assert_eq!(request.all("x-loopgate-hops"), passed.as_slice(), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn our_credential_and_our_cookie_stay_with_us() {
     let upstream = Upstream::ok();
     let gate = Gate::open(&route("app.lan", "/", &upstream, "\"users\""));

@@ -783,6 +783,7 @@ async fn fields_pass_as_they_came_but_for_those_of_the_connection() {
             "x-forwarded-proto",
             "x-forwarded-host",
             "x-request-id",
+            "x-loopgate-hops",
         ];
         let fields: Fields = upstream.only().fields;
         let rest: Vec<(&str, &str)> = fields

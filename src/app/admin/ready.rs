@@ -94,7 +94,7 @@ impl Health {
         let plan = self.shared.live.current();
         let mut services: Vec<(Arc<Upstream>, bool)> = Vec::new();
         for route in &plan.routes {
-            let refuses = route.refuses_exposed && route.upstream.is_exposed();
+            let refuses = route.upstream.is_refused();
             match services
                 .iter_mut()
                 .find(|(known, _)| Arc::ptr_eq(known, &route.upstream))

@@ -1,0 +1,62 @@
+//! What outlives a plan.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use rustls::ClientConfig;
+
+use super::clients::ClientTickets;
+use crate::net::Machine;
+use crate::tls::{LocalCa, Tickets, TlsError};
+use crate::upstream::Looks;
+
+/// What outlives a plan: the local authority, the keys of session tickets, upstreams that stay the same.
+#[derive(Debug)]
+pub struct Kept {
+    pub(super) state: PathBuf,
+    authority: OnceLock<Arc<LocalCa>>,
+    /// The keys of session tickets.
+    pub tickets: Tickets,
+    pub(super) client_tickets: ClientTickets,
+    pub(super) upstream_tls: Arc<ClientConfig>,
+    /// Where a look at an upstream is asked for.
+    pub looks: Arc<Looks>,
+}
+
+impl Kept {
+    /// `state`: the directory of contract 7. Nothing is read yet.
+    pub fn new(state: PathBuf) -> Self {
+        Self {
+            state,
+            authority: OnceLock::new(),
+            tickets: Tickets::new(),
+            client_tickets: ClientTickets::default(),
+            upstream_tls: crate::tls::upstream_client(),
+            looks: Arc::default(),
+        }
+    }
+
+    /// The certificate of the local authority as a file.
+    pub fn authority_file(&self, machine: &Machine) -> Result<PathBuf, TlsError> {
+        self.authority(machine)?.publish(&self.state.join("ca"))
+    }
+
+    /// Makes a new local authority in place of the old one.
+    pub fn renew_authority(&self, machine: &Machine) -> Result<LocalCa, TlsError> {
+        LocalCa::renew(&self.state.join("ca"), &machine.names, SystemTime::now())
+    }
+
+    /// The local authority, made on first use.
+    pub fn authority(&self, machine: &Machine) -> Result<Arc<LocalCa>, TlsError> {
+        if let Some(authority) = self.authority.get() {
+            return Ok(Arc::clone(authority));
+        }
+        let authority = Arc::new(LocalCa::open(
+            &self.state.join("ca"),
+            &machine.names,
+            SystemTime::now(),
+        )?);
+        Ok(Arc::clone(self.authority.get_or_init(|| authority)))
+    }
+}

@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# What a hostile eye looks for at the check of what goes around: the moment of a restart, what runs already, what is told at the start
+# and at a reload, a gate that is its own service, two gates that forward to each other.
+#
+#   gate  eth0 192.168.77.1/24 ── veth ── neighbour 192.168.77.2
+set -u
+source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
+here=$ROOT/tests/netns
+
+if [ -z "${LIMITED:-}" ]; then
+    packages ip:iproute2 curl:curl python3:python3-minimal socat:socat
+    binary
+    export GATE
+    [ "$(id -u)" -eq 0 ] || { echo "network namespaces need root" >&2; exit 1; }
+fi
+limited 230 "$0" "$@"
+
+tag=lga$$
+spaces=(gate neighbour)
+tidy() { local s; for s in "${spaces[@]}"; do ip netns del "$tag-$s" 2>/dev/null; done; }
+at() { local s=$1; shift; ip netns exec "$tag-$s" "$@"; }
+for space in "${spaces[@]}"; do ip netns add "$tag-$space" && at "$space" ip link set lo up || exit 1; done
+at gate ip link add eth0 type veth peer name eth0 netns "$tag-neighbour" || exit 1
+for space in "${spaces[@]}"; do at "$space" ip link set eth0 up; done
+at gate ip addr add 192.168.77.1/24 dev eth0
+at neighbour ip addr add 192.168.77.2/24 dev eth0
+
+stop() { kill "$1"; wait "$1" 2>/dev/null; }
+# `service ADDRESS LINE`: sets PID.
+service() { start service ip netns exec "$tag-gate" python3 -u "$here/service.py" "$@"; }
+answers() { until_true 10 at gate curl -s -m 2 -o /dev/null "http://$1:3000/" || { bad "the service does not start" "$(cat "$WORK/service.err")"; exit 1; }; }
+# `file [ROUTE KEYS]`
+file() {
+    cat >"$WORK/new.toml" <<TOML
+[[listener]]
+address = "0.0.0.0:8443"
+networks = { allow = ["192.168.77.0/24", "loopback"] }
+[[route]]
+upstream = "127.0.0.1:3000"
+access = "anyone"
+${1:-}
+TOML
+    mv "$WORK/new.toml" "$WORK/loopgate.toml"
+}
+serve() {
+    : >"$WORK/serve.err"
+    start serve ip netns exec "$tag-gate" "$GATE" serve -c "$WORK/loopgate.toml"
+    serve=$PID
+    until_true 20 grep -q ' serving ' "$WORK/serve.err" || { cat "$WORK/serve.err"; exit 1; }
+}
+page() { at neighbour curl -sS -k -m 5 "https://192.168.77.1:8443/${1:-}" 2>/dev/null; }
+code() { at neighbour curl -sS -k -m 5 -o /dev/null -w '%{http_code}' "https://192.168.77.1:8443/" 2>/dev/null; }
+is() { [ "$(code)" = "$1" ]; }
+log() { cat "$WORK/serve.err"; }
+told() { grep -qE "$1" "$WORK/serve.err"; }
+
+# ---- a restart on the wrong address, while somebody asks without a pause
+file
+service 127.0.0.1 right
+right=$PID
+answers 127.0.0.1
+serve
+until_true 10 is 200 || bad "it is served" "$(log)"
+cat >"$WORK/ask.py" <<'PY'
+import http.client, ssl, sys, time
+context = ssl._create_unverified_context()
+seen, end = {}, time.time() + float(sys.argv[1])
+while time.time() < end:
+    try:
+        ask = http.client.HTTPSConnection("192.168.77.1", 8443, context=context, timeout=8)
+        while time.time() < end:
+            ask.request("GET", "/")
+            answer = ask.getresponse()
+            body = answer.read().decode()
+            word = body.strip() if answer.status == 200 else str(answer.status)
+            seen[word] = seen.get(word, 0) + 1
+            time.sleep(0.003)
+    except (OSError, http.client.HTTPException):
+        seen["broken"] = seen.get("broken", 0) + 1
+print(seen)
+PY
+start asking ip netns exec "$tag-neighbour" python3 "$WORK/ask.py" 14
+asking=$PID
+sleep 1
+for round in 1 2; do
+    stop "$right"
+    service 0.0.0.0 wrong
+    wrong=$PID
+    answers 192.168.77.1
+    until_true 5 is 503 || bad "round $round: bound to everyone it is refused" "$(code)"
+    stop "$wrong"
+    service 127.0.0.1 right
+    right=$PID
+    answers 127.0.0.1
+    until_true 5 is 200 || bad "round $round: it heals" "$(code) $(log)"
+done
+wait "$asking"
+has "who asks all the time gets the page of the right one" "'right': [0-9]{2}" "$(cat "$WORK/asking.out")"
+has "and is refused while it is open" "'503': [0-9]" "$(cat "$WORK/asking.out")"
+lacks "never the page of one that is bound to everyone, not even once" "'wrong'" "$(cat "$WORK/asking.out")"
+
+# ---- what runs already ends
+start stream ip netns exec "$tag-neighbour" curl -sSk -N -m 60 https://192.168.77.1:8443/ticks
+stream=$PID
+until_true 5 grep -q tick "$WORK/stream.out" || bad "the stream does not begin"
+start forwarder ip netns exec "$tag-gate" socat TCP-LISTEN:4000,fork,reuseaddr TCP:127.0.0.1:3000
+forwarder=$PID
+gone() { ! kill -0 "$stream" 2>/dev/null; }
+if until_true 11 gone; then ok "a stream of a service that becomes exposed is cut"; else bad "a stream goes on while its service is exposed" "$(log)"; fi
+stop "$forwarder"
+until_true 11 is 200 || bad "without the forwarder it heals" "$(code)"
+
+# ---- a reload says what it does not serve, and is one
+file 'host_header = "upstream"'
+before=$(grep -c config_reloaded "$WORK/serve.err")
+at gate "$GATE" reload -c "$WORK/loopgate.toml" >"$WORK/reload.out" 2>&1
+same "a reload: exit 0" 0 $?
+sleep 5
+same "an edit and a reload are one" $((before + 1)) "$(grep -c config_reloaded "$WORK/serve.err")"
+start forwarder ip netns exec "$tag-gate" socat TCP-LISTEN:4000,fork,reuseaddr TCP:127.0.0.1:3000
+forwarder=$PID
+until_true 5 at gate ss -Hltn 'sport = :4000' >/dev/null
+sleep 0.3
+at gate "$GATE" reload -c "$WORK/loopgate.toml" >"$WORK/reload.out" 2>&1
+same "a reload that finds an exposure: exit 4" 4 $?
+has "it is accepted" '^accepted by ' "$(cat "$WORK/reload.out")"
+has "and says which service is refused" "refused .*socat \\(pid $forwarder\\) forwards" "$(tr -s ' \n|' ' ' <"$WORK/reload.out")"
+has "and the repair" "end socat \\(pid $forwarder\\)" "$(tr -s ' \n|' ' ' <"$WORK/reload.out")"
+has "and so does the event" 'warn config_reloaded refused_as_exposed=1' "$(log)"
+stop "$forwarder"
+stop "$serve"
+stop "$right"
+
+# ---- told to go on: said at the start
+service 0.0.0.0 open
+open=$PID
+answers 192.168.77.1
+file 'exposed_upstream = "warn"'
+serve
+if until_true 5 told "warn exposure_changed .*exposed=true refused=false .*python3 \\(pid $open\\)"; then ok 'exposed_upstream = "warn": the log says it at the start'; else bad 'exposed_upstream = "warn": the log is silent' "$(log)"; fi
+same "and it is served" open "$(page)"
+stop "$serve"
+start expose ip netns exec "$tag-gate" "$GATE" expose 3000 --unsafe-upstream --unsafe-no-auth
+unsafe=$PID
+if until_true 10 grep -qE "exposure_changed .*exposed=true refused=false .*pid $open" "$WORK/expose.out" "$WORK/expose.err"; then ok "--unsafe-upstream: the log says it at the start"; else bad "--unsafe-upstream: silent" "$(cat "$WORK/expose.out" "$WORK/expose.err")"; fi
+stop "$unsafe"
+stop "$open"
+
+# ---- a gate that would be its own service
+for upstream in 127.0.0.1:8443 https://localhost:8443 https://127.0.0.5:8443; do
+    file
+    sed -i "s#^upstream = .*#upstream = \"$upstream\"#" "$WORK/loopgate.toml"
+    at gate "$GATE" check -c "$WORK/loopgate.toml" >"$WORK/check.out" 2>&1
+    same "check: $upstream is the gate itself" 3 $?
+    has "with the line" 'loopgate\.toml:5:' "$(cat "$WORK/check.out")"
+    at gate timeout 20 "$GATE" serve -c "$WORK/loopgate.toml" >"$WORK/own.out" 2>&1
+    same "serve: the same" 3 $?
+done
+at gate timeout 20 "$GATE" expose https://localhost:8443 >"$WORK/own.out" 2>&1
+same "expose: the same" 3 $?
+file
+service 127.0.0.1 right
+right=$PID
+answers 127.0.0.1
+serve
+sed "s#^upstream = .*#upstream = \"https://127.0.0.1:8443\"#" "$WORK/loopgate.toml" >"$WORK/new.toml" && mv "$WORK/new.toml" "$WORK/loopgate.toml"
+at gate "$GATE" reload -c "$WORK/loopgate.toml" >"$WORK/reload.out" 2>&1
+same "reload: the same" 3 $?
+same "and what was in force is served" right "$(page)"
+stop "$serve"
+stop "$right"
+
+# ---- two gates that forward to each other
+for n in 1 2; do
+    mkdir -m 700 "$WORK/state$n"
+    cat >"$WORK/gate$n.toml" <<TOML
+[[listener]]
+address = "127.0.0.1:900$n"
+networks = { allow = ["loopback"] }
+[[route]]
+upstream = "https://127.0.0.1:900$((3 - n))"
+access = "anyone"
+TOML
+    STATE_DIRECTORY=$WORK/state$n start "gate$n" ip netns exec "$tag-gate" "$GATE" serve -c "$WORK/gate$n.toml"
+    until_true 20 grep -q ' serving ' "$WORK/gate$n.err" || { cat "$WORK/gate$n.err"; exit 1; }
+done
+same "a request between two gates ends" 502 "$(at gate curl -sSk -m 8 -o /dev/null -w '%{http_code}' https://localhost:9001/)"
+lines() { cat "$WORK/gate1.out" "$WORK/gate2.out" | grep -c ' GET '; }
+until_true 5 test "$(lines)" -ge 5
+at_most "after a few" 5 "$(lines)"
+exit 0
