@@ -110,6 +110,12 @@ impl Tokens {
         Some(token.judge(method, path, now))
     }
 
+    /// Whether the token of that name is for this path.
+    pub fn covers(&self, name: &str, path: &Path<'_>) -> bool {
+        let mut named = self.list.iter().filter(|token| token.name == name);
+        named.any(|token| token.covers(path))
+    }
+
     /// The token with that public part, for a stream that goes on.
     pub fn by_id(&self, id: &str) -> Option<&Token> {
         self.by_id.get(id).map(|at| &self.list[*at])

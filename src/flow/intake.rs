@@ -43,6 +43,8 @@ pub struct Facts<'a> {
     pub fetch_mode: Option<&'a [u8]>,
     /// `Sec-WebSocket-Key`.
     pub websocket_key: Option<&'a [u8]>,
+    /// `Destination`: the second path of a WebDAV request.
+    pub destination: Option<&'a [u8]>,
     /// `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
     /// The client takes trailers.
@@ -80,6 +82,7 @@ impl<'a> Facts<'a> {
                 Name::Host => (&mut facts.host, "two Host fields"),
                 Name::Authorization => (&mut facts.authorization, "two Authorization fields"),
                 Name::LoopgateToken => (&mut facts.token, "two Loopgate-Token fields"),
+                Name::Destination => (&mut facts.destination, "two Destination fields"),
                 Name::Origin => (&mut facts.origin, "two Origin fields"),
                 Name::SecFetchSite => (&mut facts.fetch_site, "two Sec-Fetch-Site fields"),
                 Name::SecFetchMode => (&mut facts.fetch_mode, "two Sec-Fetch-Mode fields"),

@@ -2,6 +2,7 @@
 //! may have to wait (who is it).
 
 use super::certificate;
+use super::destination;
 use super::identify::{Identity, identify};
 use super::intake::{Intake, Line};
 use super::state::{Conn, Worker};
@@ -65,6 +66,7 @@ pub async fn judge<'l>(
     }
     let route = stage.route();
     let permit = plan.site.after(stage, who, certified.as_deref())?;
+    destination::judge(conn, plan, intake, route, permit.who())?;
     if let Some(route) = plan.routes.get(route) {
         route.upstream.check()?;
     }

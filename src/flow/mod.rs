@@ -5,6 +5,7 @@ mod absent;
 mod answer;
 mod body;
 mod certificate;
+mod destination;
 mod ending;
 mod guess;
 mod h1;

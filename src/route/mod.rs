@@ -85,6 +85,16 @@ impl Table {
         named || (!self.general.list.is_empty() && self.own.has(host, local))
     }
 
+    /// Whether the host has rules by path.
+    pub fn is_by_path(&self, host: &Host<'_>, local: IpAddr) -> bool {
+        let named = match host {
+            Host::Name(name) => self.named.get(name.as_ref()),
+            Host::Ip(address) => self.addressed.get(address),
+        };
+        let is_own = || self.own.has(host, local);
+        named.is_some_and(Paths::is_by_path) || (self.general.is_by_path() && is_own())
+    }
+
     /// The route for a host and path.
     ///
     /// # Errors
@@ -105,7 +115,7 @@ impl Table {
         let by_path = [named, general]
             .into_iter()
             .flatten()
-            .any(|p| p.list.iter().any(|prefix| prefix.path != "/"));
+            .any(Paths::is_by_path);
         if let Some(doubt) = path.doubt.filter(|_| by_path) {
             return Err(Refusal::bad(doubt));
         }
@@ -152,6 +162,10 @@ impl Paths {
             .iter()
             .find(|prefix| path.is_under(&prefix.path))
             .map(|prefix| prefix.route)
+    }
+
+    fn is_by_path(&self) -> bool {
+        self.list.iter().any(|prefix| prefix.path != "/")
     }
 
     /// Whether what a loose application reads leads to this route here; `None` when it leads to none. Prefixes that are alike for

@@ -684,6 +684,42 @@ async fn a_token_counts_under_its_exact_name_alone() {
     }
 }
 
+#[tokio::test]
+async fn a_token_for_a_path_is_not_led_out_of_it() {
+    let upstream = Upstream::ok();
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("tokens.toml");
+    let (mut token, text) = Token::new("ci", 0, None);
+    token.paths = vec!["/api".into()];
+    token_file::add(&path, token).expect("a tokens file");
+    let gate = Gate::with(
+        &format!("tokens_file = {path:?}\n"),
+        "networks = { allow = [\"loopback\"] }",
+        &route("app.lan", "/", &upstream, "\"users\""),
+    );
+    for (target, destination, status) in [
+        ("/api/a", "", 200),
+        ("/api/A.B", "", 200),
+        ("/api/a", "Destination: /api/b\r\n", 200),
+        ("/api/a", "Destination: https://app.lan/api/b\r\n", 200),
+        ("/api/a", "Destination: /b\r\n", 403),
+        ("/api/a", "Destination: /api/../b\r\n", 403),
+        ("/api/a", "Destination: b\r\n", 400),
+        ("/API/a", "", 403),
+        ("/api./a", "", 403),
+        ("/api/../b", "", 403),
+        ("/api/%EF%BC%8E%EF%BC%8E/b", "", 403),
+        ("/api/%EF%BC%8F..%EF%BC%8F..%EF%BC%8Fb", "", 403),
+        ("/api/..%20/b", "", 403),
+    ] {
+        upstream.forget();
+        let lines = format!("Authorization: Bearer {}\r\n{destination}", text.expose());
+        let got = gate.h1().await.get(target, &lines).await.status;
+        assert_eq!(got, status, "{target} {destination}");
+        assert_eq!(upstream.requests().len(), usize::from(status == 200));
+    }
+}
+
 /// An application that answers TRACE shows a script of its page what the browser may not show it.
 #[tokio::test]
 async fn trace_shows_no_secret_of_ours() {

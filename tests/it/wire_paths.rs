@@ -214,6 +214,51 @@ async fn the_same_over_http2() {
     }
 }
 
+/// What `Destination` of a MOVE names is a path of the request as much as its target.
+#[tokio::test]
+async fn a_destination_stays_on_the_route_of_its_request() {
+    let upstream = Upstream::ok();
+    let (plain, ruled) = gates(&upstream);
+    for (destination, status) in [
+        ("https://app.lan/b", 200),
+        ("/b", 200),
+        ("https://elsewhere.lan/b", 200),
+        ("https://app.lan/Admin/x", 400),
+        ("https://app.lan/admin/x", 403),
+        ("/admin", 403),
+        ("/%61dmin", 403),
+        ("https://elsewhere.lan/admin", 403),
+        ("/x/../admin", 400),
+        ("/x%2fadmin", 400),
+        ("/admin.", 400),
+        ("//app.lan/admin", 400),
+        ("admin", 400),
+        ("https://app.lan\\admin/x", 400),
+        ("/a#b", 400),
+        ("", 400),
+    ] {
+        let fields = [("destination", destination)];
+        for (gate, want) in [(&plain, 200), (&ruled, status)] {
+            upstream.forget();
+            let mut two = gate.h2().await;
+            let answer = two.ask(1, "MOVE", "/a", &fields, b"").await;
+            assert_eq!(answer.status(), want, "{destination:?} over HTTP/2");
+            let head =
+                format!("COPY /a HTTP/1.1\r\nHost: app.lan\r\nDestination: {destination}\r\n\r\n");
+            assert_eq!(
+                gate.h1().await.ask(head).await.status,
+                want,
+                "{destination:?}"
+            );
+            let count = if want == 200 { 2 } else { 0 };
+            assert_eq!(upstream.requests().len(), count, "{destination:?}");
+        }
+    }
+    let twice =
+        "MOVE /a HTTP/1.1\r\nHost: app.lan\r\nDestination: /b\r\ndestination: /admin\r\n\r\n";
+    assert_eq!(ruled.h1().await.ask(twice).await.status, 400);
+}
+
 /// Where a file has both of two prefixes that a loose application takes for one, its author knows that this one does not.
 #[tokio::test]
 async fn prefixes_that_differ_in_case_alone_are_two() {
