@@ -29,8 +29,8 @@ impl<'a> Authority<'a> {
         let port = match port {
             None => None,
             Some(digits) => {
-                let strict = !digits.is_empty()
-                    && digits.len() <= 5
+                let strict = digits.len() <= 5
+                    && !digits.starts_with('0')
                     && digits.bytes().all(|c| c.is_ascii_digit());
                 let port = digits.parse::<u16>().ok().filter(|p| strict && *p > 0);
                 Some(port.ok_or("the port of the host is not a number from 1 to 65535")?)
@@ -146,6 +146,7 @@ mod tests {
             ("a:0", None),
             ("a:65536", None),
             ("a:+80", None),
+            ("a:080", None),
             ("a:80:81", None),
             ("a b", None),
             ("a/b", None),

@@ -231,6 +231,10 @@ impl<'a> Stream<'a> {
     /// The body that follows, where the head did not end the stream; hyper checks that it matches its content-length.
     pub(super) fn framing(&self, ended: bool) -> Result<Body, Refusal> {
         if self.websocket() {
+            let has = |name| self.parts.headers.contains_key(name);
+            if has(http::header::CONTENT_LENGTH) || has(http::header::EXPECT) {
+                return Err(Refusal::bad("a WebSocket that announces a body"));
+            }
             return Ok(Body::None);
         }
         let mut lengths = self

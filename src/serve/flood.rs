@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,8 +19,13 @@ const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+
+/// RFC 9113, 7.
+const INTERNAL_ERROR: u32 = 2;
+const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -113,6 +118,8 @@ pub(super) struct Watched {
     written: Frames,
     preface: usize,
     has_begun: bool,
+    /// A GOAWAY is out, or nobody is there to read one.
+    has_left: bool,
     /// A header block has begun and not ended.
     open: bool,
     last_stream: u32,
@@ -134,6 +141,7 @@ impl Watched {
             written: Frames::default(),
             preface: PREFACE,
             has_begun: false,
+            has_left: false,
             open: false,
             last_stream: 0,
             last_kind: 0,
@@ -191,18 +199,22 @@ impl Watched {
     fn say_goodbye(&mut self, cx: &mut Context<'_>) {
         let most = (0..=10).max_by_key(|kind| self.spent[usize::from(*kind)]);
         self.verdict.set(most.map(word));
-        if !self.written.is_between() {
+        self.leave(cx, ENHANCE_YOUR_CALM);
+    }
+
+    /// Writes a GOAWAY, as far as there is room for one, unless one is out.
+    fn leave(&mut self, cx: &mut Context<'_>, code: u32) {
+        if self.has_left || !self.written.is_between() {
             return;
         }
-        const CALM: [u8; 4] = [0, 0, 0, 0xb];
+        self.has_left = true;
         let mut goaway = vec![0, 0, 8, 7, 0, 0, 0, 0, 0];
         goaway.extend(self.last_stream.to_be_bytes());
-        goaway.extend(CALM);
+        goaway.extend(code.to_be_bytes());
         let mut inner = Pin::new(&mut self.inner);
         if inner.as_mut().poll_write(cx, &goaway).is_ready() {
-            // The cork holds a first flush back.
-            let _ = inner.as_mut().poll_flush(cx);
-            let _ = inner.as_mut().poll_flush(cx);
+            // A flush would wait for others to write, and nobody will.
+            let _ = inner.as_mut().poll_shutdown(cx);
         }
     }
 }
@@ -217,6 +229,7 @@ impl AsyncRead for Watched {
         let before = into.filled().len();
         let polled = Pin::new(&mut me.inner).poll_read(cx, into);
         if polled.is_ready() {
+            me.has_left |= into.filled().len() == before;
             if me.is_flood(&into.filled()[before..]) {
                 me.say_goodbye(cx);
                 return Poll::Ready(Err(io::Error::other("a flood of HTTP/2 frames")));
@@ -252,10 +265,18 @@ impl AsyncWrite for Watched {
         let me = self.get_mut();
         let polled = Pin::new(&mut me.inner).poll_write_vectored(cx, parts);
         if let Poll::Ready(Ok(mut left)) = polled {
-            let Self { written, purse, .. } = me;
+            let Self {
+                written,
+                purse,
+                has_left,
+                ..
+            } = me;
             for part in parts {
                 let n = left.min(part.len());
-                written.pass(&part[..n], |head| purse.take(-earned(head)));
+                written.pass(&part[..n], |head| {
+                    *has_left |= head.kind == GOAWAY;
+                    purse.take(-earned(head));
+                });
                 left -= n;
             }
         }
@@ -271,7 +292,18 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let me = self.get_mut();
+        me.has_left = true;
+        Pin::new(&mut me.inner).poll_shutdown(cx)
+    }
+}
+
+/// The library ends some connections without a word (an extended CONNECT with a content-length is one reason).
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.has_begun {
+            self.leave(&mut Context::from_waker(Waker::noop()), INTERNAL_ERROR);
+        }
     }
 }
 

@@ -498,6 +498,44 @@ const HEADS: &[(Fields, Want)] = &[
         ],
         Lenient("GET /?a"),
     ),
+    (
+        &[
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "app.lan"),
+            (":path", "/a#b\0\r\nc"),
+        ],
+        Lenient("GET /a"),
+    ),
+    (
+        &[
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "app.lan"),
+            (":path", "/a\0#b"),
+        ],
+        No,
+    ),
+    // The library shows no scheme without an authority; nothing asks for it.
+    (
+        &[
+            (":method", "GET"),
+            (":scheme", "ftp"),
+            (":path", "/"),
+            ("host", "app.lan"),
+        ],
+        Lenient("GET /"),
+    ),
+    // What the service is told is ours: X-Forwarded-Proto is that of the listener.
+    (
+        &[
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", "app.lan"),
+            (":path", "/"),
+        ],
+        Lenient("GET /"),
+    ),
     // Authority and Host.
     (
         &[
@@ -932,6 +970,74 @@ async fn underscored_spellings_of_framing_and_identity_never_pass() {
             .await;
         assert!(upstream.only().all(name).is_empty(), "{name}");
     }
+}
+
+/// Where a header block goes on within a field, the library forgets that it was malformed before. What made it so is left out,
+/// and what goes on is one request all the same.
+#[tokio::test]
+async fn what_is_forgotten_across_frames_is_left_out() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    for (name, value) in [
+        (":path", "/b"),
+        (":authority", "evil.lan"),
+        (":method", "POST"),
+        (":foo", "x"),
+        ("connection", "close"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "h2c"),
+        ("te", "gzip"),
+        ("UPPER", "x"),
+        ("x", "a\r\nb: c"),
+    ] {
+        let fields = [pseudo("GET", "/"), vec![(name, value), ("y", "whatever")]].concat();
+        let block = block(&fields);
+        for split in 1..block.len() {
+            upstream.forget();
+            let mut h2 = gate.h2().await;
+            let (one, two) = block.split_at(split);
+            let bytes = [
+                frame(HEADERS, END_STREAM, 1, one),
+                frame(CONTINUATION, END_HEADERS, 1, two),
+            ];
+            h2.send(bytes.concat()).await;
+            let status = h2.outcome(1).await.status();
+            for request in upstream.requests() {
+                assert_eq!(request.shown(), "GET /", "{name} cut at {split}");
+                assert_eq!(request.all("host"), ["app.lan"]);
+                assert!(request.all(name).is_empty(), "{name} cut at {split}");
+                assert_eq!(request.all("y"), ["whatever"]);
+                assert_eq!(status, 200);
+            }
+            assert!(upstream.requests().len() <= 1 && upstream.complaints().is_empty());
+        }
+    }
+}
+
+/// A WebSocket over HTTP/2 has no body to announce.
+#[tokio::test]
+async fn an_extended_connect_with_a_body_is_refused() {
+    let upstream = Upstream::ok();
+    let gate = Gate::plain(&upstream);
+    for (name, value, want) in [
+        ("content-length", "0", Outcome::Answer(400, Vec::new())),
+        ("expect", "100-continue", Outcome::Answer(400, Vec::new())),
+        ("content-length", "5", Outcome::Goaway(2)),
+        ("content-length", "x", Outcome::Goaway(2)),
+    ] {
+        let mut fields = pseudo("CONNECT", "/");
+        fields.extend([(":protocol", "websocket"), (name, value)]);
+        let mut h2 = gate.h2().await;
+        h2.send(frame(HEADERS, END_HEADERS, 1, block(&fields)))
+            .await;
+        let seen = match h2.outcome(1).await {
+            Outcome::Answer(status, _) => Outcome::Answer(status, Vec::new()),
+            Outcome::Reset(_) => Outcome::Goaway(2),
+            other => other,
+        };
+        assert_eq!(seen, want, "{name}: {value}");
+    }
+    assert!(upstream.requests().is_empty());
 }
 
 #[tokio::test]
