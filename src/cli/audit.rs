@@ -1,10 +1,13 @@
 //! `loopgate audit` and `firewall`: the machine's sockets by who can reach them, and rules that match the plan.
 
+use std::net::SocketAddr;
+
 use super::args::ConfigFile;
 use super::output::{Output, Paint};
 use super::serve::{compiled, env, ground};
 use super::{Code, Failure};
 use crate::app::Source;
+use crate::app::control::{client_dirs, find};
 use crate::config;
 use crate::exposure::audit::GateListener;
 use crate::exposure::{audit as judged, firewall as nft, survey, table};
@@ -24,7 +27,20 @@ pub(super) fn audit(output: &Output, file: &ConfigFile, json: bool) -> Result<()
         Err(_) => None,
     };
     let gate: Vec<GateListener> = plan.iter().flat_map(listeners).collect();
-    let found = judged(&survey(), &ground.machine.interfaces, &gate);
+    let mut snapshot = survey();
+    // The sandbox of a gate hides its sockets from its own user, but it answers him.
+    let dirs = client_dirs(&env, Some(&ground.state));
+    for running in find(&dirs).0 {
+        let status = &running.status;
+        let pid = status["pid"]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok());
+        snapshot.gates.extend(pid);
+        let addresses = status["addresses"].as_array().into_iter().flatten();
+        let parsed = addresses.filter_map(|a| a.as_str()?.parse().ok());
+        snapshot.told.extend::<Vec<SocketAddr>>(parsed.collect());
+    }
+    let found = judged(&snapshot, &ground.machine.interfaces, &gate);
     let text = match json {
         true => serde_json::to_string(&found).map_err(Failure::failed)?,
         false => painted(&table::render(&found, output.width), output.paint()),

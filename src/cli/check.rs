@@ -5,7 +5,9 @@ use super::output::Output;
 use super::serve::{env, ground};
 use super::{Code, Failure};
 use crate::app::Source;
-use crate::config;
+use crate::config::{self, Problem};
+use crate::exposure::unix;
+use crate::plan::{Plan, Route};
 
 pub(super) fn check(output: &Output, file: &ConfigFile, json: bool) -> Result<(), Failure> {
     let path = match config::find(file.config.as_deref(), &env) {
@@ -17,14 +19,28 @@ pub(super) fn check(output: &Output, file: &ConfigFile, json: bool) -> Result<()
     };
     let ground = ground()?;
     match Source::File(path.clone()).plan(&ground.machine, &ground.kept, None) {
-        Ok((_, warnings)) => tell(
-            output,
-            &warnings,
-            json,
-            &format!("{}: no mistakes", path.display()),
-        ),
+        Ok((plan, mut warnings)) => {
+            warnings.problems.extend(sockets(&plan));
+            tell(
+                output,
+                &warnings,
+                json,
+                &format!("{}: no mistakes", path.display()),
+            )
+        }
         Err(report) => tell(output, &report, json, "").and(Err(Failure::new(Code::Config, ""))),
     }
+}
+
+/// Unix sockets to which others than they should may connect, as they are now. What is not there yet is no mistake.
+fn sockets(plan: &Plan) -> Vec<Problem> {
+    let told = |(at, route): (usize, &Route)| {
+        let standing = unix::standing(route.upstream.target().address.unix()?);
+        let key = format!("route[{at}].upstream");
+        let problem = Problem::warning("upstream-socket", key, standing.to_string());
+        standing.is_warning().then_some(problem)
+    };
+    plan.routes.iter().enumerate().filter_map(told).collect()
 }
 
 fn tell(output: &Output, report: &config::Report, json: bool, good: &str) -> Result<(), Failure> {

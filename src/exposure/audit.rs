@@ -163,26 +163,24 @@ pub fn audit(snapshot: &Snapshot, interfaces: &Interfaces, gate: &[GateListener]
     }
     Audit {
         sockets: rows,
-        tunnels: tunnels(&snapshot.forwards, gate),
+        tunnels: tunnels(snapshot, gate),
         unseen,
     }
 }
 
-fn tunnels(forwards: &[Forward], gate: &[GateListener]) -> Vec<Tunnel> {
-    forwards
-        .iter()
-        .filter(|forward| forward.way == Way::Tunnel)
-        .map(|forward| Tunnel {
+fn tunnels(snapshot: &Snapshot, gate: &[GateListener]) -> Vec<Tunnel> {
+    let is_gates = |port: &u16| gate.iter().any(|g| g.address.port() == *port);
+    let tunnel = |forward: &Forward| {
+        let ports = forward.ports(&snapshot.hosts);
+        Tunnel {
             what: forward.what,
             pid: forward.process.pid,
-            ports: forward.ports.clone(),
-            leads_to_gate: !forward.ports.is_empty()
-                && forward
-                    .ports
-                    .iter()
-                    .all(|port| gate.iter().any(|g| g.address.port() == *port)),
-        })
-        .collect()
+            leads_to_gate: !ports.is_empty() && ports.iter().all(is_gates),
+            ports,
+        }
+    };
+    let all = snapshot.forwards.iter();
+    all.filter(|f| f.way == Way::Tunnel).map(tunnel).collect()
 }
 
 fn row(
@@ -234,24 +232,28 @@ fn judge(
     snapshot: &Snapshot,
     gate: &[GateListener],
 ) -> (Standing, String) {
-    // A name proves nothing, but whoever can start a program here can also read this table.
-    let is_loopgate =
-        snapshot.own.contains(&socket.inode) || process.is_none_or(|p| p.name == "loopgate");
-    let planned = gate.iter().find(|g| g.address == socket.address);
-    match planned {
-        Some(listener) if is_loopgate => {
-            return (Standing::Gate, format!("lets in {}", listener.lets_in));
-        }
-        Some(_) | None => {}
+    // A name proves nothing.
+    let is_gate = match process {
+        Some(process) => snapshot.gates.contains(&process.pid),
+        None => snapshot.told.contains(&socket.address),
+    };
+    let is_tcp = socket.protocol == Protocol::Tcp;
+    let planned = gate.iter().find(|g| is_tcp && g.address == socket.address);
+    if let Some(listener) = planned.filter(|_| is_gate) {
+        return (Standing::Gate, format!("lets in {}", listener.lets_in));
     }
     if openness == Openness::ThisMachine {
         return (Standing::Local, String::new());
     }
-    if process.is_some_and(|p| p.name == "loopgate") {
+    if is_tcp && is_gate {
         return (
             Standing::Gate,
             "a loopgate with another plan than this one".to_owned(),
         );
+    }
+    if planned.is_some() && process.is_none() {
+        let advice = "the plan has this address, but whether its gate holds it cannot be seen: ask again as root, or as its user";
+        return (Standing::Unguarded, advice.to_owned());
     }
     if let Some(reason) = expected(socket, process, snapshot.surroundings.client_ports) {
         return (Standing::Expected, reason.to_owned());
@@ -295,15 +297,22 @@ mod tests {
             ("0.0.0.0:53 udp", "dnsmasq"),
             ("0.0.0.0:2222", "sshd: alice@pts/0"),
             ("[::]:3000", "node /app/node_modules/.bin/vite --host"),
+            ("0.0.0.0:8445", "loopgate serve"),
+            ("0.0.0.0:8446", "?"),
+            ("0.0.0.0:8447", "?"),
         ];
         let mut snapshot = Snapshot::default();
         snapshot.surroundings.client_ports = (32768, 60999);
         for (n, (bound, line)) in (1_u32..).zip(lines) {
             let mut socket = socket(bound);
             socket.inode = u64::from(n);
-            snapshot.owners.insert(socket.inode, process(100 + n, line));
+            if line != "?" {
+                snapshot.owners.insert(socket.inode, process(100 + n, line));
+            }
             snapshot.sockets.push(socket);
         }
+        snapshot.gates.extend([106, 107, 108]);
+        snapshot.told.insert("0.0.0.0:8446".parse().unwrap());
         snapshot
             .forwards
             .extend(recognise(&process(900, "ngrok http 8000")));
@@ -325,6 +334,10 @@ mod tests {
             (6379, Standing::Unguarded),
             (8443, Standing::Gate),
             (8444, Standing::Gate),
+            // Somebody's program of that name; one that says so itself, and one that nobody knows.
+            (8445, Standing::Unguarded),
+            (8446, Standing::Gate),
+            (8447, Standing::Unguarded),
             (5353, Standing::Expected),
             (40000, Standing::Expected),
             (53, Standing::Unguarded),

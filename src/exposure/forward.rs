@@ -5,6 +5,7 @@ use std::fs;
 
 use super::advice::words;
 use super::owner::{Process, processes};
+use super::spelling::{Hosts, Place, places};
 
 /// How a forwarder carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +23,23 @@ pub struct Forward {
     pub what: &'static str,
     /// How it carries.
     pub way: Way,
-    /// The ports of this machine that its arguments name.
-    pub ports: Vec<u16>,
+    /// The places of this machine that its arguments name.
+    pub places: Vec<Place>,
     /// The process.
     pub process: Process,
+    /// Its sockets can be seen.
+    pub is_visible: bool,
+}
+
+impl Forward {
+    /// The ports of this machine that it carries to.
+    pub fn ports(&self, hosts: &Hosts) -> Vec<u16> {
+        let sockets = self.places.iter().flat_map(|place| hosts.sockets(place));
+        let mut ports: Vec<u16> = sockets.map(|(_, port)| port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
 }
 
 struct Known {
@@ -51,7 +65,7 @@ const fn known(
     }
 }
 
-const KNOWN: [Known; 20] = [
+const KNOWN: [Known; 26] = [
     known(&["cloudflared"], &[], Way::Tunnel, "cloudflared"),
     known(&["ngrok"], &[], Way::Tunnel, "ngrok"),
     known(&["ssh", "autossh"], &["-R"], Way::Tunnel, "ssh -R"),
@@ -97,7 +111,37 @@ const KNOWN: [Known; 20] = [
     ),
     known(&["socat"], &[], Way::Listener, "socat"),
     known(
-        &["ncat", "rinetd", "redir", "simpleproxy"],
+        &["systemd-socket-proxyd", "systemd-socket-"],
+        &[],
+        Way::Listener,
+        "systemd-socket-proxyd",
+    ),
+    known(
+        &["caddy"],
+        &["reverse-proxy"],
+        Way::Listener,
+        "caddy reverse-proxy",
+    ),
+    known(
+        &["mitmdump", "mitmproxy", "mitmweb"],
+        &[],
+        Way::Listener,
+        "mitmproxy",
+    ),
+    known(&["websockify"], &[], Way::Listener, "websockify"),
+    known(&["local-ssl-proxy"], &[], Way::Listener, "local-ssl-proxy"),
+    known(&["wstunnel"], &["client"], Way::Tunnel, "wstunnel"),
+    known(
+        &[
+            "ncat",
+            "nc",
+            "netcat",
+            "rinetd",
+            "redir",
+            "simpleproxy",
+            "gost",
+            "ghostunnel",
+        ],
         &[],
         Way::Listener,
         "port forwarder",
@@ -136,8 +180,9 @@ pub fn recognise(process: &Process) -> Option<Forward> {
     Some(Forward {
         what: kind.what,
         way: kind.way,
-        ports: ports(&line),
+        places: places(&line, kind.what.starts_with("ssh")),
         process: process.clone(),
+        is_visible: true,
     })
 }
 
@@ -156,36 +201,6 @@ fn has(line: &[&str], option: &str) -> bool {
         })
 }
 
-/// The ports on loopback that arguments name: `localhost:3000`, `http://127.0.0.1:3000`, `8080:localhost:3000`, `ngrok http 3000`,
-/// `--port 3000`.
-fn ports(arguments: &[&str]) -> Vec<u16> {
-    let mut found = Vec::new();
-    for (at, word) in arguments.iter().enumerate().skip(1) {
-        for host in ["localhost:", "127.0.0.1:", "[::1]:"] {
-            for (start, _) in word.match_indices(host) {
-                found.extend(number(&word[start + host.len()..]));
-            }
-        }
-        let before = arguments[at - 1];
-        if matches!(
-            before,
-            "http" | "tcp" | "local" | "--port" | "-p" | "public"
-        ) {
-            found.extend(word.parse::<u16>().ok());
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
-}
-
-fn number(text: &str) -> Option<u16> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    text[..end].parse().ok()
-}
-
 /// The forwarders that run here and can be seen. One small read a process; the rest only for those with a known name.
 pub fn running() -> Vec<Forward> {
     processes()
@@ -201,7 +216,14 @@ pub fn running() -> Vec<Forward> {
                         .any(|name| comm.starts_with(&name[..name.len().min(15)]))
                 })
         })
-        .filter_map(|pid| recognise(&Process::read(pid)?))
+        .filter_map(|pid| {
+            let forward = recognise(&Process::read(pid)?)?;
+            let is_visible = fs::read_dir(format!("/proc/{pid}/fd")).is_ok();
+            Some(Forward {
+                is_visible,
+                ..forward
+            })
+        })
         .collect()
 }
 
@@ -223,7 +245,7 @@ mod tests {
             arguments,
             container: None,
         })
-        .map(|f| (f.what, f.way, f.ports))
+        .map(|f| (f.what, f.way, f.ports(&Hosts::default())))
     }
 
     #[test]

@@ -4,10 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
-use super::forward::{Forward, Way};
+use super::chain::around;
+use super::forward::Forward;
 use super::owner::Process;
 use super::reach::{Reach, reach};
 use super::socket_table::{LO, Protocol, Socket};
+use super::spelling::Hosts;
 use super::surroundings::Surroundings;
 use crate::base::loopback::LoopbackAddr;
 use crate::net::interfaces::Interfaces;
@@ -25,6 +27,12 @@ pub struct Snapshot {
     pub own: HashSet<u64>,
     /// Forwarders that run here.
     pub forwards: Vec<Forward>,
+    /// The names of loopback by which they may call it.
+    pub hosts: Hosts,
+    /// Processes that are gates, as they have proven: their program is ours, or they answer on a control socket of ours.
+    pub gates: HashSet<u32>,
+    /// Where gates listen that have said so on a control socket of ours; their processes cannot be looked into.
+    pub told: HashSet<SocketAddr>,
     /// What hides sockets here.
     pub surroundings: Surroundings,
 }
@@ -86,6 +94,8 @@ pub enum Doubt {
     NoTable(String),
     /// `route_localnet` is set on these interfaces, so that 127.0.0.1 may be reached from outside.
     RoutedLoopback(Vec<String>),
+    /// This forwarder leads to it, and where it listens cannot be seen.
+    UnseenForwarder(String),
     /// Something answers although no socket listens: the kernel redirects to another namespace.
     AnswersFromElsewhere,
 }
@@ -134,23 +144,25 @@ impl Verdict {
 }
 
 /// Judges one upstream. `ours` are the addresses that the gate itself listens on: its own sockets there are no way around it.
-/// A Unix socket has no place in the table; it is judged by [`super::unix`].
+/// A Unix socket has no place in the table: forwarders may lead to it, and who may connect is judged by [`super::unix`].
 pub fn judge(
     snapshot: &Snapshot,
     interfaces: &Interfaces,
     upstream: &LoopbackAddr,
     ours: &[SocketAddr],
 ) -> Verdict {
-    let Some(port) = upstream.port() else {
-        return Verdict::Loopback;
+    let around = around(snapshot, upstream);
+    let forwarder = |forward: &&Forward| Opening::Forwarder {
+        forward: (*forward).clone(),
     };
+    let port = upstream.port().unwrap_or(0);
     if let Some(reason) = &snapshot.unreadable {
         return Verdict::CannotTell(Doubt::NoTable(reason.clone()));
     }
     let on_port: Vec<&Socket> = snapshot
         .sockets
         .iter()
-        .filter(|s| s.protocol == Protocol::Tcp && s.address.port() == port)
+        .filter(|s| s.protocol == Protocol::Tcp && Some(s.address.port()) == upstream.port())
         .filter(|s| !is_ours(s, snapshot, ours))
         .collect();
     let mut openings: Vec<Opening> = on_port
@@ -163,21 +175,19 @@ pub fn judge(
             is_beside: is_beside(s, &on_port, upstream),
         })
         .collect();
-    openings.extend(
-        snapshot
-            .forwards
-            .iter()
-            .filter(|f| f.ports.contains(&port) && carries(f, snapshot))
-            .map(|forward| Opening::Forwarder {
-                forward: forward.clone(),
-            }),
-    );
+    openings.extend(around.open.iter().map(forwarder));
     if !openings.is_empty() {
         return Verdict::Exposed(Exposure {
             upstream: upstream.to_string(),
             port,
             openings,
         });
+    }
+    if let Some(unseen) = around.unseen.first() {
+        return Verdict::CannotTell(Doubt::UnseenForwarder(unseen.process.label()));
+    }
+    if upstream.unix().is_some() {
+        return Verdict::Loopback;
     }
     let serves = |to: SocketAddr| on_port.iter().any(|s| s.accepts(to.ip(), LO));
     if !upstream.sockets().any(serves) {
@@ -206,17 +216,6 @@ fn is_beside(open: &Socket, on_port: &[&Socket], upstream: &LoopbackAddr) -> boo
         && upstream
             .sockets()
             .all(|to| has_own(to) || !open.accepts(to.ip(), LO))
-}
-
-/// A tunnel carries by being there; a local forwarder only if it listens on more than loopback.
-fn carries(forward: &Forward, snapshot: &Snapshot) -> bool {
-    match forward.way {
-        Way::Tunnel => true,
-        Way::Listener => snapshot.sockets.iter().any(|s| {
-            let holder = snapshot.owners.get(&s.inode);
-            !s.is_loopback() && holder.is_some_and(|p| p.pid == forward.process.pid)
-        }),
-    }
 }
 
 #[cfg(test)]

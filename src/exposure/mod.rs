@@ -6,6 +6,7 @@
 mod absent;
 pub mod advice;
 pub mod audit;
+mod chain;
 #[cfg(target_os = "linux")]
 mod diag;
 mod expected;
@@ -17,6 +18,7 @@ pub mod probe;
 mod proc_net;
 mod reach;
 pub mod socket_table;
+pub mod spelling;
 mod surroundings;
 pub mod table;
 pub mod unix;
@@ -34,8 +36,8 @@ pub use judge::{Doubt, Exposure, Opening, Snapshot, Verdict, judge};
 pub use reach::{Openness, Reach, reach};
 pub use surroundings::Surroundings;
 
-use forward::{Forward, Way};
 use socket_table::{Protocol, Socket, Source};
+use spelling::Hosts;
 
 /// Judges these upstreams as they are now, with both proofs, in their order. `ours` are the addresses that this process listens on.
 ///
@@ -125,7 +127,29 @@ async fn read_for(upstreams: &[&LoopbackAddr], ours: &[SocketAddr]) -> Snapshot 
 /// Reads what [`judge()`] needs for upstreams on these ports: the TCP table, the owners of what is open, forwarders that name them.
 /// Blocking. Never fails: a table that cannot be read is itself a fact.
 pub fn gather(ports: &[u16], ours: &[SocketAddr]) -> Snapshot {
-    let mut snapshot = match socket_table::read(Protocol::Tcp) {
+    let mut snapshot = table_now();
+    snapshot.forwards = forward::running();
+    snapshot.forwards.retain(|f| !f.places.is_empty());
+    let has_forwards = !snapshot.forwards.is_empty();
+    if has_forwards {
+        snapshot.hosts = hosts();
+    }
+    let is_open = |s: &Socket| !s.is_loopback() && ports.contains(&s.address.port());
+    let is_ours = |s: &Socket| !s.is_loopback() && ours.contains(&s.address);
+    if snapshot.sockets.iter().any(is_ours) {
+        snapshot.own = owner::own_inodes();
+    }
+    // A chain of forwarders may pass through any port.
+    snapshot.name_owners(|s| has_forwards || is_open(s));
+    snapshot
+}
+
+fn hosts() -> Hosts {
+    Hosts::parse(&std::fs::read_to_string("/etc/hosts").unwrap_or_default())
+}
+
+fn table_now() -> Snapshot {
+    match socket_table::read(Protocol::Tcp) {
         Ok((sockets, source)) => Snapshot {
             sockets,
             surroundings: Surroundings::read(source),
@@ -136,25 +160,7 @@ pub fn gather(ports: &[u16], ours: &[SocketAddr]) -> Snapshot {
             surroundings: Surroundings::read(Source::Proc),
             ..Snapshot::default()
         },
-    };
-    if ports.is_empty() {
-        return snapshot;
     }
-    snapshot.forwards = forward::running();
-    let names_ours = |f: &Forward| f.ports.iter().any(|port| ports.contains(port));
-    snapshot.forwards.retain(names_ours);
-    let any_port = snapshot.forwards.iter().any(|f| f.way == Way::Listener);
-    let is_wanted =
-        |s: &Socket| !s.is_loopback() && (any_port || ports.contains(&s.address.port()));
-    if snapshot
-        .sockets
-        .iter()
-        .any(|s| is_wanted(s) && ours.contains(&s.address))
-    {
-        snapshot.own = owner::own_inodes();
-    }
-    snapshot.name_owners(is_wanted);
-    snapshot
 }
 
 /// What no check can see here, one sentence each. Blocking.
@@ -165,14 +171,19 @@ pub fn unseen() -> Vec<String> {
 
 /// Reads everything that [`audit()`] shows: both protocols, all owners, all forwarders. Blocking, and dearer than [`gather`].
 pub fn survey() -> Snapshot {
-    let mut snapshot = gather(&[], &[]);
+    let mut snapshot = table_now();
     match socket_table::read(Protocol::Udp) {
         Ok((sockets, _)) => snapshot.sockets.extend(sockets),
         Err(error) => snapshot.unreadable = Some(error.to_string()),
     }
     snapshot.forwards = forward::running();
-    snapshot.own = owner::own_inodes();
+    snapshot.hosts = hosts();
     snapshot.name_owners(|_| true);
+    let holders: HashSet<u32> = snapshot.owners.values().map(|p| p.pid).collect();
+    let gates = holders
+        .into_iter()
+        .filter(|pid| owner::is_our_program(*pid));
+    snapshot.gates = gates.collect();
     snapshot
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A process, as a person knows it.
@@ -49,6 +50,16 @@ impl Process {
             None => format!("{name} (pid {})", self.pid),
         }
     }
+}
+
+/// Whether a process runs the very program that this one does: the file, not its name. False where it cannot be seen.
+pub fn is_our_program(pid: u32) -> bool {
+    let program = |pid: &str| {
+        let about = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+        Some((about.dev(), about.ino()))
+    };
+    let ours = program("self");
+    ours.is_some() && program(&pid.to_string()) == ours
 }
 
 /// The numbers of all processes, lowest first; pid 1 last, since it often holds sockets on behalf of the service that uses them.
@@ -204,7 +215,6 @@ mod tests {
 
     #[test]
     fn a_socket_of_this_process_is_found_and_a_strangers_is_not() {
-        use std::os::unix::fs::MetadataExt;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&listener);
         let inode = fs::metadata(format!("/proc/self/fd/{fd}")).unwrap().ino();
@@ -212,6 +222,19 @@ mod tests {
         let found = owners(&HashSet::from([inode, 0, u64::MAX]));
         assert_eq!(found.len(), 1);
         assert_eq!(found[&inode].pid, std::process::id());
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_file() {
+        assert!(is_our_program(std::process::id()));
+        let mut other = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let is_ours = is_our_program(other.id());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(!is_ours && !is_our_program(u32::MAX));
     }
 
     #[test]

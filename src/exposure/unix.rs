@@ -1,11 +1,12 @@
-//! Who may connect to a Unix socket: its mode, its owner and the folders above it. To connect takes the right to write to the socket
-//! and to pass through every folder of its path (unix(7)).
+//! Who may connect to a Unix socket: its mode, its owner and every folder and link on the way to it. To connect takes the right to
+//! write to the socket and to pass through every folder of its path (unix(7)); whoever may exchange one of them may put a socket of
+//! his own in its place.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::owner::{Process, owners};
 use super::proc_net::unix_inode;
@@ -23,8 +24,10 @@ pub struct Facts {
     pub gid: u32,
     /// Every folder above lets everyone pass.
     pub everyone_passes: bool,
-    /// The folder it lies in lets others put another socket in its place.
+    /// A folder on the way lets everyone put something else in place of what it leads to.
     pub replaceable: bool,
+    /// Somebody who may do so: neither root, nor the user of this gate, nor the socket's owner.
+    pub stranger: Option<u32>,
 }
 
 /// Who may connect to it.
@@ -47,6 +50,11 @@ pub enum Standing {
     },
     /// Others can put their own socket in its place.
     Replaceable,
+    /// Somebody else can, who owns a folder or a link on the way.
+    ReplaceableBy {
+        /// The owner.
+        uid: u32,
+    },
     /// It belongs to somebody who is neither root nor this user.
     Foreign {
         /// The owner.
@@ -62,9 +70,11 @@ impl Standing {
     /// Whether somebody should look at it.
     pub fn is_warning(self) -> bool {
         match self {
-            Self::Everyone { .. } | Self::Replaceable | Self::Foreign { .. } | Self::NotASocket => {
-                true
-            }
+            Self::Everyone { .. }
+            | Self::Replaceable
+            | Self::ReplaceableBy { .. }
+            | Self::Foreign { .. }
+            | Self::NotASocket => true,
             Self::Owner { .. } | Self::Group { .. } | Self::Missing => false,
         }
     }
@@ -81,7 +91,12 @@ impl fmt::Display for Standing {
                  in a folder with mode 0750 (gunicorn: `--umask 007`; systemd: `SocketMode=0660`)"
             ),
             Self::Replaceable => f.write_str(
-                "others may put their own socket in its place: the folder it lies in can be written by everyone; move it to a folder of its own",
+                "others may put their own socket in its place: a folder on its path can be written by everyone; move it to a folder of its own",
+            ),
+            Self::ReplaceableBy { uid } => write!(
+                f,
+                "user {uid}, who is neither root nor the user of this gate or the socket, may put his own in its place: a folder or a \
+                 link on its path is his; move it to a folder of its owner or of root"
             ),
             Self::Foreign { uid } => write!(
                 f,
@@ -95,8 +110,9 @@ impl fmt::Display for Standing {
 
 /// Looks at the socket of a path. Blocking, a handful of `stat` calls.
 pub fn standing(path: &Path) -> Standing {
-    match facts(path) {
-        Some(facts) => judge(facts, rustix::process::geteuid().as_raw()),
+    let us = rustix::process::geteuid().as_raw();
+    match facts(path, us) {
+        Some(facts) => judge(facts, us),
         None => Standing::Missing,
     }
 }
@@ -108,23 +124,74 @@ pub fn listener(path: &Path) -> Option<Process> {
     owners(&HashSet::from([inode])).remove(&inode)
 }
 
-fn facts(path: &Path) -> Option<Facts> {
-    let path = fs::canonicalize(path).ok()?;
-    let socket = fs::metadata(&path).ok()?;
-    let folders: Vec<fs::Metadata> = path
-        .ancestors()
-        .skip(1)
-        .map_while(|folder| fs::metadata(folder).ok())
-        .collect();
-    let replaceable = |folder: &fs::Metadata| folder.mode() & 0o1002 == 0o0002;
+fn facts(path: &Path, us: u32) -> Option<Facts> {
+    let socket = fs::metadata(path).ok()?;
+    let trusted = [0, us, socket.uid()];
+    let way = way(path)?;
+    let (mut everyone_passes, mut replaceable, mut stranger) = (true, false, None);
+    for Step { folder, entry } in &way {
+        let mode = folder.mode();
+        // To exchange an entry takes the right to write to its folder, and in one with the sticky bit to own either.
+        let is_sticky = mode & 0o1000 != 0;
+        replaceable |= everyone_passes && mode & 0o003 == 0o003 && !is_sticky;
+        everyone_passes &= mode & 0o001 != 0;
+        let owners = [Some(folder.uid()), is_sticky.then_some(*entry)];
+        let owners = owners.into_iter().flatten();
+        stranger = stranger.or(owners.into_iter().find(|uid| !trusted.contains(uid)));
+    }
     Some(Facts {
         is_socket: socket.file_type().is_socket(),
         mode: socket.mode() & 0o7777,
         uid: socket.uid(),
         gid: socket.gid(),
-        everyone_passes: folders.iter().all(|folder| folder.mode() & 0o001 != 0),
-        replaceable: folders.first().is_some_and(replaceable),
+        everyone_passes,
+        replaceable,
+        stranger,
     })
+}
+
+/// A folder on the way to a socket, and the owner of what the way takes there: a folder, a link, at last the socket.
+struct Step {
+    folder: fs::Metadata,
+    entry: u32,
+}
+
+/// As many links as the kernel follows (path_resolution(7)).
+const LINKS: usize = 40;
+
+/// Every folder on the way, as the kernel takes it: through links too.
+fn way(path: &Path) -> Option<Vec<Step>> {
+    let (mut here, mut steps, mut links) = (PathBuf::from("/"), Vec::new(), 0);
+    let names = |path: &Path| -> Vec<PathBuf> {
+        let parts = path.components().rev();
+        parts.map(|part| PathBuf::from(part.as_os_str())).collect()
+    };
+    let mut left = names(path);
+    while let Some(name) = left.pop() {
+        match name.components().next()? {
+            Component::RootDir | Component::Prefix(_) => here = PathBuf::from("/"),
+            Component::CurDir => {}
+            Component::ParentDir => drop(here.pop()),
+            Component::Normal(_) => {
+                let entry = here.join(&name);
+                let about = fs::symlink_metadata(&entry).ok()?;
+                steps.push(Step {
+                    folder: fs::metadata(&here).ok()?,
+                    entry: about.uid(),
+                });
+                if about.is_symlink() {
+                    links += 1;
+                    if links > LINKS {
+                        return None;
+                    }
+                    left.extend(names(&fs::read_link(&entry).ok()?));
+                } else {
+                    here = entry;
+                }
+            }
+        }
+    }
+    Some(steps)
 }
 
 /// Who may connect, for a gate that runs as `us`; pure. The worst that holds is said.
@@ -132,8 +199,11 @@ pub fn judge(facts: Facts, us: u32) -> Standing {
     if !facts.is_socket {
         return Standing::NotASocket;
     }
-    if facts.replaceable && facts.everyone_passes {
+    if facts.replaceable {
         return Standing::Replaceable;
+    }
+    if let Some(uid) = facts.stranger {
+        return Standing::ReplaceableBy { uid };
     }
     if facts.uid != 0 && facts.uid != us && us != 0 {
         return Standing::Foreign { uid: facts.uid };
@@ -161,6 +231,7 @@ mod tests {
         gid: 33,
         everyone_passes: true,
         replaceable: false,
+        stranger: None,
     };
 
     #[test]
@@ -214,6 +285,14 @@ mod tests {
                 Standing::Foreign { uid: 1001 },
             ),
             (
+                Facts {
+                    stranger: Some(7),
+                    ..GOOD
+                },
+                1000,
+                Standing::ReplaceableBy { uid: 7 },
+            ),
+            (
                 Facts { uid: 1001, ..GOOD },
                 0,
                 Standing::Owner { uid: 1001 },
@@ -255,5 +334,55 @@ mod tests {
         assert_eq!(listener(&path).map(|p| p.pid), Some(std::process::id()));
         fs::write(dir.path().join("file"), "").unwrap();
         assert_eq!(standing(&dir.path().join("file")), Standing::NotASocket);
+    }
+
+    #[test]
+    fn every_folder_and_link_on_the_way_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("open/inner")).unwrap();
+        fs::create_dir(at("own")).unwrap();
+        let _listener = UnixListener::bind(at("open/inner/app.sock")).unwrap();
+        mode(&at("open/inner/app.sock"), 0o600);
+        std::os::unix::fs::symlink("../open/inner", at("own/link")).unwrap();
+        std::os::unix::fs::symlink(at("own"), at("open/back")).unwrap();
+        std::os::unix::fs::symlink("loop", at("own/loop")).unwrap();
+        let found = |name: &str| standing(&at(name));
+        let good = Standing::Owner {
+            uid: rustix::process::geteuid().as_raw(),
+        };
+        for (above, open, inner, want) in [
+            (0o755, 0o755, 0o755, good),
+            (0o755, 0o777, 0o755, Standing::Replaceable),
+            (0o755, 0o733, 0o755, Standing::Replaceable),
+            (0o755, 0o1777, 0o755, good),
+            (0o755, 0o755, 0o777, Standing::Replaceable),
+            // Nobody gets as far as that.
+            (0o700, 0o777, 0o777, good),
+            (0o755, 0o700, 0o777, good),
+        ] {
+            mode(dir.path(), above);
+            mode(&at("open"), open);
+            mode(&at("open/inner"), inner);
+            let paths = [
+                "open/inner/app.sock",
+                "own/link/app.sock",
+                "open/back/link/app.sock",
+                "own/./../open/inner/app.sock",
+            ];
+            for path in paths {
+                assert_eq!(found(path), want, "{path} {above:o} {open:o} {inner:o}");
+            }
+        }
+        // Only the way of the link passes the open folder.
+        mode(&at("open/inner"), 0o755);
+        mode(&at("open"), 0o755);
+        mode(&at("own"), 0o777);
+        assert_eq!(found("own/link/app.sock"), Standing::Replaceable);
+        assert_eq!(found("open/inner/app.sock"), good);
+        assert_eq!(found("own/loop/app.sock"), Standing::Missing);
     }
 }

@@ -119,8 +119,13 @@ impl Opening {
         match self {
             Self::Socket { process, .. } => advice(process.as_ref(), port).repair,
             Self::Forwarder { forward } => format!(
-                "end {} (pid {}), or point it at this gate instead of port {port}",
-                forward.what, forward.process.pid
+                "end {} (pid {}), or point it at this gate instead of {}",
+                forward.what,
+                forward.process.pid,
+                match port {
+                    0 => "the socket".to_owned(),
+                    port => format!("port {port}"),
+                }
             ),
             Self::Redirect { .. } => format!(
                 "publish the container's port as `-p 127.0.0.1:{port}:PORT`, or look for port {port} in `nft list ruleset`"
@@ -142,6 +147,10 @@ impl fmt::Display for Doubt {
                 "cannot tell: it is bound to loopback, but `route_localnet` is set ({}), so address translation or a neighbour on that \
                  link may reach 127.0.0.1; the rules that `loopgate firewall` prints close that",
                 interfaces.join(", ")
+            ),
+            Self::UnseenForwarder(label) => write!(
+                f,
+                "cannot tell: {label} leads to it, and where that listens cannot be seen from here (ask as root: `loopgate audit`)"
             ),
             Self::AnswersFromElsewhere => f.write_str(
                 "cannot tell: it answers although nothing listens here, so the kernel redirects it to another namespace, whose sockets \

@@ -8,16 +8,16 @@ source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 here=$ROOT/tests/netns
 
 if [ -z "${LIMITED:-}" ]; then
-    packages ip:iproute2 curl:curl python3:python3-minimal socat:socat
+    packages ip:iproute2 curl:curl python3:python3-minimal socat:socat ss:iproute2 setpriv:util-linux
     binary
     export GATE
     [ "$(id -u)" -eq 0 ] || { echo "network namespaces need root" >&2; exit 1; }
 fi
-limited 230 "$0" "$@"
+limited 280 "$0" "$@"
 
 tag=lga$$
 spaces=(gate neighbour)
-tidy() { local s; for s in "${spaces[@]}"; do ip netns del "$tag-$s" 2>/dev/null; done; }
+tidy() { local s; for s in "${spaces[@]}"; do ip netns del "$tag-$s" 2>/dev/null; done; rm -rf "/etc/netns/$tag-gate"; }
 at() { local s=$1; shift; ip netns exec "$tag-$s" "$@"; }
 for space in "${spaces[@]}"; do ip netns add "$tag-$space" && at "$space" ip link set lo up || exit 1; done
 at gate ip link add eth0 type veth peer name eth0 netns "$tag-neighbour" || exit 1
@@ -130,6 +130,90 @@ has "and so does the event" 'warn config_reloaded refused_as_exposed=1' "$(log)"
 stop "$forwarder"
 stop "$serve"
 stop "$right"
+
+# ---- forwarders, however they spell where they lead to: the verdict is what a neighbour can do
+mkdir -p "/etc/netns/$tag-gate"
+printf '127.0.0.1 localhost box\n::1 ip6-localhost ip6-loopback\n127.0.0.2 other\n192.168.77.1 lan\n' >"/etc/netns/$tag-gate/hosts"
+service 127.0.0.1 right
+right=$PID
+answers 127.0.0.1
+# `agrees NAME PORT [TARGET]`: whether a neighbour gets the page on that port, and whether the start is refused.
+agrees() {
+    local around=open verdict=open target=${3:-3000}
+    [ "$(at neighbour curl -s -m 2 "http://192.168.77.1:$2/" 2>/dev/null)" = right ] || around=shut
+    at gate timeout 2 "$GATE" expose "$target" -l 127.0.0.1:0 --unsafe-no-auth >"$WORK/start.out" 2>&1
+    [ $? -eq 4 ] || verdict=shut
+    same "$1: $around to a neighbour" "$around" "$verdict"
+}
+# `listens PORT`
+listens() { until_true 5 at gate bash -c "ss -Hltn 'sport = :$1' | grep -q ."; }
+forward() { start "f$2" ip netns exec "$tag-gate" socat "TCP-LISTEN:$2,fork,reuseaddr${3:-}" "$1"; forwarders+=("$PID"); listens "$2"; }
+end_forwarders() { local f; for f in "${forwarders[@]}"; do stop "$f"; done; forwarders=(); }
+forwarders=()
+for target in TCP:127.1:3000 TCP:2130706433:3000 TCP:0x7f000001:3000 TCP:0177.0.0.1:3000 TCP:0.0.0.0:3000 TCP:localhost:3000 \
+    TCP:LOCALHOST:3000 TCP:box:3000 'TCP6:[::ffff:127.0.0.1]:3000' TCP:127.0.0.2:3000 TCP:other:3000 'TCP6:[::1]:3000' TCP:lan:3000 TCP:127.0.0.1:3001; do
+    forward "$target" 4000
+    agrees "$target" 4000
+    end_forwarders
+done
+forward TCP:127.0.0.1:3000 4001 ,bind=127.0.0.1
+agrees "a forwarder on loopback alone" 4001
+forward TCP:localhost:4001 4002 ,bind=127.0.0.3
+agrees "two of them" 4002
+forward TCP:127.0.0.3:4002 4003
+agrees "three in a row, the last one open" 4003
+end_forwarders
+start unix ip netns exec "$tag-gate" socat "UNIX-LISTEN:$WORK/a.sock,fork,mode=600" TCP:127.0.0.1:3000
+forwarders+=("$PID")
+until_true 5 test -S "$WORK/a.sock"
+agrees "a Unix socket to it" 4004
+forward "UNIX-CONNECT:$WORK/a.sock" 4004
+agrees "a Unix socket to it, that is open" 4004
+agrees "the same, as the upstream" 4004 "unix:$WORK/a.sock"
+end_forwarders
+# A forwarder of another user, whose sockets only root can see.
+chmod 755 "$WORK" "$(dirname "$GATE")"
+forward TCP:127.0.0.1:3000 4005
+mkdir -p "$WORK/nobody" && chown nobody "$WORK/nobody"
+at gate setpriv --reuid nobody --clear-groups env STATE_DIRECTORY="$WORK/nobody" timeout 3 "$GATE" expose 3000 -l 127.0.0.1:0 --unsafe-no-auth >"$WORK/nobody.out" 2>&1
+has "whose sockets cannot be seen: it cannot tell, and says so" 'exposure_unknown .*socat \(pid [0-9]+\) leads to it' "$(cat "$WORK/nobody.out")"
+end_forwarders
+stop "$right"
+
+# ---- Unix sockets: check tells of them too
+mkdir -p "$WORK/way/inner" && chmod 711 "$WORK" && chmod 777 "$WORK/way"
+start unix ip netns exec "$tag-gate" socat "UNIX-LISTEN:$WORK/way/inner/app.sock,fork,mode=600" STDIO
+unix=$PID
+until_true 5 test -S "$WORK/way/inner/app.sock"
+file
+sed -i "s#^upstream = .*#upstream = \"unix:$WORK/way/inner/app.sock\"#" "$WORK/loopgate.toml"
+told_by_check() { at gate "$GATE" check -c "$WORK/loopgate.toml" 2>&1; }
+has "check: a folder above can be written by everyone" 'warning\[upstream-socket\].*others may put their own socket' "$(told_by_check)"
+same "which is no mistake" 0 "$(told_by_check >/dev/null; echo $?)"
+chmod 755 "$WORK/way"
+lacks "check: not any more" upstream-socket "$(told_by_check)"
+chown nobody "$WORK/way"
+has "check: a folder above is a stranger's" 'upstream-socket.*user [0-9]+, who is neither' "$(told_by_check)"
+chown root "$WORK/way"
+chmod 666 "$WORK/way/inner/app.sock"
+has "check: everybody may connect" 'every user of this machine may connect' "$(told_by_check)"
+stop "$unix"
+
+# ---- audit: a name proves nothing
+cp "$(command -v socat)" "$WORK/loopgate"
+file
+start named ip netns exec "$tag-gate" "$WORK/loopgate" TCP-LISTEN:8443,fork STDIO
+named=$PID
+listens 8443
+at gate "$GATE" audit -c "$WORK/loopgate.toml" >"$WORK/audit.out" 2>&1
+same "audit: somebody's program of the name loopgate is not guarded" 4 $?
+has "though the plan has its address" '^! .*0\.0\.0\.0:8443 ' "$(cat "$WORK/audit.out")"
+stop "$named"
+serve
+at gate "$GATE" audit -c "$WORK/loopgate.toml" >"$WORK/audit.out" 2>&1
+same "audit: the gate itself is" 0 $?
+has "with what it lets in" '^# .*0\.0\.0\.0:8443 ' "$(cat "$WORK/audit.out")"
+stop "$serve"
 
 # ---- told to go on: said at the start
 service 0.0.0.0 open

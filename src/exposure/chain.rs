@@ -1,0 +1,328 @@
+//! Which forwarders lead to an upstream, by way of one another; pure. One listens for others and carries to the next, which listens on
+//! loopback alone: the first one is the way around.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::forward::{Forward, Way};
+use super::judge::Snapshot;
+use super::socket_table::{LO, Protocol, Socket};
+use super::spelling::Place;
+use crate::base::cidr::fold;
+use crate::base::loopback::LoopbackAddr;
+
+/// What the forwarders that lead to an upstream are.
+#[derive(Debug, Default)]
+pub(super) struct Around<'s> {
+    /// Open to others: ways around the gate.
+    pub open: Vec<&'s Forward>,
+    /// They lead there, and where they listen cannot be seen.
+    pub unseen: Vec<&'s Forward>,
+}
+
+/// The places from which the upstream is reached, growing.
+#[derive(Default)]
+struct Reached {
+    sockets: HashSet<(IpAddr, u16)>,
+    paths: HashSet<PathBuf>,
+}
+
+/// Follows the forwarders of the snapshot from the upstream outwards.
+pub(super) fn around<'s>(snapshot: &'s Snapshot, upstream: &LoopbackAddr) -> Around<'s> {
+    let mut around = Around::default();
+    if snapshot.forwards.is_empty() {
+        return around;
+    }
+    let mut reached = begin(snapshot, upstream);
+    let mut left: Vec<&Forward> = snapshot.forwards.iter().collect();
+    loop {
+        let (lead, rest): (Vec<&Forward>, Vec<&Forward>) = left
+            .iter()
+            .partition(|forward| leads(forward, snapshot, &reached));
+        if lead.is_empty() {
+            return around;
+        }
+        left = rest;
+        for forward in lead {
+            for socket in held(forward, snapshot) {
+                let ip = fold(socket.address.ip());
+                let both = [
+                    IpAddr::from([127, 0, 0, 1]),
+                    std::net::Ipv6Addr::LOCALHOST.into(),
+                ];
+                let any = both.into_iter().filter(|to| socket.accepts(*to, LO));
+                let port = socket.address.port();
+                reached.sockets.extend(any.chain([ip]).map(|ip| (ip, port)));
+            }
+            reached.paths.extend(paths(forward).map(Path::to_owned));
+            if forward.way == Way::Tunnel || held(forward, snapshot).any(|s| !s.is_loopback()) {
+                around.open.push(forward);
+            } else if !forward.is_visible && has_nameless(snapshot) {
+                around.unseen.push(forward);
+            }
+        }
+    }
+}
+
+/// The upstream's own place, and where else the same process listens on that port.
+fn begin(snapshot: &Snapshot, upstream: &LoopbackAddr) -> Reached {
+    let mut reached = Reached::default();
+    if let Some(path) = upstream.unix() {
+        reached.paths.insert(path.to_owned());
+        reached.paths.extend(std::fs::canonicalize(path));
+    }
+    for to in upstream.sockets() {
+        reached.sockets.insert((to.ip(), to.port()));
+        let on_port = |s: &&Socket| s.protocol == Protocol::Tcp && s.address.port() == to.port();
+        let holder = |s: &Socket| snapshot.owners.get(&s.inode).map(|p| p.pid);
+        let sockets = || snapshot.sockets.iter().filter(on_port);
+        let served: Vec<u32> = sockets()
+            .filter(|s| s.accepts(to.ip(), LO))
+            .filter_map(holder)
+            .collect();
+        let same = sockets().filter(|s| holder(s).is_some_and(|pid| served.contains(&pid)));
+        reached
+            .sockets
+            .extend(same.map(|s| (fold(s.address.ip()), to.port())));
+    }
+    reached
+}
+
+/// Whether one of the places that a forwarder names is reached, other than those that it listens on itself.
+fn leads(forward: &Forward, snapshot: &Snapshot, reached: &Reached) -> bool {
+    let own = |ip: IpAddr, port: u16| {
+        held(forward, snapshot).any(|s| s.address.port() == port && s.accepts(ip, LO))
+    };
+    let sockets = forward
+        .places
+        .iter()
+        .flat_map(|place| snapshot.hosts.sockets(place));
+    paths(forward).any(|path| reached.paths.contains(path))
+        || sockets
+            .filter(|(ip, port)| !own(*ip, *port))
+            .any(|place| reached.sockets.contains(&place))
+}
+
+fn paths(forward: &Forward) -> impl Iterator<Item = &Path> {
+    forward.places.iter().filter_map(|place| match place {
+        Place::Path(path) => Some(path.as_path()),
+        Place::Socket(..) | Place::Local(_) | Place::Name(..) => None,
+    })
+}
+
+/// The sockets that a forwarder listens on.
+fn held<'s>(forward: &'s Forward, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Socket> {
+    snapshot.sockets.iter().filter(|s| {
+        let holder = snapshot.owners.get(&s.inode);
+        s.protocol == Protocol::Tcp && holder.is_some_and(|p| p.pid == forward.process.pid)
+    })
+}
+
+/// Whether a socket is open to others that nobody is known to hold.
+fn has_nameless(snapshot: &Snapshot) -> bool {
+    snapshot.sockets.iter().any(|s| {
+        s.protocol == Protocol::Tcp && !s.is_loopback() && !snapshot.owners.contains_key(&s.inode)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::forward::recognise;
+    use super::super::owner::Process;
+    use super::super::socket_table::tests::socket;
+    use super::super::spelling::Hosts;
+    use super::*;
+    use crate::base::loopback::Target;
+
+    /// Programs with the sockets they hold; which of them, by their place in the list, are ways around.
+    fn found(upstream: &str, programs: &[(&str, &[&str])]) -> Vec<u32> {
+        let mut snapshot = Snapshot {
+            hosts: Hosts::parse("127.0.0.1 box\n"),
+            ..Snapshot::default()
+        };
+        for (pid, (line, sockets)) in (0_u32..).zip(programs) {
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let process = Process {
+                pid,
+                name: arguments[0].clone(),
+                arguments,
+                container: None,
+            };
+            snapshot.forwards.extend(recognise(&process));
+            for (n, text) in (0_u32..).zip(*sockets) {
+                let mut socket = socket(text);
+                socket.inode = u64::from(100 * pid + n + 1);
+                snapshot.owners.insert(socket.inode, process.clone());
+                snapshot.sockets.push(socket);
+            }
+        }
+        let target = upstream.parse::<Target>().unwrap().address;
+        let around = around(&snapshot, &target);
+        around.open.iter().map(|f| f.process.pid).collect()
+    }
+
+    const SERVICE: (&str, &[&str]) = ("app", &["127.0.0.1:3000"]);
+    const OPEN: &[&str] = &["0.0.0.0:9000"];
+    const NEAR: &[&str] = &["127.0.0.1:4000"];
+
+    #[test]
+    fn forwarders_are_followed_through_one_another() {
+        for (upstream, programs, want) in [
+            (
+                "3000",
+                vec![SERVICE, ("socat TCP-LISTEN:9000 TCP:127.1:3000", OPEN)],
+                vec![1],
+            ),
+            (
+                "3000",
+                vec![SERVICE, ("socat TCP-LISTEN:9000 TCP:box:3000", OPEN)],
+                vec![1],
+            ),
+            (
+                "3000",
+                vec![SERVICE, ("socat TCP-LISTEN:9000 TCP:other:3000", OPEN)],
+                vec![],
+            ),
+            // It is not on that address of loopback.
+            (
+                "3000",
+                vec![SERVICE, ("socat TCP-LISTEN:9000 TCP:127.0.0.2:3000", OPEN)],
+                vec![],
+            ),
+            (
+                "127.0.0.2:3000",
+                vec![
+                    ("app", &["127.0.0.2:3000"]),
+                    ("socat TCP-LISTEN:9000 TCP:127.0.0.2:3000", OPEN),
+                ],
+                vec![1],
+            ),
+            // But the same process is.
+            (
+                "3000",
+                vec![
+                    ("app", &["127.0.0.1:3000", "127.0.0.2:3000"]),
+                    ("socat TCP-LISTEN:9000 TCP:127.0.0.2:3000", OPEN),
+                ],
+                vec![1],
+            ),
+            (
+                "3000",
+                vec![
+                    ("app", &["127.0.0.1:3000", "[::1]:3000"]),
+                    ("socat TCP-LISTEN:9000 TCP6:[::1]:3000", OPEN),
+                ],
+                vec![1],
+            ),
+            // Two and three in a row.
+            (
+                "3000",
+                vec![
+                    SERVICE,
+                    ("socat TCP-LISTEN:4000 TCP:127.0.0.1:3000", NEAR),
+                    ("socat TCP-LISTEN:9000 TCP:localhost:4000", OPEN),
+                ],
+                vec![2],
+            ),
+            (
+                "3000",
+                vec![
+                    SERVICE,
+                    ("socat TCP-LISTEN:9000 TCP:localhost:5000", OPEN),
+                    (
+                        "socat TCP-LISTEN:5000 TCP:localhost:4000",
+                        &["127.0.0.1:5000"],
+                    ),
+                    ("socat TCP-LISTEN:4000 TCP:127.0.0.1:3000", NEAR),
+                ],
+                vec![1],
+            ),
+            (
+                "3000",
+                vec![
+                    SERVICE,
+                    ("socat TCP-LISTEN:4000 TCP:127.0.0.1:3000", NEAR),
+                    ("ngrok http 4000", &[]),
+                ],
+                vec![2],
+            ),
+            (
+                "3000",
+                vec![
+                    SERVICE,
+                    ("socat TCP-LISTEN:4000 TCP:127.0.0.1:3000", NEAR),
+                    ("socat TCP-LISTEN:9000 TCP:localhost:4001", OPEN),
+                ],
+                vec![],
+            ),
+            // By way of a Unix socket, and to one.
+            (
+                "3000",
+                vec![
+                    SERVICE,
+                    ("socat UNIX-LISTEN:/tmp/a.sock,fork TCP:127.0.0.1:3000", &[]),
+                    ("socat TCP-LISTEN:9000 UNIX-CONNECT:/tmp/a.sock", OPEN),
+                ],
+                vec![2],
+            ),
+            (
+                "unix:/run/app.sock",
+                vec![("socat TCP-LISTEN:9000 UNIX-CONNECT:/run/app.sock", OPEN)],
+                vec![0],
+            ),
+            (
+                "unix:/run/app.sock",
+                vec![("socat TCP-LISTEN:9000 UNIX-CONNECT:/run/other.sock", OPEN)],
+                vec![],
+            ),
+            // A forwarder that is the service itself, in a circle, or that nobody else reaches.
+            (
+                "3000",
+                vec![(
+                    "simpleproxy -L 127.0.0.1:3000 -R 10.0.0.5:80",
+                    &["127.0.0.1:3000", "0.0.0.0:9000"],
+                )],
+                vec![],
+            ),
+            (
+                "3000",
+                vec![
+                    SERVICE,
+                    ("socat TCP-LISTEN:4000 TCP:127.0.0.1:3000", NEAR),
+                    (
+                        "socat TCP-LISTEN:3000 TCP:127.0.0.1:4000",
+                        &["127.0.0.1:3000"],
+                    ),
+                ],
+                vec![],
+            ),
+        ] {
+            assert_eq!(found(upstream, &programs), want, "{upstream} {programs:?}");
+        }
+    }
+
+    #[test]
+    fn where_one_listens_that_cannot_be_seen_is_told() {
+        let process = Process {
+            pid: 7,
+            name: "socat".into(),
+            arguments: ["socat", "TCP-LISTEN:9000", "TCP:127.0.0.1:3000"]
+                .map(str::to_owned)
+                .to_vec(),
+            container: None,
+        };
+        let target = "3000".parse::<Target>().unwrap().address;
+        for (is_visible, open, want) in [(false, true, 1), (true, true, 0), (false, false, 0)] {
+            let mut snapshot = Snapshot::default();
+            snapshot
+                .forwards
+                .extend(recognise(&process).map(|f| Forward { is_visible, ..f }));
+            snapshot.sockets.push(socket("127.0.0.1:3000"));
+            if open {
+                snapshot.sockets.push(socket("0.0.0.0:9000 inode 9"));
+            }
+            assert_eq!(around(&snapshot, &target).unseen.len(), want);
+        }
+    }
+}
