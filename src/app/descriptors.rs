@@ -8,7 +8,7 @@ use crate::plan::Plan;
 
 /// For files, listeners, logs and whatever else is not a connection.
 const BESIDE: u64 = 512;
-/// A connection, and the one to its upstream.
+/// A connection, and one to a service: there are never more of these than of those (`upstream/open`).
 const EACH: u64 = 2;
 
 /// Raises the soft limit to the hard one, and lowers `limits.connections` to what that is good for. Gives a word for the log when
@@ -18,6 +18,11 @@ pub(super) fn fit(plan: &mut Plan) -> Option<Event> {
     let wanted = plan.limits.connections;
     plan.limits.connections = possible(wanted, limit);
     let fits = plan.limits.connections;
+    if fits < wanted {
+        // Of what is left one client cannot have all either.
+        let most = &mut plan.limits.connections_per_client;
+        *most = (*most).min((fits / 2).max(1));
+    }
     (fits < wanted - wanted / 10).then(|| {
         Event::warn("descriptors_short")
             .with("limit", limit)

@@ -22,11 +22,11 @@ use crate::auth::session::{SessionSettings, Sessions};
 use crate::auth::verify::{Settings, Verifier};
 use crate::base::drain::{Drain, Phase};
 use crate::flow::Shared;
+use crate::limit::Counts;
 use crate::limit::lockout::Lockout;
 use crate::net::Machine;
 use crate::observe::{Event, Log, Metrics};
 use crate::plan::{Live, Plan};
-use crate::serve::Counts;
 
 /// Why nothing was started.
 #[derive(Debug, Error)]
@@ -130,6 +130,7 @@ fn begin(mut plan: Plan, inherited: Inherited, is_alone: bool) -> Result<Running
         dial_failed: Notify::new(),
         log,
         metrics,
+        open: Arc::default(),
     });
     let (mut threads, mut doors) = (Vec::with_capacity(workers), Vec::with_capacity(workers));
     let mut heart = Heart::default();
@@ -313,6 +314,12 @@ impl Running {
     /// How many client connections there are.
     pub fn connections(&self) -> usize {
         self.counts.all()
+    }
+
+    /// How much clients hold (connections, and streams beside another one of theirs), and how many connections to services are
+    /// open.
+    pub fn held(&self) -> (usize, usize) {
+        (self.counts.held(), self.shared.open.all())
     }
 
     /// Closes the listeners and lets what runs finish, at most `limit`. True when everything did.

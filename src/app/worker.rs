@@ -14,7 +14,8 @@ use super::manager::Beat;
 use super::sandbox::Cell;
 use crate::base::drain::{Phase, Watch};
 use crate::flow::{Shared, Worker};
-use crate::serve::{Counts, accept};
+use crate::limit::Counts;
+use crate::serve::accept;
 
 /// What the control side tells a data thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

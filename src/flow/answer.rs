@@ -16,9 +16,10 @@ use super::state::Worker;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::framing::{self, Body};
 use crate::http1::head::{self, Field, HeadError, Version};
+use crate::limit::Exchange;
 use crate::net::Wire;
 use crate::plan::Limits;
-use crate::upstream::Upstream;
+use crate::upstream::{Link, Upstream};
 
 /// Most fields and bytes of an answer's head. Larger than what we take from clients: applications send long ones.
 const HEAD_SIZE: usize = 128 << 10;
@@ -200,7 +201,9 @@ fn detail(error: HeadError) -> &'static str {
 /// The body of an answer on its way to an HTTP/2 client.
 #[derive(Debug)]
 pub struct Answer {
-    pub(super) wire: Option<Rc<Wire>>,
+    pub(super) wire: Option<Rc<Link>>,
+    /// The exchange counts until the connection is given back.
+    pub(super) counted: Option<Exchange>,
     pub(super) reader: Reader,
     pub(super) worker: Rc<Worker>,
     pub(super) upstream: Arc<Upstream>,
@@ -291,6 +294,7 @@ impl Answer {
 
     /// Gives the connection back when the request was sent to its end too.
     pub(super) fn finish(&mut self) {
+        self.counted = None;
         let sent = self.pump.take().is_none_or(|pump| pump.sent.get());
         if let Some(wire) = self.wire.take().and_then(|wire| Rc::try_unwrap(wire).ok())
             && self.keep

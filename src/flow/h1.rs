@@ -328,7 +328,7 @@ async fn forward<'l>(
     let mut lease = visit
         .worker
         .pool
-        .lease(&permit, &route.upstream, again, limits.connect)
+        .lease(&permit, &route.upstream, again, limits.dial())
         .await?;
     let inbound = Inbound {
         route,
@@ -351,10 +351,11 @@ async fn forward<'l>(
         .await
         {
             Err(Stop::Dead) if lease.reused && again && !visit.begun.get() => {
+                drop(lease);
                 lease = visit
                     .worker
                     .pool
-                    .fresh(&permit, &route.upstream, limits.connect)
+                    .fresh(&permit, &route.upstream, limits.dial())
                     .await?;
             }
             other => break other,

@@ -17,7 +17,7 @@ use super::h1::{Done, Stop, Visit};
 use super::h2_head::{h2_request, strip};
 use super::intake::Line;
 use super::outbound::Outbound;
-use super::relay::stopped;
+use super::relay::{gone, stopped};
 use super::response::{self, Inbound};
 use super::upload::{self, Progress, Upload};
 use crate::base::refusal::{Reason, Refusal};
@@ -71,7 +71,7 @@ pub(super) async fn forward<'l>(
                 .then(|| make(Carried::Empty).ok())
                 .flatten()
         },
-        limits.connect,
+        limits.dial(),
     );
     let answer = async {
         let answer = progress.head(send, limits).await?;
@@ -82,8 +82,7 @@ pub(super) async fn forward<'l>(
             Ok(()) => {
                 whole.set(true);
                 drop(pieces);
-                visit.client.gone(8 << 10).await;
-                Stop::Cut
+                gone(visit).await
             }
             Err(stop) => stop,
         }

@@ -217,7 +217,7 @@ impl<'a> Stream<'a> {
                 &head,
                 &inbound,
                 standing(),
-                self.conn.busy.hold(),
+                (self.conn.busy.hold(), self.conn.exchange(self.plan)?),
                 self.parts,
                 scratch,
             ))
@@ -334,7 +334,7 @@ impl<'a> Stream<'a> {
                     .then(|| make(Carried::Empty).ok())
                     .flatten()
             },
-            limits.connect,
+            limits.dial(),
         );
         let response = tokio::select! {
             biased;

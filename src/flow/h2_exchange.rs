@@ -17,8 +17,9 @@ use super::standing::Standing;
 use super::state::Scratch;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::framing::{self, Body};
-use crate::net::Wire;
+use crate::limit::Exchange;
 use crate::plan::Limits;
+use crate::upstream::Link;
 
 use super::h2::Stream;
 
@@ -33,10 +34,11 @@ impl Stream<'_> {
     ) -> Result<Response<Carried>, Refusal> {
         let limits = &self.plan.limits;
         let again = head.may_repeat();
+        let counted = self.conn.exchange(self.plan)?;
         let mut lease = self
             .worker
             .pool
-            .lease(head.permit, &head.route.upstream, again, limits.connect)
+            .lease(head.permit, &head.route.upstream, again, limits.dial())
             .await?;
         let bell = self.worker.bell();
         loop {
@@ -49,15 +51,17 @@ impl Stream<'_> {
             };
             match exchanged {
                 Err(Fault::Dead) if reused && again => {
+                    drop(wire);
                     lease = self
                         .worker
                         .pool
-                        .fresh(head.permit, &head.route.upstream, limits.connect)
+                        .fresh(head.permit, &head.route.upstream, limits.dial())
                         .await?;
                 }
                 Err(fault) => return Err(fault.into()),
                 Ok((found, pump)) => {
-                    let response = self.respond(head, inbound, found, wire, pump, scratch)?;
+                    let response =
+                        self.respond(head, inbound, found, (wire, counted), pump, scratch)?;
                     return Ok(match response.body() {
                         Carried::Answer(_) => watched(response, standing()),
                         _ => response,
@@ -70,7 +74,7 @@ impl Stream<'_> {
     async fn exchange(
         &self,
         head: &Outbound<'_>,
-        wire: &Rc<Wire>,
+        wire: &Rc<Link>,
         body: &mut Option<Incoming>,
         scratch: &mut Scratch,
     ) -> Result<(answer::Head, Option<Pump>), Fault> {
@@ -132,7 +136,7 @@ impl Stream<'_> {
         head: &Outbound<'_>,
         inbound: &Inbound<'_>,
         found: answer::Head,
-        wire: Rc<Wire>,
+        (wire, counted): (Rc<Link>, Option<Exchange>),
         pump: Option<Pump>,
         scratch: &Scratch,
     ) -> Result<Response<Carried>, Refusal> {
@@ -160,6 +164,7 @@ impl Stream<'_> {
         };
         let mut answer = Answer {
             wire: Some(wire),
+            counted,
             reader: Reader::new(found.body),
             worker: Rc::clone(self.worker),
             upstream: Arc::clone(&head.route.upstream),

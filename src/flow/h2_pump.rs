@@ -19,12 +19,13 @@ use crate::http1::framing::Body;
 use crate::net::Wire;
 use crate::observe::contained;
 use crate::plan::Limits;
+use crate::upstream::Link;
 
 /// Sends the body in a task of its own, which ends with the answer. What the upstream does not want is thrown away.
 pub(super) fn spawn_pump(
     worker: &Rc<Worker>,
     mut body: Incoming,
-    wire: &Rc<Wire>,
+    wire: &Rc<Link>,
     framing: Body,
     limits: &Limits,
     (failed, patience): (&Rc<Cell<Option<Refusal>>>, &Rc<Patience>),

@@ -22,6 +22,7 @@ use crate::base::id::random;
 use crate::base::refusal::Refusal;
 use crate::http1::field::Name;
 use crate::http1::framing;
+use crate::limit::Exchange;
 use crate::net::Wire;
 use crate::plan::Plan;
 
@@ -39,7 +40,7 @@ pub(super) async fn open(
     head: &Outbound<'_>,
     inbound: &Inbound<'_>,
     standing: Standing,
-    held: Held,
+    held: (Held, Option<Exchange>),
     parts: &http::request::Parts,
     scratch: &mut Scratch,
 ) -> Result<Response<Carried>, Refusal> {
@@ -62,7 +63,7 @@ pub(super) async fn open(
     );
     let lease = worker
         .pool
-        .lease(head.permit, &head.route.upstream, false, limits.connect)
+        .lease(head.permit, &head.route.upstream, false, limits.dial())
         .await?;
     let wire = lease.wire;
     wire.write(&scratch.out, limits.body_idle)

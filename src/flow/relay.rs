@@ -13,7 +13,7 @@ use crate::http1::chunked;
 use crate::http1::field::Name;
 use crate::http1::framing::{self, Body};
 use crate::http1::head::Version;
-use crate::net::Wire;
+use crate::net::{Gone, Wire};
 use crate::plan::Limits;
 
 /// Input that is read ahead while an answer is under way; a client that sends more has to wait.
@@ -55,15 +55,13 @@ pub(super) async fn attempt(
                 if !visit.body.is_empty() {
                     patience.begin(up, limits.answer);
                 }
-                visit.client.gone(AHEAD).await;
-                Stop::Cut
+                gone(visit).await
             }
             Err(Some(stop)) => stop,
             // The upstream takes no more; its answer may still come.
             Err(None) => {
                 patience.begin(up, limits.body_idle);
-                visit.client.gone(AHEAD).await;
-                Stop::Cut
+                gone(visit).await
             }
         }
     };
@@ -72,6 +70,18 @@ pub(super) async fn attempt(
         stop = feed => Err(stop),
         ended = relay(visit, intake, up, upgrade, inbound, room, &patience, &sent) => ended,
         () = withdrawn => Err(Stop::Cut),
+    }
+}
+
+/// Waits until the client is gone, or has ended its side and is told nothing for too long.
+pub(super) async fn gone(visit: &Visit<'_>) -> Stop {
+    match visit.client.gone(AHEAD, visit.plan.limits.body_idle).await {
+        Gone::Vanished => Stop::Cut,
+        Gone::Silent => Refusal::new(
+            Reason::UpstreamTimeout,
+            "the client has ended its side, and the upstream is silent",
+        )
+        .into(),
     }
 }
 

@@ -16,12 +16,14 @@ use crate::auth::session::Sessions;
 use crate::auth::verify::Verifier;
 use crate::base::drain::Phase;
 use crate::base::id::RequestId;
+use crate::base::refusal::{Reason, Refusal};
 use crate::http1::head::Field;
 use crate::limit::lockout::Lockout;
+use crate::limit::{Counted, Exchange};
 use crate::observe::metrics::{Method, Slot};
 use crate::observe::{Log, Metrics, Record, Tally, Texts, contained};
 use crate::plan::{Live, Plan};
-use crate::upstream::{H2cPool, Pool};
+use crate::upstream::{H2cPool, Open, Pool};
 
 use super::body::Carried;
 use super::certificate::ClientCertificate;
@@ -43,6 +45,8 @@ pub struct Shared {
     pub log: Log,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How many connections to services are open.
+    pub open: Arc<Open>,
     /// Told when an upstream did not take a connection: whatever listens there next is looked at soon.
     pub dial_failed: Notify,
 }
@@ -85,12 +89,14 @@ impl Worker {
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let plan = RefCell::new(Rc::new(shared.live.current()));
         let tally = shared.metrics.tally();
-        let h2c = H2cPool::new(shared.log.clone(), Arc::clone(&shared.metrics));
+        let metrics = Arc::clone(&shared.metrics);
+        let h2c = H2cPool::new(shared.log.clone(), metrics, Arc::clone(&shared.open));
+        let pool = Pool::new(Arc::clone(&shared.open));
         Rc::new(Self {
             shared,
             tally,
             plan,
-            pool: Pool::default(),
+            pool,
             h2c,
             hints: super::absent::Hints::default(),
             phase: Cell::new(Phase::Run),
@@ -271,6 +277,8 @@ pub struct Conn {
     pub known: Known,
     /// It is one too many: it is told so, and ends.
     pub is_surplus: bool,
+    /// Where it counts. Who is not counted asks no service.
+    pub counted: Option<Rc<Counted>>,
 }
 
 impl Conn {
@@ -284,6 +292,18 @@ impl Conn {
         let plan = worker.plan();
         let listener = plan.rules(self.listener, self.local);
         listener.is_some_and(|l| l.gate.judge_connection(self.peer.ip(), self.source).is_ok())
+    }
+
+    /// An exchange with a service begins beside others of this connection.
+    pub fn exchange(&self, plan: &Plan) -> Result<Option<Exchange>, Refusal> {
+        let Some(counted) = &self.counted else {
+            return Ok(None);
+        };
+        let begun = counted.exchange(plan.limits.connections_per_client);
+        begun.map(Some).ok_or(Refusal::new(
+            Reason::TooBusy,
+            "more streams and connections than `connections_per_client` lets in",
+        ))
     }
 
     /// Whether it should end when what runs on it has finished: everything ends, or its listener was removed.

@@ -36,6 +36,7 @@ pub fn shared(plan: Plan) -> std::io::Result<Arc<Shared>> {
         dial_failed: Notify::new(),
         log: Log::start(Sink::Off, Format::Text, false)?,
         metrics: Arc::default(),
+        open: Arc::default(),
     }))
 }
 
@@ -46,6 +47,7 @@ pub fn conn(worker: &Rc<Worker>, sni: Option<&str>) -> Conn {
     Conn {
         known: Default::default(),
         is_surplus: false,
+        counted: None,
         peer: ([127, 0, 0, 1], 50_000).into(),
         source: [127, 0, 0, 1].into(),
         local: ([127, 0, 0, 1], here.port()).into(),

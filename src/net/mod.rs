@@ -18,4 +18,4 @@ pub use frames::{FrameHead, Frames};
 pub use machine::Machine;
 pub use stream::Stream;
 pub use timer::Timer;
-pub use wire::Wire;
+pub use wire::{Gone, Wire};

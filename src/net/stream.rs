@@ -1,10 +1,13 @@
 //! One byte stream, whatever carries it. Data and closing only; no policy.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
@@ -19,6 +22,66 @@ pub enum Stream {
     TlsServer(Box<server::TlsStream<TcpStream>>),
     /// TLS where we are the client.
     TlsClient(Box<client::TlsStream<TcpStream>>),
+}
+
+/// What is known of the ends of a connection without reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The peer sends no more (FIN), though there may be data before its end.
+    pub half: bool,
+    /// The connection is broken (RST, or a peer that does not answer any more).
+    pub broken: bool,
+}
+
+impl Stream {
+    /// What the runtime has learnt of the ends so far, whatever waits to be read. Costs no system call.
+    pub fn ends(&self) -> Ends {
+        let about = Interest::PRIORITY | Interest::ERROR | Interest::WRITABLE;
+        match self {
+            Self::Tcp(s) => ends(s.ready(about)),
+            Self::Unix(s) => ends(s.ready(about)),
+            Self::TlsServer(s) => ends(s.get_ref().0.ready(about)),
+            Self::TlsClient(s) => ends(s.get_ref().0.ready(about)),
+        }
+    }
+
+    /// Whether the kernel holds no byte for us, and no end. Asks it, because the runtime may not have looked for a while.
+    pub fn is_silent(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(s) => SockRef::from(s),
+            Self::Unix(s) => SockRef::from(s),
+            Self::TlsServer(s) => SockRef::from(s.get_ref().0),
+            Self::TlsClient(s) => SockRef::from(s.get_ref().0),
+        };
+        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether bytes are decoded before they are read, so that some may be there that the kernel does not hold any more.
+    pub fn is_sealed(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::TlsServer(_) | Self::TlsClient(_) => true,
+        }
+    }
+}
+
+/// Looks at what is ready once.
+fn ends(ready: impl Future<Output = io::Result<Ready>>) -> Ends {
+    match pin!(ready).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(ready)) => Ends {
+            half: ready.is_read_closed(),
+            broken: ready.is_error() || ready.is_write_closed(),
+        },
+        Poll::Ready(Err(_)) => Ends {
+            half: true,
+            broken: true,
+        },
+        Poll::Pending => Ends {
+            half: false,
+            broken: false,
+        },
+    }
 }
 
 impl AsyncRead for Stream {

@@ -1,6 +1,6 @@
 //! One end of a connection as the request path uses it: reading and writing side by side in one task, each wait with its deadline.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::buffer::Buffer;
 use super::stream::Stream;
@@ -22,7 +23,21 @@ pub struct Wire {
     pub input: RefCell<Buffer>,
     reading: Timer,
     writing: Timer,
+    /// Bytes that were written.
+    written: Cell<u64>,
 }
+
+/// Why a peer is not waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Its connection is broken.
+    Vanished,
+    /// It has ended its direction, and was sent nothing for so long.
+    Silent,
+}
+
+/// How often it is looked whether a peer is still there whose input is not read.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Wire {
     /// Wraps a connected stream.
@@ -32,6 +47,7 @@ impl Wire {
             input: RefCell::default(),
             reading: Timer::default(),
             writing: Timer::default(),
+            written: Cell::new(0),
         }
     }
 
@@ -87,29 +103,62 @@ impl Wire {
         self.reading.disarm();
     }
 
-    /// Waits until the peer is gone (`Ok`), reading what it sends meanwhile into `input` up to `limit`. With that
-    /// much unread input the peer is taken to be there. Never ends otherwise; no deadline.
-    pub async fn gone(&self, limit: usize) {
-        poll_fn(|cx| {
+    /// Waits until the peer is not worth waiting for, reading what it sends meanwhile into `input` up to `limit`. A peer that ends
+    /// its own direction may still want what comes; it may also be gone for good, which looks the same until something is written.
+    /// So it is let go when it has been sent nothing for `silence` since.
+    pub async fn gone(&self, limit: usize, silence: Duration) -> Gone {
+        let is_half = poll_fn(|cx| {
             loop {
                 if self.input.borrow().len() >= limit {
-                    return Poll::Pending;
+                    return Poll::Ready(Some(false));
                 }
                 match ready!(self.input.borrow_mut().poll_fill(
                     &mut *self.stream.borrow_mut(),
                     cx,
                     limit
                 )) {
-                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(0) => return Poll::Ready(Some(true)),
                     Ok(_) => {}
+                    Err(_) => return Poll::Ready(None),
                 }
             }
-        })
-        .await;
+        });
+        match is_half.await {
+            None => Gone::Vanished,
+            // Boxed: few come here, and every exchange would carry it.
+            Some(is_half) => Box::pin(self.let_go(is_half, silence)).await,
+        }
     }
 
-    /// Whether the idle peer still seems to be there and has said nothing. Costs no system call in the common case.
+    /// Looks after a peer whose input is not read any more.
+    async fn let_go(&self, mut is_half: bool, silence: Duration) -> Gone {
+        let look = LOOK.min(silence / 4).max(Duration::from_millis(10));
+        let (mut seen, mut since) = (self.written.get(), Instant::now());
+        loop {
+            tokio::time::sleep(look).await;
+            let ends = self.stream.borrow().ends();
+            if ends.broken {
+                return Gone::Vanished;
+            }
+            is_half |= ends.half;
+            let written = self.written.get();
+            if !is_half || std::mem::replace(&mut seen, written) != written {
+                since = Instant::now();
+            }
+            if since.elapsed() >= silence {
+                return Gone::Silent;
+            }
+        }
+    }
+
+    /// Whether the idle peer still seems to be there and has said nothing, as of now: one system call.
     pub async fn is_quiet(&self) -> bool {
+        if !self.stream.borrow().is_silent() {
+            return false;
+        }
+        if !self.stream.borrow().is_sealed() {
+            return true;
+        }
         poll_fn(|cx| {
             let polled = self
                 .input
@@ -142,6 +191,7 @@ impl Wire {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *done += n;
+            self.written.set(self.written.get().wrapping_add(n as u64));
         }
         let polled = Pin::new(&mut *stream).poll_flush(cx);
         until(&self.writing, polled, cx, wait)
@@ -198,4 +248,57 @@ fn until<T>(
     }
     timer.disarm();
     polled
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn pair() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let ours = tokio::net::TcpStream::from_std(ours).unwrap();
+        (Wire::new(Stream::Tcp(ours)), peer)
+    }
+
+    #[tokio::test]
+    async fn a_word_or_an_end_that_the_runtime_has_not_seen_yet_is_seen() {
+        for speaks in [true, false] {
+            let (wire, mut peer) = pair();
+            // The runtime learns that there is nothing to read.
+            tokio::task::yield_now().await;
+            let nothing = poll_fn(|cx| Poll::Ready(wire.poll_fill_forever(cx, 9))).await;
+            assert!(nothing.is_pending() && wire.is_quiet().await);
+            // Not a turn of it lies between this and the look.
+            if speaks {
+                peer.write_all(b"x").unwrap();
+            } else {
+                drop(peer);
+            }
+            assert!(!wire.is_quiet().await, "speaks: {speaks}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_not_read_any_more_is_seen_to_end_or_to_break() {
+        let long = Duration::from_secs(600);
+        for (breaks, silence, want) in [
+            (true, long, Gone::Vanished),
+            (false, Duration::from_millis(50), Gone::Silent),
+        ] {
+            let (wire, mut peer) = pair();
+            peer.write_all(&[b'x'; 5000]).unwrap();
+            if breaks {
+                let about = socket2::SockRef::from(&peer);
+                about.set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            drop(peer);
+            assert_eq!(wire.gone(100, silence).await, want, "breaks: {breaks}");
+        }
+    }
 }

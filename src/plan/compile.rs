@@ -159,8 +159,8 @@ pub fn compile(
         listeners,
         leaving: Vec::new(),
         site: Site { table, rules },
+        limits: limits(&config.limits, &routes),
         routes,
-        limits: limits(&config.limits),
         users: Arc::new(users),
         people,
         realm: config.auth.realm.clone(),
@@ -323,7 +323,8 @@ fn admin(raw: Option<&raw::Admin>, problems: &mut Vec<Problem>) -> Option<Loopba
     }
 }
 
-fn limits(raw: &raw::Limits) -> Limits {
+fn limits(raw: &raw::Limits, routes: &[Route]) -> Limits {
+    let services: HashSet<_> = routes.iter().map(|r| Arc::as_ptr(&r.upstream)).collect();
     Limits {
         handshake: raw.handshake,
         head: raw.head,
@@ -336,6 +337,7 @@ fn limits(raw: &raw::Limits) -> Limits {
         body_size: raw.body_size.map(|s| s.bytes() as u64),
         connections: raw.connections as usize,
         connections_per_client: raw.connections_per_client as usize,
+        services: services.len(),
     }
 }
 

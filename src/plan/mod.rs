@@ -21,7 +21,7 @@ use crate::limit::lockout::LockoutSettings;
 use crate::observe::metrics::Slot;
 use crate::observe::{Format, Metrics, Sink};
 use crate::tls::ServerTls;
-use crate::upstream::Upstream;
+use crate::upstream::{Bounds, Upstream};
 
 mod certificate;
 mod clients;
@@ -192,9 +192,26 @@ pub struct Limits {
     pub body_size: Option<u64>,
     pub connections: usize,
     pub connections_per_client: usize,
+    /// How many services there are.
+    pub services: usize,
 }
 
 impl Limits {
+    /// Within what a connection to a service is made. There are as many in all as client connections, because that is what
+    /// descriptors are counted for; a service that hangs leaves a quarter of them to the others.
+    pub fn dial(&self) -> Bounds {
+        let all = self.connections;
+        Bounds {
+            connect: self.connect,
+            all,
+            each: if self.services > 1 {
+                all - all / 4
+            } else {
+                all
+            },
+        }
+    }
+
     /// Stands for "none": longer than any process lives.
     pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 }

@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::counts::Counts;
 use super::handshake;
 use super::surplus::{Place, Surplus};
 use crate::auth::client_net::ClientNet;
@@ -20,6 +19,7 @@ use crate::base::drain::{Phase, Watch};
 use crate::base::refusal::{Reason, Refusal};
 use crate::flow::{Conn, Worker};
 use crate::gate::{Admitted, Arrived, BEHIND_NAT};
+use crate::limit::{Counted, Counts};
 use crate::observe::{Event, Slot, contained};
 
 /// After a failed accept (no descriptors, most likely) the next one waits this long, so that the loop does not spin.
@@ -148,6 +148,7 @@ fn denied(
         busy: Rc::default(),
         known: Default::default(),
         is_surplus: false,
+        counted: None,
     };
     let mut record = conn.record(worker, "");
     record.refusal = Some(refusal);
@@ -165,13 +166,18 @@ async fn serve(
     };
     tokio::select! {
         biased;
-        () = speak(admitted, address, place.is_surplus(), worker) => {}
+        () = speak(admitted, address, place.counted(), worker) => {}
         () = place.over() => {}
     }
 }
 
-async fn speak(admitted: Admitted, address: SocketAddr, is_surplus: bool, worker: Rc<Worker>) {
-    let shaken = Box::pin(handshake::shake(admitted, address, is_surplus, &worker));
+async fn speak(
+    admitted: Admitted,
+    address: SocketAddr,
+    counted: Option<Rc<Counted>>,
+    worker: Rc<Worker>,
+) {
+    let shaken = Box::pin(handshake::shake(admitted, address, counted, &worker));
     let Some(ready) = shaken.await else {
         return;
     };

@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::flow::{ClientCertificate, Conn, Worker};
 use crate::gate::Admitted;
+use crate::limit::Counted;
 use crate::net::{Stream, Wire};
 use crate::observe::Event;
 use crate::observe::metrics::AuthResult;
@@ -32,7 +33,7 @@ const HANDSHAKE: u8 = 0x16;
 pub(super) async fn shake(
     admitted: Admitted,
     address: SocketAddr,
-    is_surplus: bool,
+    counted: Option<Rc<Counted>>,
     worker: &Rc<Worker>,
 ) -> Option<Ready> {
     let plan = worker.plan();
@@ -48,7 +49,8 @@ pub(super) async fn shake(
         bell: worker.bell(),
         busy: Rc::default(),
         known: Default::default(),
-        is_surplus,
+        is_surplus: counted.is_none(),
+        counted,
     };
     let tls = plan.rules(address, local)?.tls.clone();
     let due = Instant::now() + plan.limits.handshake;

@@ -1,6 +1,5 @@
 //! Sockets to requests: accept and gate, handshake, then HTTP/1.1 (our own) or HTTP/2 (hyper).
 
-mod counts;
 mod flood;
 mod front;
 mod handshake;
@@ -11,5 +10,4 @@ mod surplus;
 #[cfg(any(test, fuzzing))]
 pub mod trial;
 
-pub use counts::Counts;
 pub use front::accept;

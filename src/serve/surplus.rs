@@ -5,8 +5,8 @@ use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::counts::Counted;
 use crate::flow::Worker;
+use crate::limit::Counted;
 
 /// How many are told at a time, by each thread: a handshake is dear, and they come when the gate has least to spare.
 const MOST: usize = 32;
@@ -19,7 +19,7 @@ const LIFE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Place {
     /// It is within the limits.
-    Counted(Counted),
+    Counted(Rc<Counted>),
     /// It is beyond, and will be told so.
     Surplus { _held: Surplus },
 }
@@ -47,11 +47,11 @@ impl Drop for Surplus {
 }
 
 impl Place {
-    /// Whether it is one too many.
-    pub fn is_surplus(&self) -> bool {
+    /// Where it counts; `None` when it is one too many.
+    pub fn counted(&self) -> Option<Rc<Counted>> {
         match self {
-            Self::Counted(_) => false,
-            Self::Surplus { .. } => true,
+            Self::Counted(counted) => Some(Rc::clone(counted)),
+            Self::Surplus { .. } => None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -30,6 +31,10 @@ pub(super) async fn dial(upstream: &Upstream, limit: Duration) -> Result<Stream,
             Reason::UpstreamBroken,
             "the TLS handshake with the upstream failed",
         )),
+        Ok(Err(e)) if is_short(&e) => Err(Refusal::new(
+            Reason::TooBusy,
+            "no descriptor is left for a connection to the upstream",
+        )),
         Ok(Err(_)) => {
             upstream.doubt();
             let detail = "nothing accepts connections at the upstream's address";
@@ -40,6 +45,14 @@ pub(super) async fn dial(upstream: &Upstream, limit: Duration) -> Result<Stream,
             "the upstream did not accept the connection in time",
         )),
     }
+}
+
+/// Whether this process or machine has no descriptor left.
+fn is_short(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE]
+        .map(|e| Some(e.raw_os_error()))
+        .contains(&code)
 }
 
 async fn connect(upstream: &Upstream) -> io::Result<Stream> {

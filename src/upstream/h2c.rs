@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::Upstream;
 use super::dial::proven;
+use super::open::{Bounds, Open};
 use crate::access::Permit;
 use crate::base::refusal::{Reason, Refusal};
 use crate::net::Stream;
@@ -41,14 +42,16 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
 pub struct H2cPool<B> {
     open: RefCell<HashMap<u64, SendRequest<B>>>,
     here: Here,
+    count: Arc<Open>,
 }
 
 impl<B> H2cPool<B> {
     /// A pool whose tasks tell of a panic there.
-    pub fn new(log: Log, metrics: Arc<Metrics>) -> Self {
+    pub fn new(log: Log, metrics: Arc<Metrics>, count: Arc<Open>) -> Self {
         Self {
             open: RefCell::default(),
             here: Here { log, metrics },
+            count,
         }
     }
 }
@@ -66,11 +69,11 @@ where
         upstream: &Upstream,
         mut request: http::Request<B>,
         again: impl Fn() -> Option<http::Request<B>>,
-        connect: Duration,
+        bounds: Bounds,
     ) -> Result<http::Response<Incoming>, Refusal> {
         let mut repeats = true;
         loop {
-            let (mut sender, reused) = self.sender(upstream, connect).await?;
+            let (mut sender, reused) = self.sender(upstream, bounds).await?;
             let mut failed = match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
@@ -102,14 +105,16 @@ where
     async fn sender(
         &self,
         upstream: &Upstream,
-        connect: Duration,
+        bounds: Bounds,
     ) -> Result<(SendRequest<B>, bool), Refusal> {
+        let connect = bounds.connect;
         let open = self.open.borrow().get(&upstream.id).cloned();
         if let Some(mut sender) = open
             && matches!(timeout(connect, sender.ready()).await, Ok(Ok(())))
         {
             return Ok((sender, true));
         }
+        let place = self.count.place(upstream, bounds, || false)?;
         let stream: Stream = proven(upstream, connect).await?;
         let mut builder = http2::Builder::new(self.here.clone());
         builder
@@ -126,7 +131,10 @@ where
                 "the upstream does not speak HTTP/2",
             ));
         };
-        self.here.execute(connection);
+        self.here.execute(async move {
+            let _place = place;
+            drop(connection.await);
+        });
         self.open.borrow_mut().insert(upstream.id, sender.clone());
         Ok((sender, false))
     }

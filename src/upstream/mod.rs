@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -17,12 +17,14 @@ mod dial;
 mod h2c;
 mod looks;
 mod names;
+mod open;
 mod pool;
 
 pub use ask::{Answer, ask};
 pub use h2c::H2cPool;
 pub use looks::{Begun, Looks};
 pub use names::{NameRefused, name_refused};
+pub use open::{Bounds, Link, Open};
 pub use pool::{Lease, Pool};
 
 /// A compiled upstream. One value for as long as its text stays the same, reloads included.
@@ -33,6 +35,8 @@ pub struct Upstream {
     host: String,
     refuses_exposed: bool,
     seen: Seen,
+    /// Connections to it.
+    open: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for Upstream {
@@ -64,6 +68,7 @@ impl Upstream {
             host,
             refuses_exposed,
             seen: Seen::new(looks),
+            open: Arc::default(),
         }
     }
 

@@ -1,14 +1,16 @@
 //! Idle upstream connections of one data thread: the youngest is used first, and none is used that might be dead where
 //! a request could not be sent again.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Upstream;
 use super::dial::proven;
+use super::open::{Bounds, Link, Open};
 use crate::access::Permit;
 use crate::base::refusal::Refusal;
 use crate::net::Wire;
@@ -21,14 +23,16 @@ const IDLE: Duration = Duration::from_secs(60);
 const WARM: Duration = Duration::from_secs(1);
 
 /// The pool of one data thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
+    open: Arc<Open>,
+    wanted: Cell<usize>,
     idle: RefCell<HashMap<u64, Vec<Idle>>>,
 }
 
 #[derive(Debug)]
 struct Idle {
-    wire: Wire,
+    wire: Link,
     since: Instant,
 }
 
@@ -36,12 +40,21 @@ struct Idle {
 #[derive(Debug)]
 pub struct Lease {
     /// The connection.
-    pub wire: Wire,
+    pub wire: Link,
     /// Whether it carried another request before, so that it may prove dead.
     pub reused: bool,
 }
 
 impl Pool {
+    /// An empty pool; what it opens counts there.
+    pub fn new(open: Arc<Open>) -> Self {
+        Self {
+            wanted: Cell::new(open.wanted()),
+            open,
+            idle: RefCell::default(),
+        }
+    }
+
     /// A connection for the permitted request: pooled, else dialled. `again` tells whether the request could be sent twice.
     /// There is no way here without a permit.
     pub async fn lease(
@@ -49,7 +62,7 @@ impl Pool {
         _permit: &Permit,
         upstream: &Upstream,
         again: bool,
-        limit: Duration,
+        bounds: Bounds,
     ) -> Result<Lease, Refusal> {
         while let Some(idle) = self.pop(upstream.id) {
             let age = idle.since.elapsed();
@@ -60,7 +73,7 @@ impl Pool {
                 });
             }
         }
-        self.fresh(_permit, upstream, limit).await
+        self.fresh(_permit, upstream, bounds).await
     }
 
     /// A new connection, for a request whose pooled one proved dead.
@@ -68,13 +81,21 @@ impl Pool {
         &self,
         _permit: &Permit,
         upstream: &Upstream,
-        limit: Duration,
+        bounds: Bounds,
     ) -> Result<Lease, Refusal> {
+        let place = self.open.place(upstream, bounds, || self.shed())?;
+        // Boxed: the rare branch must not make the future of every request larger.
+        let wire = Wire::new(Box::pin(proven(upstream, bounds.connect)).await?);
         Ok(Lease {
-            // Boxed: the rare branch must not make the future of every request larger.
-            wire: Wire::new(Box::pin(proven(upstream, limit)).await?),
+            wire: Link::new(wire, place),
             reused: false,
         })
+    }
+
+    /// Closes one idle connection, whatever it leads to; false when there is none.
+    fn shed(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        idle.values_mut().any(|list| list.pop().is_some())
     }
 
     fn pop(&self, id: u64) -> Option<Idle> {
@@ -82,7 +103,7 @@ impl Pool {
     }
 
     /// Takes a connection back whose answer was read to its end and whose request was sent to its end.
-    pub fn give(&self, upstream: &Upstream, wire: Wire) {
+    pub fn give(&self, upstream: &Upstream, wire: Link) {
         if !wire.input.borrow().is_empty() {
             return;
         }
@@ -97,9 +118,14 @@ impl Pool {
         }
     }
 
-    /// Closes what was idle for too long; called every few seconds.
+    /// Closes what was idle for too long, and all when another thread has found no room for a connection; called every few
+    /// seconds.
     pub fn sweep(&self) {
         let mut idle = self.idle.borrow_mut();
+        let wanted = self.open.wanted();
+        if self.wanted.replace(wanted) != wanted {
+            idle.clear();
+        }
         for list in idle.values_mut() {
             list.retain(|i| i.since.elapsed() < IDLE);
         }

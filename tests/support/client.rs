@@ -76,6 +76,25 @@ impl Client {
         Ok(Self::over(soon("a TLS handshake", shake).await?))
     }
 
+    /// Over TLS to `app.lan`, from this address.
+    pub async fn tls_from(source: std::net::IpAddr, address: SocketAddr, alpn: &str) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind(SocketAddr::new(source, 0))
+            .expect("an address of this machine");
+        let mut config = ClientConfig::clone(&CONFIG);
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        let name = ServerName::try_from("app.lan").expect("a name");
+        let shake = async {
+            let tcp = socket.connect(address).await?;
+            tcp.set_nodelay(true)?;
+            TlsConnector::from(Arc::new(config))
+                .connect(name, tcp)
+                .await
+        };
+        Self::over(soon("a TLS handshake", shake).await.expect("a handshake"))
+    }
+
     /// Over TLS to `app.lan` with this configuration; and whether it was a session resumed.
     pub async fn with(address: SocketAddr, config: &Arc<ClientConfig>) -> (Self, bool) {
         Self::try_with(address, config)

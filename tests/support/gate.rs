@@ -243,6 +243,11 @@ impl Gate {
         self.running().connections()
     }
 
+    /// What clients hold, and how many connections to services are open.
+    pub fn held(&self) -> (usize, usize) {
+        self.running().held()
+    }
+
     /// How many panics were caught.
     pub fn panics(&self) -> u64 {
         let metrics = &self.running().shared.metrics;
