@@ -11,6 +11,7 @@ use super::certificates::Certificates;
 use super::control::Control;
 use super::manager;
 use super::reload::{follow, reloaded};
+use super::service_certs::ServiceCerts;
 use super::source::Source;
 use super::start::Running;
 use super::verbs::{self, Reloads};
@@ -63,6 +64,7 @@ pub async fn until_stopped(
 ) -> std::io::Result<Ending> {
     let mut reloads = Reloads::new();
     let mut certificates = Certificates::default();
+    let mut services = ServiceCerts::default();
     running.desk.open(&running.health);
     super::exposure::tell_unseen(&running.shared.log).await;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -106,6 +108,13 @@ pub async fn until_stopped(
                 let soon = watched(&running, &site.machine).await;
                 looked = (Instant::now(), begun.elapsed());
                 watch.as_mut().reset(looked.0 + pause(soon, looked.1));
+                let settled = services.settle(&running.shared, site.kept).await;
+                if settled.has_written {
+                    site.source.forgive(&mut reloads.stamp, &site.kept.first_seen.path);
+                }
+                if settled.is_overtaken {
+                    drop(reloaded(&mut running, &site, &mut reloads).await);
+                }
             }
             () = running.shared.dial_failed.notified() => {
                 let soon = Instant::now() + SOON;
@@ -117,6 +126,12 @@ pub async fn until_stopped(
                 let next = looked.0 + (looked.1 * 2).clamp(APART, SOON);
                 if watch.deadline() > next {
                     watch.as_mut().reset(next);
+                }
+            }
+            () = site.kept.first_seen.news.notified() => {
+                let soon = Instant::now() + SOON;
+                if watch.deadline() > soon {
+                    watch.as_mut().reset(soon);
                 }
             }
             _ = keep.tick() => running.keep_lockouts(),

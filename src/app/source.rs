@@ -201,16 +201,27 @@ impl Source {
                 beside.extend(named(&loaded.raw, kept));
             }
         }
-        let look = |path: PathBuf| {
-            let about = std::fs::metadata(&path).ok();
-            let look = about.map(|a| (a.ino(), a.size(), a.mtime(), a.mtime_nsec()));
+        let seen = |path: PathBuf| {
+            let look = look(&path);
             (path, look)
         };
         Stamp {
-            config: config.into_iter().map(look).collect(),
-            beside: beside.into_iter().map(look).collect(),
+            config: config.into_iter().map(seen).collect(),
+            beside: beside.into_iter().map(seen).collect(),
         }
     }
+
+    /// We have written this file ourselves: that is no change.
+    pub(super) fn forgive(&self, stamp: &mut Stamp, path: &Path) {
+        for (_, seen) in stamp.beside.iter_mut().filter(|(file, _)| *file == path) {
+            *seen = look(path);
+        }
+    }
+}
+
+fn look(path: &Path) -> Option<(u64, u64, i64, i64)> {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.ino(), about.size(), about.mtime(), about.mtime_nsec()))
 }
 
 /// The files that a configuration names. The paths in it are resolved already.
@@ -218,6 +229,11 @@ fn named(config: &raw::Config, kept: &Kept) -> Vec<PathBuf> {
     let mut files = kept.files(config);
     files.extend(config.auth.users_file.clone());
     files.extend(config.auth.tokens_file.clone());
+    for route in &config.route {
+        if let raw::UpstreamCert::File { file } = &route.upstream_cert {
+            files.push(file.clone());
+        }
+    }
     for listener in &config.listener {
         if let raw::Tls::Files { chain, key } = &listener.tls {
             files.extend([chain, key].map(Clone::clone));

@@ -17,10 +17,12 @@ use super::source::{Source, Stamp};
 use super::start::Running;
 use crate::auth::client_net::ClientNet;
 use crate::base::drain::Phase;
+use crate::base::loopback::Scheme;
 use crate::config::Report;
 use crate::flow::Shared;
 use crate::observe::{Event, Metrics};
 use crate::plan::{Plan, Route, again};
+use crate::upstream::Upstream;
 
 /// The exit code of contract 3 for a configuration that is wrong.
 const CONFIG: u8 = 3;
@@ -187,7 +189,7 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         Err(over) => -i64::try_from(over.duration().as_secs()).unwrap_or(i64::MAX),
     };
     let certificate = |(name, (until, _)): (String, (SystemTime, bool))| json!({ "name": name, "not_after": stamp(until), "seconds_left": left(until) });
-    let route = |route: &Route| json!({ "route": *route.label, "upstream": route.upstream.target().to_string(), "exposed": route.upstream.is_exposed(), "refused": route.upstream.refuses_exposed() });
+    let route = |route: &Route| json!({ "route": *route.label, "upstream": route.upstream.target().to_string(), "exposed": route.upstream.is_exposed(), "refused": route.upstream.refuses_exposed(), "certificate": service_cert(&route.upstream) });
     json!({
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -222,6 +224,15 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         "panics": metrics.panics.load(Ordering::Relaxed),
         "memory_bytes": scrape::memory(),
     })
+}
+
+/// The certificate of an https service: which one is held to, and which one was refused last.
+fn service_cert(upstream: &Upstream) -> Option<Value> {
+    let pin = upstream.pin();
+    let list: Vec<String> = pin.believed().iter().map(ToString::to_string).collect();
+    let refused = pin.stranger().map(|one| one.to_string());
+    let is_asked = upstream.scheme() == Scheme::Https;
+    is_asked.then(|| json!({ "trust": pin.word(), "believed": list, "refused": refused }))
 }
 
 /// The listeners of the plan in force, and those that still have connections.

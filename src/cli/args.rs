@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::unlock::Unlock;
+use super::upstream_cert::UpstreamCert;
 use crate::config::unit::parse_duration;
 
 /// Puts a service that is bound to 127.0.0.1 on the network: encrypted, behind networks and passwords.
@@ -124,6 +125,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show, accept or forget the certificates of https services
+    UpstreamCert {
+        #[command(subcommand)]
+        act: UpstreamCert,
+    },
     /// End what a user, or a network, has to wait after failed logins
     Unlock(Unlock),
     /// Print the JSON Schema of the configuration
@@ -199,6 +205,10 @@ pub struct Expose {
     /// The Host that the service sees: the one that the visitor typed, or its own
     #[arg(long, value_enum, default_value_t = HostHeader::Keep)]
     pub host_header: HostHeader,
+    /// The certificate of an https service: `first-seen` (remembered; another one is refused later), `sha256:HEX`, a PEM file, or
+    /// `any` [default: first-seen; any for `run`, whose service makes a new one at every start]
+    #[arg(long, value_name = "WHICH")]
+    pub upstream_cert: Option<String>,
     /// A certificate of your own (PEM, the server's own first)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,

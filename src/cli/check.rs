@@ -1,10 +1,13 @@
 //! `loopgate check`: every mistake of a configuration, and what is unwise in it.
 
+use std::collections::BTreeSet;
+
 use super::args::ConfigFile;
 use super::output::Output;
 use super::serve::{env, ground};
 use super::{Code, Failure};
 use crate::app::Source;
+use crate::base::loopback::Scheme;
 use crate::config::{self, Problem};
 use crate::exposure::unix;
 use crate::plan::{Plan, Route};
@@ -21,12 +24,8 @@ pub(super) fn check(output: &Output, file: &ConfigFile, json: bool) -> Result<()
     match Source::File(path.clone()).plan(&ground.machine, &ground.kept, None) {
         Ok((plan, mut warnings)) => {
             warnings.problems.extend(sockets(&plan));
-            tell(
-                output,
-                &warnings,
-                json,
-                &format!("{}: no mistakes", path.display()),
-            )
+            let good = format!("{}: no mistakes{}", path.display(), services(&plan));
+            tell(output, &warnings, json, &good)
         }
         Err(report) => tell(output, &report, json, "").and(Err(Failure::new(Code::Config, ""))),
     }
@@ -41,6 +40,16 @@ fn sockets(plan: &Plan) -> Vec<Problem> {
         standing.is_warning().then_some(problem)
     };
     plan.routes.iter().enumerate().filter_map(told).collect()
+}
+
+/// Which certificates https services are held to; a line for each.
+fn services(plan: &Plan) -> String {
+    let upstreams = plan.routes.iter().map(|route| &route.upstream);
+    let lines: BTreeSet<String> = upstreams
+        .filter(|upstream| upstream.scheme() == Scheme::Https)
+        .map(|upstream| format!("\n{}: {}", upstream.target(), upstream.pin()))
+        .collect();
+    lines.into_iter().collect()
 }
 
 fn tell(output: &Output, report: &config::Report, json: bool, good: &str) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use crate::app::Source;
 use crate::auth::password;
 use crate::auth::users::Users;
 use crate::base::drain::Drain;
-use crate::base::loopback::Target;
+use crate::base::loopback::{Scheme, Target};
 use crate::base::secret::Secret;
 use crate::config::raw::{self, Access, AccessWord, Listener, Networks, Route, Tls};
 use crate::config::unit::write_duration;
@@ -59,6 +59,12 @@ fn gate(
         let why = if looks_own { "\n  A service that other machines can reach needs no gate to be reached: it is reachable around it." } else { "" };
         Failure::new(Code::Usage, format!("{e}\n  {}{why}", e.repair()))
     })?;
+    if options.upstream_cert.is_some() && parsed.scheme != Scheme::Https {
+        let what = format!(
+            "`--upstream-cert` is for https services; write `https://` before {target}, or leave it out"
+        );
+        return Err(Failure::new(Code::Usage, what));
+    }
     let (users, password) = person(options)?;
     let mut config = config(target, options);
     let ground = ground()?;
@@ -220,6 +226,9 @@ pub(super) fn config(target: &str, options: &Expose) -> raw::Config {
         if options.unsafe_upstream {
             route.exposed_upstream = raw::ExposedUpstream::Warn;
         }
+        if let Some(written) = &options.upstream_cert {
+            route.upstream_cert = upstream_cert(written);
+        }
         if options.host_header == HostHeader::Upstream {
             route.host_header = raw::HostHeader::Upstream;
         }
@@ -239,6 +248,17 @@ pub(super) fn config(target: &str, options: &Expose) -> raw::Config {
         LogFormat::Json => raw::LogFormat::Json,
     };
     config
+}
+
+/// `--upstream-cert`: what is no word and no fingerprint is a file.
+fn upstream_cert(written: &str) -> raw::UpstreamCert {
+    match written {
+        "first-seen" | "any" => raw::UpstreamCert::Word(written.into()),
+        _ if written.starts_with("sha256:") => raw::UpstreamCert::Word(written.into()),
+        _ => raw::UpstreamCert::File {
+            file: std::path::absolute(written).unwrap_or_else(|_| written.into()),
+        },
+    }
 }
 
 /// Every address that works, best first: names that were given, this network, this machine.

@@ -25,6 +25,7 @@ mod status;
 pub mod table;
 mod token;
 mod unlock;
+mod upstream_cert;
 mod user;
 
 use args::{Cli, Command};
@@ -98,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Status { which, watch, json } => status::status(&output, &which, json, watch),
         Command::Health { file, alive } => health::health(&output, &file, alive),
         Command::Reload { which, json } => control::reload(&output, &which, json),
+        Command::UpstreamCert { act } => upstream_cert::upstream_cert(&output, &act),
         Command::Unlock(asked) => unlock::unlock(&output, &asked),
         Command::Schema => manual::schema(&output),
         Command::Completions { shell } => manual::completions(&output, shell),

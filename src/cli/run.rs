@@ -24,6 +24,12 @@ pub(super) fn run(output: &Output, asked: &args::Run, verbose: bool) -> Result<u
     let port = asked.port.map_or_else(free_port, Ok)?;
     let (users, password) = person(&asked.options)?;
     let mut config = config(&format!("localhost:{port}"), &asked.options);
+    if asked.options.upstream_cert.is_none() {
+        // What we start ourselves is known by its process, and dev servers make a new certificate whenever they start.
+        for route in &mut config.route {
+            route.upstream_cert = raw::UpstreamCert::Word("any".into());
+        }
+    }
     if !verbose {
         config.log.access = raw::LogTarget::Off;
     }

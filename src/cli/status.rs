@@ -73,7 +73,12 @@ fn page(status: &Value, width: usize, paint: Paint) -> String {
     page += &figures(status, paint);
     page += &reload(&status["reload"], paint);
     page += &sandbox(status, paint);
-    for table in [listeners(status), routes(status), certificates(status)] {
+    for table in [
+        listeners(status),
+        routes(status),
+        services(status),
+        certificates(status),
+    ] {
         if !table.is_empty() {
             page += "\n";
             page += &table.render(width.max(40), paint);
@@ -215,6 +220,30 @@ fn routes(status: &Value) -> Table {
     table
 }
 
+/// The certificates of https services, cut to what the eye can compare; whole in `--json` and in `loopgate upstream-cert list`.
+fn services(status: &Value) -> Table {
+    let mut table = Table::new(["HTTPS SERVICE", "CERTIFICATE", "STATE"]);
+    let mut seen = Vec::new();
+    for route in list(&status["routes"]) {
+        let (name, cert) = (words(&route["upstream"]), &route["certificate"]);
+        if cert.is_null() || seen.contains(&name) {
+            continue;
+        }
+        let believed = list(&cert["believed"]).iter().map(words);
+        let believed: Vec<String> = believed.map(|one| one.chars().take(19).collect()).collect();
+        let state = match (cert["refused"].is_null(), cert["trust"].as_str()) {
+            (false, _) => "ANOTHER ONE IS REFUSED: see loopgate upstream-cert list",
+            (true, Some("any")) => "any is taken",
+            (true, Some("listed")) => "as written",
+            (true, _) if believed.is_empty() => "none seen yet",
+            (true, _) => "seen first",
+        };
+        table.row([&name, &believed.join(" "), state]);
+        seen.push(name);
+    }
+    table
+}
+
 fn certificates(status: &Value) -> Table {
     let mut table = Table::new(["CERTIFICATE", "ENDS", "LEFT"]);
     for certificate in list(&status["certificates"]) {
@@ -292,6 +321,8 @@ mod tests {
             "routes": [
                 {"route": "app.lan/", "upstream": "127.0.0.1:3000", "exposed": false, "refused": true},
                 {"route": "cam.lan/", "upstream": "127.0.0.1:8080", "exposed": true, "refused": true},
+                {"route": "pve.lan/", "upstream": "https://127.0.0.1:8006", "exposed": false, "refused": true,
+                 "certificate": {"trust": "first-seen", "believed": [format!("sha256:{}", "ab".repeat(32))], "refused": format!("sha256:{}", "cd".repeat(32))}},
             ],
             "certificates": [
                 {"name": "app.lan\u{1b}[2J", "not_after": "2026-11-30T00:00:00Z", "seconds_left": 112_000},
@@ -313,6 +344,8 @@ mod tests {
             "rejected; the plan before stays in force",
             "  error: unknown key `acces`",
             "REACHABLE, so it is",
+            "sha256:abababababab",
+            "ANOTHER ONE IS",
             "1 d 7 h, SOON",
             "3645 d",
         ] {

@@ -92,7 +92,7 @@ fn rows(text: &mut String, above: &str, keys: &[&Field], is_one_form: bool) {
         };
         let takes = takes(&key.shape);
         *text += &format!("| `{name}` | {takes} | {default} | {} |\n", key.about);
-        let is_one_form = key.shape.forms().len() > 1;
+        let is_one_form = matches!(key.shape, Shape::Either(_));
         rows(text, &format!("{name}."), &key.fields(), is_one_form);
     }
 }

@@ -1,4 +1,4 @@
-//! The hint on the page of a service that is not there, for people who are logged in. Looked up off the data thread, at most once
+//! The hint on the page of a service that is not there or not the one it was, for people who are logged in. Looked up off the data thread, at most once
 //! a second for each upstream and thread.
 
 use std::cell::RefCell;
@@ -14,6 +14,7 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::exposure::{absent, place};
 use crate::observe::Record;
 use crate::plan::Plan;
+use crate::upstream::STRANGER;
 
 /// How long a hint is good: who reloads wants to see what has changed.
 const GOOD: Duration = Duration::from_secs(1);
@@ -21,6 +22,9 @@ const GOOD: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(400);
 /// Upstreams remembered.
 const MOST: usize = 64;
+
+/// What to tell of a service with another certificate than the one that is held to.
+const CHANGED: &str = "Its certificate is not the one that was seen before. Whoever runs loopgate finds both in its log, and with `loopgate upstream-cert list`.";
 
 /// The hints of one data thread, by upstream.
 #[derive(Debug, Default)]
@@ -38,8 +42,13 @@ pub async fn hint(
     plan: &Plan,
     record: &Record,
 ) -> Option<Rc<str>> {
-    if refusal.reason != Reason::UpstreamRefused || record.user.is_none() {
+    let is_absent = refusal.reason == Reason::UpstreamRefused;
+    let is_stranger = refusal.reason == Reason::UpstreamBroken && refusal.detail == STRANGER;
+    if !(is_absent || is_stranger) || record.user.is_none() {
         return None;
+    }
+    if is_stranger {
+        return Some(CHANGED.into());
     }
     let intake = intake?;
     let found = plan

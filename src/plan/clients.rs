@@ -53,10 +53,14 @@ impl Kept {
             let clients = listener.client_certificates.as_ref();
             clients.is_some_and(|c| matches!(c, raw::ClientCertificates::From { .. }))
         };
-        match config.listener.iter().any(asks) {
+        let mut files = match config.listener.iter().any(asks) {
             true => vec![self.client_list(), self.ca_dir().join("clients.pem")],
             false => Vec::new(),
+        };
+        if config.route.iter().any(|r| r.upstream.starts_with("https")) {
+            files.push(self.first_seen.path.clone());
         }
+        files
     }
 }
 

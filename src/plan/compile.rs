@@ -1,23 +1,21 @@
 //! The plan, from a configuration that was read. All mistakes are gathered; one is enough that there is no plan.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::routes::Making;
 use super::{Kept, Limits, Plan, Route, clients, expect, listener, own, people};
 use crate::access::{self, Rule, Site};
 use crate::auth::cookie::CookieName;
 use crate::auth::users::Users;
 use crate::base::loopback::{LoopbackAddr, Scheme, Target, TargetError};
-use crate::base::secret::Secret;
 use crate::config::Problem;
-use crate::config::raw::{self, ExposedUpstream, HostHeader, LogFormat, LogTarget, Workers};
+use crate::config::raw::{self, LogFormat, LogTarget, Workers};
 use crate::limit::lockout::LockoutSettings;
 use crate::net::Machine;
-use crate::observe::metrics::Slot;
 use crate::observe::{Format, Rotation, Sink};
 use crate::route::{self, Own};
-use crate::upstream::Upstream;
 
 /// Compiles a plan. `base` is the directory that relative paths are meant from; `extra` are users beside those of the file.
 /// Gives the warnings with the plan, or all problems.
@@ -96,11 +94,7 @@ pub fn compile(
                 .is_some_and(|name| tokens.iter().any(|t| t.name == name))
     };
     let (mut rules, mut routes): (Vec<Rule>, Vec<Route>) = (Vec::new(), Vec::new());
-    let mut open: HashMap<(String, bool), Arc<Upstream>> = before
-        .iter()
-        .flat_map(|plan| &plan.routes)
-        .map(|r| (key_of(&r.upstream), Arc::clone(&r.upstream)))
-        .collect();
+    let mut making = Making::new(before, kept, base, are_kept);
     for (i, raw) in config.route.iter().enumerate() {
         let key = format!("route[{i}]");
         let rule = access::compile(raw, &key, &groups, &known, machine, list);
@@ -113,7 +107,7 @@ pub fn compile(
             );
             list.push(problem.hint("write `[auth] users_file = \"users.htpasswd\"` and add somebody with `loopgate user add NAME`, or write `access = \"anyone\"`"));
         }
-        if let Some(route) = route_of(raw, &key, base, &rule, kept, &mut open, list) {
+        if let Some(route) = making.route(raw, &key, &rule, list) {
             routes.push(route);
         }
         rules.push(rule);
@@ -198,100 +192,6 @@ pub fn compile(
         return Err(problems);
     }
     Ok((plan, problems))
-}
-
-/// Two routes that differ in what an exposure means to them have an upstream each.
-fn key_of(upstream: &Upstream) -> (String, bool) {
-    (upstream.target().to_string(), upstream.refuses_exposed())
-}
-
-fn route_of(
-    raw: &raw::Route,
-    key: &str,
-    base: &Path,
-    rule: &Rule,
-    kept: &Kept,
-    open: &mut HashMap<(String, bool), Arc<Upstream>>,
-    problems: &mut Vec<Problem>,
-) -> Option<Route> {
-    let target = match raw.upstream.parse::<Target>() {
-        Ok(target) => target,
-        Err(error) => {
-            problems.push(
-                Problem::error("bad-upstream", format!("{key}.upstream"), error.to_string())
-                    .hint(error.repair()),
-            );
-            return None;
-        }
-    };
-    if target.scheme == Scheme::H2c && target.address.unix().is_some() {
-        problems.push(Problem::error(
-            "bad-upstream",
-            format!("{key}.upstream"),
-            "a Unix socket is spoken to in HTTP/1.1",
-        ));
-        return None;
-    }
-    let secret = match raw
-        .upstream_secret
-        .as_ref()
-        .map(|s| read_secret(s, base))
-        .transpose()
-    {
-        Ok(secret) => secret,
-        Err(what) => {
-            problems.push(Problem::error(
-                "bad-secret",
-                format!("{key}.upstream_secret"),
-                what,
-            ));
-            return None;
-        }
-    };
-    let refuses = raw.exposed_upstream == ExposedUpstream::Refuse;
-    let upstream = open
-        .entry((target.to_string(), refuses))
-        .or_insert_with(|| {
-            Arc::new(Upstream::new(
-                target,
-                &kept.upstream_tls,
-                refuses,
-                &kept.looks,
-            ))
-        });
-    let host = raw.hosts.first().map_or("*", String::as_str);
-    Some(Route {
-        label: format!("{host}{}", raw.path).into(),
-        slot: Slot::NONE,
-        upstream: Arc::clone(upstream),
-        local_mode: raw.host_header == HostHeader::Upstream,
-        by_method: rule.methods.is_some(),
-        secret,
-    })
-}
-
-fn read_secret(secret: &raw::Secret, base: &Path) -> Result<Secret<String>, String> {
-    let text = match secret {
-        raw::Secret::Plain(text) => text.expose().clone(),
-        raw::Secret::File(path) => {
-            let path = base.join(path);
-            std::fs::read_to_string(&path)
-                .map_err(|e| format!("cannot read {}: {e}", path.display()))?
-                .trim_end()
-                .to_owned()
-        }
-        raw::Secret::Env(name) => std::env::var(name)
-            .map_err(|_| format!("the environment variable `{name}` is not set"))?,
-        raw::Secret::Credential(_) => secret
-            .read("", &|name| std::env::var_os(name))
-            .map_err(|problem| problem.message)?
-            .expose()
-            .clone(),
-    };
-    match text.is_empty() || text.bytes().any(|c| !(b'!'..=b'~').contains(&c)) {
-        true => Err("a secret is visible ASCII without spaces, and not empty".into()),
-        false => Ok(Secret::new(text)),
-    }
 }
 
 /// The admin address: written like an upstream, so nothing but loopback or a Unix socket can be.

@@ -10,6 +10,7 @@ use super::{Plan, certificate, visitor};
 use crate::access::{Asked, Need, People, Rule};
 use crate::auth::{Method, Who};
 use crate::base::host::{Authority, Host};
+use crate::base::loopback::Scheme;
 use crate::base::path::Path;
 use crate::base::refusal::{Reason, Refusal};
 use crate::config::raw;
@@ -247,6 +248,10 @@ pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
         format!("{} leads to {}", route.label, route.upstream.target()),
         Some(format!("route[{at}]")),
     );
+    if route.upstream.scheme() == Scheme::Https {
+        let key = Some(format!("route[{at}].upstream_cert"));
+        told.step("service", route.upstream.pin().to_string(), key);
+    }
 
     let rule_key = Some(format!("route[{at}].access"));
     let believes = plan.listeners[listener].clients.is_some() && !visitor.is_through_proxy;

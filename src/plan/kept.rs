@@ -4,12 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use rustls::ClientConfig;
-
 use super::clients::ClientTickets;
 use crate::net::Machine;
 use crate::tls::{LocalCa, Tickets, TlsError};
-use crate::upstream::Looks;
+use crate::upstream::{FirstSeen, Looks, first_seen};
 
 /// What outlives a plan: the local authority, the keys of session tickets, upstreams that stay the same.
 #[derive(Debug)]
@@ -19,7 +17,8 @@ pub struct Kept {
     /// The keys of session tickets.
     pub tickets: Tickets,
     pub(super) client_tickets: ClientTickets,
-    pub(super) upstream_tls: Arc<ClientConfig>,
+    /// The certificates of https services.
+    pub first_seen: FirstSeen,
     /// Where a look at an upstream is asked for.
     pub looks: Arc<Looks>,
 }
@@ -27,12 +26,16 @@ pub struct Kept {
 impl Kept {
     /// `state`: the directory of contract 7. Nothing is read yet.
     pub fn new(state: PathBuf) -> Self {
+        let first_seen = FirstSeen {
+            path: state.join(first_seen::FILE),
+            news: Arc::default(),
+        };
         Self {
             state,
             authority: OnceLock::new(),
             tickets: Tickets::new(),
             client_tickets: ClientTickets::default(),
-            upstream_tls: crate::tls::upstream_client(),
+            first_seen,
             looks: Arc::default(),
         }
     }

@@ -35,6 +35,7 @@ mod live;
 mod own;
 mod past;
 mod people;
+mod routes;
 mod visitor;
 mod withdraw;
 

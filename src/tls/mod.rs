@@ -4,6 +4,7 @@
 mod client_cert;
 mod error;
 pub mod files;
+mod fingerprint;
 pub mod local_ca;
 mod names;
 mod pem;
@@ -19,6 +20,7 @@ mod x509;
 
 pub use client_cert::{ClientAuthority, ClientFault};
 pub use error::TlsError;
+pub use fingerprint::Fingerprint;
 pub use local_ca::{ClientCa, Issued, LocalCa};
 pub use names::Names;
 pub use provider::provider;

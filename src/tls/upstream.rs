@@ -1,6 +1,6 @@
 //! TLS towards an upstream on loopback. Whoever can answer there was already judged by the address, which is proven loopback;
-//! services there use certificates that they made themselves, often old ones, for a name that is not `127.0.0.1`. So any
-//! certificate is taken, but its key must have signed the handshake.
+//! services there use certificates that they made themselves, often old ones, for a name that is not `127.0.0.1`. So no name, date or
+//! authority is asked for, but the key must have signed the handshake. Which certificate it may be is `upstream::pin`'s business.
 
 use std::sync::Arc;
 

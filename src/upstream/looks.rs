@@ -160,12 +160,12 @@ impl super::Upstream {
 mod tests {
     use super::super::Upstream;
     use super::*;
-    use crate::tls::upstream_client;
+    use crate::upstream::Trust;
 
     fn upstream() -> (Arc<Looks>, Upstream) {
         let looks = Arc::new(Looks::default());
         let target = "127.0.0.1:1".parse().unwrap();
-        let upstream = Upstream::new(target, &upstream_client(), true, &looks);
+        let upstream = Upstream::new(target, (Trust::Any, &Arc::default()), true, &looks);
         (looks, upstream)
     }
 

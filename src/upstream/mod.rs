@@ -6,25 +6,31 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use tokio::sync::Notify;
 
 use crate::base::loopback::{Scheme, Target};
 use crate::base::refusal::Refusal;
+use crate::tls::upstream_client;
 
 use looks::Seen;
 
 mod ask;
 mod dial;
+pub mod first_seen;
 mod h2c;
 mod looks;
 mod names;
 mod open;
+mod pin;
 mod pool;
 
 pub use ask::{Answer, ask};
+pub use dial::STRANGER;
 pub use h2c::H2cPool;
 pub use looks::{Begun, Looks};
 pub use names::{NameRefused, name_refused};
 pub use open::{Bounds, Link, Open};
+pub use pin::{FirstSeen, News, Pin, Trust};
 pub use pool::{Lease, Pool};
 
 /// A compiled upstream. One value for as long as its text stays the same, reloads included.
@@ -32,6 +38,7 @@ pub struct Upstream {
     id: u64,
     target: Target,
     tls: Option<Arc<ClientConfig>>,
+    pin: Pin,
     host: String,
     refuses_exposed: bool,
     seen: Seen,
@@ -46,16 +53,16 @@ impl fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    /// Makes an upstream; `tls` is used where the target is `https`. `refuses_exposed`: it is not served while it can be reached
-    /// around the gate.
+    /// Makes an upstream. Where the target is `https` its certificate is judged by `trust`, and `news` is told what came of it.
+    /// `refuses_exposed`: it is not served while it can be reached around the gate.
     pub fn new(
         target: Target,
-        tls: &Arc<ClientConfig>,
+        (trust, news): (Trust, &Arc<Notify>),
         refuses_exposed: bool,
         looks: &Arc<Looks>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let tls = (target.scheme == Scheme::Https).then(|| Arc::clone(tls));
+        let tls = (target.scheme == Scheme::Https).then(upstream_client);
         let host = match (target.address.port(), target.address.sockets().next()) {
             (Some(port), Some(address)) if address.is_ipv6() => format!("[::1]:{port}"),
             (Some(port), _) => format!("localhost:{port}"),
@@ -65,6 +72,7 @@ impl Upstream {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             target,
             tls,
+            pin: Pin::new(trust, news),
             host,
             refuses_exposed,
             seen: Seen::new(looks),
@@ -75,6 +83,11 @@ impl Upstream {
     /// The target as it was written.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Which certificate it may have, and which ones came; only an `https` service is asked for one.
+    pub fn pin(&self) -> &Pin {
+        &self.pin
     }
 
     /// Whether it takes a connection within `limit`. The connection is closed at once and nothing is asked by it, so it needs no

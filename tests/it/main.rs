@@ -21,6 +21,7 @@ mod policies;
 mod proxies;
 mod reload;
 mod traffic;
+mod upstream_certs;
 mod wire_answers;
 mod wire_fuzz;
 mod wire_h1;

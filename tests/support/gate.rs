@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use loopgate::app::{Running, Site, Source, reload, start};
+use loopgate::app::{Running, ServiceCerts, Settled, Site, Source, reload, start};
 use loopgate::auth::certificate_file::{self, Entry};
 use loopgate::net::Machine;
 use loopgate::plan::{Kept, Plan};
@@ -184,6 +184,23 @@ impl Gate {
     /// Revokes what [`Gate::issue`] made; the next plan makes it count.
     pub fn revoke(&self, which: &str) {
         certificate_file::revoke(&self.kept.client_list(), which, 0).expect("something to revoke");
+    }
+
+    /// Writes down and tells what has happened to the certificates of services, as the control thread does every few seconds.
+    pub async fn settle(&self, certs: &mut ServiceCerts) -> Settled {
+        certs.settle(&self.running().shared, &self.kept).await
+    }
+
+    /// Ends it and begins anew in the same place.
+    pub fn restart(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+        }
+        self.kept = Kept::new(self.dir.path().join("state"));
+        let plan = planned(self.path("loopgate.toml"), &self.machine, &self.kept);
+        let running = start(plan).expect("a gate");
+        self.address = running.addresses.first().copied().unwrap_or(ANY);
+        self.running = Some(running);
     }
 
     /// A file beside the configuration.

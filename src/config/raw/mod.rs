@@ -22,6 +22,7 @@ pub use listener::{CertificateSource, Listener, Networks, ProxyProtocol, Tls};
 pub use log::{Log, LogFormat, LogTarget};
 pub use route::{
     Access, AccessTable, AccessWord, CertificateUse, ExposedUpstream, HostHeader, Require, Route,
+    UpstreamCert,
 };
 pub use secret::Secret;
 pub use server::{Admin, Sandbox, Server, Workers};

@@ -1,5 +1,7 @@
 //! Routes: hosts and path, the upstream, and who may use it.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,12 @@ pub struct Route {
     /// What to do when the service turns out to be reachable around loopgate: `refuse` to serve it, or `warn` in the log.
     #[serde(default)]
     pub exposed_upstream: ExposedUpstream,
+    /// Which certificate an `https` service may have. `first-seen`: the one that is seen first is remembered in the state
+    /// directory, and another one is refused until `loopgate upstream-cert accept`. `sha256:…`: the one with this
+    /// fingerprint (`openssl x509 -noout -fingerprint -sha256`). `{ file = "service.pem" }`: one of those in a PEM file.
+    /// `any`: any, so whoever takes its port while it is down is believed. It must always own its key.
+    #[serde(default)]
+    pub upstream_cert: UpstreamCert,
     /// Sent to the service with every request, so that it can tell loopgate from other programs on this machine. Text,
     /// `{ file = "…" }`, `{ env = "…" }`, or `{ credential = "…" }`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +56,7 @@ impl Route {
             access: Access::default(),
             host_header: HostHeader::default(),
             exposed_upstream: ExposedUpstream::default(),
+            upstream_cert: UpstreamCert::default(),
             upstream_secret: None,
         }
     }
@@ -157,4 +166,24 @@ pub enum ExposedUpstream {
     #[default]
     Refuse,
     Warn,
+}
+
+/// Which certificate a service may have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum UpstreamCert {
+    /// `first-seen`, `any`, or `sha256:` and a fingerprint.
+    Word(String),
+    /// One of those in a file.
+    File {
+        /// Certificates, PEM.
+        #[schemars(with = "unit::PathText", extend("examples" = ["service.pem"]))]
+        file: PathBuf,
+    },
+}
+
+impl Default for UpstreamCert {
+    fn default() -> Self {
+        Self::Word("first-seen".into())
+    }
 }
