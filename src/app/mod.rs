@@ -9,6 +9,7 @@ mod inherited;
 mod listeners;
 mod lockout_file;
 mod manager;
+mod onboard;
 mod pulse;
 mod reload;
 mod run;

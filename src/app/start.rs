@@ -127,6 +127,7 @@ fn begin(mut plan: Plan, inherited: Inherited, is_alone: bool) -> Result<Running
         sessions,
         lockout,
         csrf: Csrf::new(now),
+        onboard: Default::default(),
         dial_failed: Notify::new(),
         log,
         metrics,

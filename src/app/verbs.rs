@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::control::{Answer, Ask, Failed, Verb};
+use super::onboard::onboard;
 use super::pulse::Pulse;
 use super::reload::{Rejected, reloaded};
 use super::run::Site;
@@ -75,6 +76,10 @@ pub(super) async fn take(ask: Ask, running: &mut Running, site: &Site<'_>, reloa
         Verb::Status | Verb::Ready | Verb::Explain { .. } | Verb::Unlock { .. } => {
             take_at_end(ask, running, site, reloads)
         }
+        Verb::Onboard { seconds } => {
+            let answer = onboard(running, site, seconds);
+            ask.answer(answer);
+        }
         Verb::Reload => {
             let answer = reload(running, site, reloads).await;
             ask.answer(answer);
@@ -111,7 +116,7 @@ pub(super) fn take_at_end(ask: Ask, running: &Running, site: &Site<'_>, reloads:
             let done = unlock(&running.shared, user.as_deref(), client);
             ask.answer(Ok(json!({ "ended": done })));
         }
-        Verb::Reload => {
+        Verb::Reload | Verb::Onboard { .. } => {
             let what = "the gate is about to end; nothing was changed";
             ask.answer(Err(Failed::new(1, what)));
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::onboard::Onboard;
 use super::unlock::Unlock;
 use super::upstream_cert::UpstreamCert;
 use crate::config::unit::parse_duration;
@@ -93,6 +94,8 @@ pub enum Command {
         #[command(subcommand)]
         act: Ca,
     },
+    /// Open the page that helps a phone to trust the local authority, for a limited time
+    Onboard(Onboard),
     /// Make, revoke or list client certificates
     Cert {
         #[command(subcommand)]

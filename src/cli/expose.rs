@@ -163,7 +163,7 @@ pub(super) fn banner(
         until: until.as_deref(),
         fingerprint: fingerprint.as_deref(),
         ca_hint: (!own).then_some(
-            "`loopgate ca export` writes the certificate that your devices have to trust",
+            "`loopgate onboard` opens a page for 10 minutes that helps a phone to trust it",
         ),
     };
     banner.render(output.width, output.is_terminal, output.paint())

@@ -15,6 +15,7 @@ mod explain;
 mod expose;
 mod health;
 mod manual;
+mod onboard;
 pub mod output;
 pub mod password;
 mod past;
@@ -98,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Cert { act } => cert::cert(&output, act),
         Command::Status { which, watch, json } => status::status(&output, &which, json, watch),
         Command::Health { file, alive } => health::health(&output, &file, alive),
+        Command::Onboard(asked) => onboard::onboard(&output, &asked),
         Command::Reload { which, json } => control::reload(&output, &which, json),
         Command::UpstreamCert { act } => upstream_cert::upstream_cert(&output, &act),
         Command::Unlock(asked) => unlock::unlock(&output, &asked),

@@ -20,6 +20,7 @@ mod identify;
 mod intake;
 mod judge;
 mod known;
+mod onboard;
 mod origin;
 mod outbound;
 mod pages;
@@ -38,6 +39,7 @@ pub use certificate::ClientCertificate;
 pub use h1::{Done, exchange};
 pub use h2::serve_stream;
 pub use known::Known;
+pub use onboard::{Onboard, Opened};
 pub use stall::unless_stalled;
 pub use state::{Bell, Busy, Conn, Scratch, Shared, Worker};
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::guess::{by_heart, verify};
 use super::intake::{Intake, Line};
 use super::judge::{asked, same_origin};
+use super::onboard;
 use super::refuse::{Reply, reply};
 use super::state::{Conn, Worker};
 use crate::auth::cookie::CookieName;
@@ -61,6 +62,9 @@ pub async fn answer<'l>(
         (LOGIN, "POST") => visit.login(body, record).await,
         (LOGOUT, "POST") => visit.logout(),
         ("/.loopgate" | "/.loopgate/" | LOGOUT, "GET" | "HEAD") => Ok(visit.account()),
+        (path, _) if path.starts_with(web::ONBOARD) => {
+            onboard::answer(&worker.shared.onboard, path, intake, &plan.realm)
+        }
         (LOGIN | LOGOUT | "/.loopgate/", _) => {
             Err(Refusal::new(Reason::MethodDenied, "a page of ours"))
         }
@@ -89,7 +93,7 @@ fn redirect(to: &str) -> Reply {
     }
 }
 
-fn page(status: u16, html: String) -> Reply {
+pub(super) fn page(status: u16, html: String) -> Reply {
     let fields = web::page_headers()
         .into_iter()
         .map(|(name, value)| (name, Cow::Borrowed(value)))

@@ -28,6 +28,7 @@ use crate::upstream::{H2cPool, Open, Pool};
 use super::body::Carried;
 use super::certificate::ClientCertificate;
 use super::known::Known;
+use super::onboard::Onboard;
 
 /// What all data threads share for as long as the process lives.
 pub struct Shared {
@@ -41,6 +42,8 @@ pub struct Shared {
     pub lockout: Lockout,
     /// What shows that a form came from us.
     pub csrf: Csrf,
+    /// The page that helps to trust the local authority, while it is open.
+    pub onboard: Onboard,
     /// Where facts are written.
     pub log: Log,
     /// What is counted.

@@ -31,6 +31,7 @@ pub fn shared(plan: Plan) -> std::io::Result<Arc<Shared>> {
         sessions: Sessions::new(SessionSettings::default(), now),
         lockout: Lockout::new(plan.lockout, now),
         csrf: Csrf::new(now),
+        onboard: Default::default(),
         live: Live::new(plan),
         verifier: Verifier::new(Settings::default())?,
         dial_failed: Notify::new(),

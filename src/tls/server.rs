@@ -125,6 +125,14 @@ impl ServerTls {
         config
     }
 
+    /// The authority that signs for it; `None` where the certificate comes from files.
+    pub fn authority(&self) -> Option<&Arc<LocalCa>> {
+        match &self.source {
+            Source::LocalCa(authority) => Some(authority),
+            Source::Files(_) => None,
+        }
+    }
+
     /// The certificates in use, each with its last moment and whether we sign it: for metrics and `loopgate status`.
     pub fn certificates(&self) -> Vec<(String, SystemTime, bool)> {
         match &self.source {

@@ -16,6 +16,7 @@ mod h2c;
 mod judgement;
 mod limits;
 mod observe;
+mod onboard;
 mod people;
 mod policies;
 mod proxies;

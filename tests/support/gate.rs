@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use loopgate::app::{Running, ServiceCerts, Settled, Site, Source, reload, start};
 use loopgate::auth::certificate_file::{self, Entry};
+use loopgate::flow::Opened;
 use loopgate::net::Machine;
 use loopgate::plan::{Kept, Plan};
 use serde_json::Value;
@@ -189,6 +190,17 @@ impl Gate {
     /// Writes down and tells what has happened to the certificates of services, as the control thread does every few seconds.
     pub async fn settle(&self, certs: &mut ServiceCerts) -> Settled {
         certs.settle(&self.running().shared, &self.kept).await
+    }
+
+    /// Opens the page that helps to trust the authority for so long, as the verb of the control socket does.
+    pub fn onboard(&self, life: Duration) -> Vec<u8> {
+        let authority = self.kept.authority(&self.machine).expect("an authority");
+        self.running().shared.onboard.open(Opened {
+            until: Instant::now() + life,
+            certificate: authority.root_der().to_vec(),
+            fingerprint: authority.fingerprint(),
+        });
+        authority.root_der().to_vec()
     }
 
     /// Ends it and begins anew in the same place.

@@ -23,6 +23,11 @@ pub enum Verb {
         /// The request id.
         id: String,
     },
+    /// Open the page that helps to trust the local authority for so many seconds; none closes it.
+    Onboard {
+        /// How long.
+        seconds: u64,
+    },
     /// End what a user, a client network or a user there has to wait after failed logins.
     Unlock {
         /// The user.
