@@ -1,12 +1,13 @@
 //! The command line (contract 3). What is dangerous says so and has no short form.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::explain::Explain;
 use super::onboard::Onboard;
 use super::unlock::Unlock;
 use super::upstream_cert::UpstreamCert;
@@ -247,34 +248,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
-}
-
-/// `loopgate explain`.
-#[derive(Debug, Args)]
-pub struct Explain {
-    /// The address that connects: the client's, or with --forwarded-for the proxy's
-    #[arg(long, value_name = "IP", required_unless_present = "id")]
-    pub from: Option<IpAddr>,
-    /// A request of the log, by its id: what was decided, and what would be decided now
-    #[arg(long, value_name = "REQUEST_ID", conflicts_with_all = ["from", "forwarded_for", "user", "certificate", "request"])]
-    pub id: Option<String>,
-    /// Whom a trusted proxy names, as X-Forwarded-For has it; the last one stands in the PROXY header where that is required
-    #[arg(long, value_name = "LIST")]
-    pub forwarded_for: Option<String>,
-    /// The user who is logged in; without it nobody is
-    #[arg(long, value_name = "NAME")]
-    pub user: Option<String>,
-    /// The user whose client certificate the client has; without it there is none
-    #[arg(long, value_name = "NAME")]
-    pub certificate: Option<String>,
-    /// `[METHOD] URL`: `https://app.lan/admin`, `POST /upload`
-    #[arg(required_unless_present = "id", num_args = 1..=2, value_names = ["METHOD", "URL"])]
-    pub request: Vec<String>,
-    #[command(flatten)]
-    pub file: ConfigFile,
-    /// For programs
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `loopgate token`.

@@ -1,8 +1,11 @@
 //! `loopgate explain`: why a request passes or not, with the line of the file that decided.
 
+use std::net::IpAddr;
+
+use clap::Args;
 use serde_json::Value;
 
-use super::args::Explain;
+use super::args::ConfigFile;
 use super::output::{Output, Paint, plain};
 use super::serve::{env, ground, wrong};
 use super::table::Table;
@@ -10,6 +13,34 @@ use super::{Code, Failure, past};
 use crate::app::Source;
 use crate::config::{self, Origins};
 use crate::plan::{Question, explain as judge};
+
+/// `loopgate explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The address that connects: the client's, or with --forwarded-for the proxy's
+    #[arg(long, value_name = "IP", required_unless_present = "id")]
+    pub from: Option<IpAddr>,
+    /// A request of the log, by its id: what was decided, and what would be decided now
+    #[arg(long, value_name = "REQUEST_ID", conflicts_with_all = ["from", "forwarded_for", "user", "certificate", "request"])]
+    pub id: Option<String>,
+    /// Whom a trusted proxy names, as X-Forwarded-For has it; the last one stands in the PROXY header where that is required
+    #[arg(long, value_name = "LIST")]
+    pub forwarded_for: Option<String>,
+    /// The user who is logged in; without it nobody is
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// The user whose client certificate the client has; without it there is none
+    #[arg(long, value_name = "NAME")]
+    pub certificate: Option<String>,
+    /// `[METHOD] URL`: `https://app.lan/admin`, `POST /upload`
+    #[arg(required_unless_present = "id", num_args = 1..=2, value_names = ["METHOD", "URL"])]
+    pub request: Vec<String>,
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
 
 pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
     if let Some(id) = &ask.id {

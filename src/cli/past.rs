@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::args::Explain;
 use super::control::runs;
+use super::explain::Explain;
 use super::explain::{end, place, table};
 use super::output::{Output, plain};
 use super::serve::{env, ground};
