@@ -67,7 +67,7 @@ async fn open_it_shows_the_certificate_and_opens_nothing_else() {
         ("GET", "/.loopgate/onboard/other", 404),
         ("GET", "/.loopgate/onboarded", 404),
         ("GET", "/", 401),
-        ("GET", "/.loopgate/onboard/../../secret", 401),
+        ("GET", "/.loopgate/onboard/../../secret", 404),
         ("GET", "/.loopgate/", 303),
     ] {
         let request =
