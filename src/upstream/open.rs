@@ -116,13 +116,17 @@ impl Deref for Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::upstream_client;
+    use crate::upstream::Trust;
 
     #[test]
     fn there_is_room_for_so_many_in_all_and_each_and_it_is_given_back() {
         let upstream = |target: &str| {
-            let tls = upstream_client();
-            Upstream::new(target.parse().unwrap(), &tls, true, &Arc::default())
+            Upstream::new(
+                target.parse().unwrap(),
+                (Trust::Any, &Arc::default()),
+                true,
+                &Arc::default(),
+            )
         };
         let (a, b) = (upstream("127.0.0.1:1"), upstream("127.0.0.1:2"));
         let open = Arc::new(Open::default());
