@@ -66,7 +66,10 @@ pub async fn until_stopped(
     let mut certificates = Certificates::default();
     let mut services = ServiceCerts::default();
     running.desk.open(&running.health);
-    super::exposure::tell_unseen(&running.shared.log).await;
+    // Without a file there is a banner, which has said it.
+    if matches!(site.source, Source::File(_)) {
+        super::exposure::tell_unseen(&running.shared.log).await;
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

@@ -170,6 +170,14 @@ fn begin(mut plan: Plan, inherited: Inherited, is_alone: bool) -> Result<Running
     };
     running.tell_addresses();
     let plan = running.shared.live.current();
+    let plain = plan.open().filter(|listener| listener.tls.is_none());
+    for address in plain.flat_map(|listener| &listener.addresses) {
+        if !address.ip().is_loopback() {
+            let event = Event::warn("plain_http").with("address", address);
+            let why = "nothing is encrypted (`--unsafe-plain-http`): everybody on the network reads passwords and all that is sent";
+            running.shared.log.event(event.with("why", why));
+        }
+    }
     for (listener, why) in plan.listeners.iter().filter_map(|l| Some((l, l.closed()?))) {
         for address in &listener.addresses {
             let event = Event::info("listener_closed").with("address", address);

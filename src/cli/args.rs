@@ -228,6 +228,9 @@ pub struct Expose {
     /// Let everybody from the allowed networks in, without a password
     #[arg(long)]
     pub unsafe_no_auth: bool,
+    /// Serve HTTP without encryption: everybody on the network reads the password and all that is sent
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub unsafe_plain_http: bool,
 }
 
 /// `--host-header`.

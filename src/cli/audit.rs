@@ -107,6 +107,7 @@ pub(super) fn firewall(output: &Output, file: &ConfigFile) -> Result<(), Failure
                 address: *address,
                 allow: [l.gate.allowed(), l.gate.trusted()].concat(),
                 deny: l.gate.denied().to_vec(),
+                closed: l.closed(),
             };
             l.addresses.iter().map(one).collect::<Vec<_>>()
         })

@@ -49,6 +49,10 @@ pub struct Banner<'a> {
     pub fingerprint: Option<&'a str>,
     /// How a visitor comes to trust it, in one sentence.
     pub ca_hint: Option<&'a str>,
+    /// Nothing is encrypted.
+    pub is_plain: bool,
+    /// What no look at this machine can see, one sentence each.
+    pub unseen: &'a [String],
 }
 
 /// The widest label and its gap.
@@ -121,6 +125,10 @@ impl Banner<'_> {
                 Paint::warning,
             ),
         }
+        if self.is_plain {
+            let words = "NOT ENCRYPTED: everybody on the network reads the password and all that is sent, and can change it";
+            lines.field("Danger", words, Paint::bad);
+        }
         if let Some(password) = self.password {
             lines.field("Password", password.expose(), Paint::strong);
             lines.field("", "shown only now", Paint::soft);
@@ -184,6 +192,9 @@ impl Banner<'_> {
         }
         if let Some(hint) = self.ca_hint {
             lines.field("Trust", hint, as_it_is);
+        }
+        for sentence in self.unseen {
+            lines.field("Unseen", sentence, Paint::soft);
         }
         lines.lines
     }
@@ -391,6 +402,8 @@ mod tests {
                 until: Some("18:30, in 2 hours"),
                 fingerprint: Some(FINGERPRINT),
                 ca_hint: Some("loopgate onboard --for 10m helps a phone to trust it"),
+                is_plain: false,
+                unseen: &[],
             };
             let text = banner.render(width, true, Paint::default());
             for part in urls.iter().map(|url| &url.url).chain([password.expose()]) {
@@ -419,9 +432,12 @@ mod tests {
             until: None,
             fingerprint: None,
             ca_hint: None,
+            is_plain: true,
+            unseen: &["What nobody sees.".to_owned()],
         };
         let text = banner.render(80, true, Paint::default());
         assert!(text.contains("none: every device") && text.contains("nobody"));
+        assert!(text.contains("NOT ENCRYPTED") && text.contains("Unseen    What nobody sees."));
         assert!(!text.contains('\u{1b}') && !text.contains("Password"));
     }
 }

@@ -19,6 +19,7 @@ use crate::base::secret::Secret;
 use crate::config::raw::{self, Access, AccessWord, Listener, Networks, Route, Tls};
 use crate::config::unit::write_duration;
 use crate::demo;
+use crate::exposure;
 use crate::upstream::{NameRefused, ask, name_refused};
 
 /// How long a look at the service may take before the banner says that it is not there.
@@ -148,7 +149,8 @@ pub(super) fn banner(
     let until = options
         .duration
         .map(|d| format!("closes after {}", write_duration(d)));
-    let own = options.tls_cert.is_some();
+    let own = options.tls_cert.is_some() || options.unsafe_plain_http;
+    let unseen = exposure::unseen();
     let authority = (!own)
         .then(|| ground.kept.authority(&ground.machine).ok())
         .flatten();
@@ -165,6 +167,8 @@ pub(super) fn banner(
         ca_hint: (!own).then_some(
             "`loopgate onboard` opens a page for 10 minutes that helps a phone to trust it",
         ),
+        is_plain: options.unsafe_plain_http,
+        unseen: &unseen,
     };
     banner.render(output.width, output.is_terminal, output.paint())
 }
@@ -208,6 +212,11 @@ pub(super) fn config(target: &str, options: &Expose) -> raw::Config {
         allow: networks(options),
         deny: Vec::new(),
     });
+    if options.unsafe_plain_http {
+        listener.tls = Tls::From {
+            from: raw::CertificateSource::UnsafePlain,
+        };
+    }
     let here = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if let (Some(chain), Some(key)) = (&options.tls_cert, &options.tls_key) {
         listener.tls = Tls::Files {
@@ -266,11 +275,15 @@ pub(super) fn urls(bound: &[SocketAddr], options: &Expose, ground: &Ground) -> V
     let Some(port) = bound.first().map(SocketAddr::port) else {
         return Vec::new();
     };
+    let scheme = match options.unsafe_plain_http {
+        true => "http",
+        false => "https",
+    };
     let mut urls: Vec<Url> = options
         .name
         .iter()
         .map(|n| Url {
-            url: format!("https://{n}:{port}/"),
+            url: format!("{scheme}://{n}:{port}/"),
             note: "the name you gave".into(),
         })
         .collect();
@@ -288,7 +301,7 @@ pub(super) fn urls(bound: &[SocketAddr], options: &Expose, ground: &Ground) -> V
         .filter(|ip| lan(ip) && listens(**ip) && !link(ip))
     {
         urls.push(Url {
-            url: format!("https://{}/", SocketAddr::new(*ip, port)),
+            url: format!("{scheme}://{}/", SocketAddr::new(*ip, port)),
             note: "this network".into(),
         });
     }
@@ -301,7 +314,7 @@ pub(super) fn urls(bound: &[SocketAddr], options: &Expose, ground: &Ground) -> V
         .filter(|_| bound.iter().any(|a| !a.ip().is_loopback()))
     {
         urls.push(Url {
-            url: format!("https://{name}:{port}/"),
+            url: format!("{scheme}://{name}:{port}/"),
             note: "this network, where names ending in .local are known".into(),
         });
     }
@@ -310,7 +323,7 @@ pub(super) fn urls(bound: &[SocketAddr], options: &Expose, ground: &Ground) -> V
         .any(|a| a.ip().is_unspecified() || a.ip().is_loopback());
     if loopback && networks(options).iter().any(|n| n == "loopback") {
         urls.push(Url {
-            url: format!("https://localhost:{port}/"),
+            url: format!("{scheme}://localhost:{port}/"),
             note: "this machine".into(),
         });
     }

@@ -220,7 +220,7 @@ fn wish(asked: &args::Run, port: u16, urls: &[Url]) -> Wish {
 
 /// The file with the certificate that the child has to trust to call itself; none when the certificate is the person's own.
 fn authority(options: &Expose, ground: &Ground) -> Result<Option<PathBuf>, Failure> {
-    if options.tls_cert.is_some() {
+    if options.tls_cert.is_some() || options.unsafe_plain_http {
         return Ok(None);
     }
     let path = ground.kept.authority_file(&ground.machine);

@@ -1,5 +1,7 @@
 //! What an exposed process is, and the exact words that keep it on loopback. The table is `advice.txt`, made to be extended.
 
+use std::net::SocketAddr;
+
 use super::owner::Process;
 
 /// What a process is and how to repair it.
@@ -14,7 +16,8 @@ pub struct Advice {
 const TABLE: &str = include_str!("advice.txt");
 
 /// The advice for whoever holds a port; without a process, or for an unknown one, what holds for every program.
-pub fn advice(process: Option<&Process>, port: u16) -> Advice {
+pub fn advice(process: Option<&Process>, bound: SocketAddr) -> Advice {
+    let port = bound.port();
     let row = process.and_then(|process| {
         let words = words(process);
         rows().find(|row| row.fits(&words))
@@ -28,12 +31,17 @@ pub fn advice(process: Option<&Process>, port: u16) -> Advice {
     let inside = process
         .and_then(|process| after(process, "-container-port"))
         .unwrap_or("PORT");
+    let host = match bound.ip().to_canonical() {
+        ip if ip.is_unspecified() => "\"0.0.0.0\", \"::\" or empty".to_owned(),
+        ip => format!("\"{ip}\""),
+    };
     Advice {
         what: Some(row.what),
         repair: row
             .repair
             .replace("{port}", &port.to_string())
-            .replace("{inside}", inside),
+            .replace("{inside}", inside)
+            .replace("{host}", &host),
     }
 }
 
@@ -101,6 +109,25 @@ fn after<'a>(process: &'a Process, option: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ANY: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 3000);
+
+    #[test]
+    fn a_program_on_one_address_is_told_that_one() {
+        let python = process("python3 app.py");
+        for (bound, want) in [
+            ("192.168.1.5:3000", "its host is \"192.168.1.5\": make it"),
+            ("[fd00::5]:3000", "its host is \"fd00::5\": make it"),
+            (
+                "0.0.0.0:3000",
+                "its host is \"0.0.0.0\", \"::\" or empty: make it",
+            ),
+        ] {
+            let got = advice(Some(&python), bound.parse().unwrap()).repair;
+            assert!(got.contains(want), "{bound}: {got}");
+        }
+    }
 
     fn process(line: &str) -> Process {
         let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
@@ -266,10 +293,10 @@ mod tests {
             ),
             ("ssh -N -g -L 3000:db:5432 bastion", "leave `-g` out"),
         ] {
-            let got = advice(Some(&process(line)), 3000).repair;
+            let got = advice(Some(&process(line)), ANY).repair;
             assert!(got.contains(repair), "{line}: {got}");
             assert!(
-                !got.contains("{port}") && !got.contains("{inside}"),
+                !got.contains("{port}") && !got.contains("{inside}") && !got.contains("{host}"),
                 "{line}"
             );
         }
@@ -277,8 +304,8 @@ mod tests {
 
     #[test]
     fn nobody_known_gets_general_advice() {
-        let general = advice(None, 1);
+        let general = advice(None, ANY);
         assert_eq!(general.what, None);
-        assert_eq!(advice(Some(&process("mystery")), 1), general);
+        assert_eq!(advice(Some(&process("mystery")), ANY), general);
     }
 }

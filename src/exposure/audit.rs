@@ -198,8 +198,7 @@ fn row(
         .collect();
     names.sort();
     names.dedup();
-    let port = socket.address.port();
-    let what = advice(process, port).what;
+    let what = advice(process, socket.address).what;
     let (standing, advice) = judge(socket, process, reach.openness, snapshot, gate);
     Row {
         protocol: socket.protocol.word(),
@@ -258,10 +257,7 @@ fn judge(
     if let Some(reason) = expected(socket, process, snapshot.surroundings.client_ports) {
         return (Standing::Expected, reason.to_owned());
     }
-    (
-        Standing::Unguarded,
-        advice(process, socket.address.port()).repair,
-    )
+    (Standing::Unguarded, advice(process, socket.address).repair)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub struct Listener {
     pub allow: Vec<IpNet>,
     /// Who may not; wins.
     pub deny: Vec<IpNet>,
+    /// Why it is closed where this machine is now, if it is.
+    pub closed: Option<String>,
 }
 
 /// The rules. They drop what the plan refuses and open nothing that another table closes.
@@ -91,6 +93,11 @@ fn gate(listener: &Listener) -> Vec<String> {
     };
     let (deny, allow) = (of_family(&listener.deny), of_family(&listener.allow));
     let mut lines = vec![format!("# {}", listener.address)];
+    if let Some(why) = &listener.closed {
+        lines.push(format!(
+            "# Closed here and now: {why}. These are for when it opens."
+        ));
+    }
     if !deny.is_empty() {
         lines.push(format!("{place} {family} saddr {deny} drop"));
     }
@@ -131,6 +138,7 @@ mod tests {
             address: address.parse().unwrap(),
             allow: nets(allow),
             deny: nets(deny),
+            closed: None,
         }
     }
 
@@ -174,6 +182,17 @@ mod tests {
                 "iifname != \"lo\" tcp dport { 3000, 3001 } drop",
             ]
         );
+    }
+
+    #[test]
+    fn a_listener_that_is_closed_here_is_marked() {
+        let open = listener("0.0.0.0:8443", &["10.0.0.0/8"], &[]);
+        let closed = Listener {
+            closed: Some("elsewhere".into()),
+            ..open.clone()
+        };
+        let mark = "# Closed here and now: elsewhere.";
+        assert!(rules(&[closed], &[]).contains(mark) && !rules(&[open], &[]).contains("Closed"));
     }
 
     #[test]

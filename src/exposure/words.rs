@@ -79,7 +79,7 @@ impl Opening {
                 is_beside,
             } => {
                 let who = match process {
-                    Some(process) => match advice(Some(process), socket.address.port()).what {
+                    Some(process) => match advice(Some(process), socket.address).what {
                         Some(what) => format!("{}, {what},", process.label()),
                         None => process.label(),
                     },
@@ -117,7 +117,9 @@ impl Opening {
 
     fn repair(&self, port: u16) -> String {
         match self {
-            Self::Socket { process, .. } => advice(process.as_ref(), port).repair,
+            Self::Socket {
+                socket, process, ..
+            } => advice(process.as_ref(), socket.address).repair,
             Self::Forwarder { forward } => format!(
                 "end {} (pid {}), or point it at this gate instead of {}",
                 forward.what,

@@ -72,6 +72,15 @@ pub(super) fn compile(
             None
         }
         Tls::From {
+            from: CertificateSource::UnsafePlain,
+        } => {
+            let message = "PLAIN HTTP: everybody on the network reads the passwords and all that is sent, and can change it";
+            let problem = Problem::warning("plain-http", format!("{key}.tls"), message);
+            problems
+                .push(problem.hint("leave `--unsafe-plain-http` out: HTTPS needs nothing else"));
+            None
+        }
+        Tls::From {
             from: CertificateSource::LocalCa,
         } => local(key, machine, kept, config, problems),
         Tls::Files {
@@ -194,11 +203,11 @@ fn only_on(raw: &raw::Listener, key: &str, problems: &mut Vec<Problem>) -> Vec<I
     let mut nets = Vec::new();
     for (i, text) in raw.only_on.iter().enumerate() {
         let (message, hint) = match text.parse::<Network>() {
-            Ok(Network::Net(net)) => {
+            Ok(Network::Net(net)) if !is_everywhere(&net) => {
                 nets.push(net);
                 continue;
             }
-            Ok(Network::Loopback | Network::Private | Network::ThisLan) => (
+            Ok(Network::Net(_) | Network::Loopback | Network::Private | Network::ThisLan) => (
                 format!("`{text}` is no place: this machine would be in it nearly everywhere"),
                 "name the network itself, for example `192.168.1.0/24`; `ip -brief address` shows where this machine is now".to_owned(),
             ),
@@ -214,6 +223,18 @@ fn only_on(raw: &raw::Listener, key: &str, problems: &mut Vec<Problem>) -> Vec<I
             .push(Problem::error("bad-network", format!("{key}.only_on[{i}]"), message).hint(hint));
     }
     nets
+}
+
+/// Shorter prefixes than these are no place: the largest private networks have them.
+const WIDEST: (u8, u8) = (8, 7);
+
+/// Whether nearly every machine has an address in it: everything, loopback, and link-local addresses.
+fn is_everywhere(net: &IpNet) -> bool {
+    let (shortest, link) = match net {
+        IpNet::V4(four) => (WIDEST.0, four.addr().is_link_local()),
+        IpNet::V6(six) => (WIDEST.1, six.addr().is_unicast_link_local()),
+    };
+    link || net.addr().is_loopback() || net.prefix_len() < shortest
 }
 
 /// Why a listener is closed.
@@ -266,4 +287,43 @@ fn addresses(raw: &raw::Listener, key: &str, problems: &mut Vec<Problem>) -> Vec
         );
     }
     addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_one_that_a_machine_can_leave() {
+        for (text, want) in [
+            ("192.168.1.0/24", true),
+            ("10.0.0.0/8", true),
+            ("fc00::/7", true),
+            ("2001:db8::/32", true),
+            ("192.168.1.5", true),
+            ("0.0.0.0/0", false),
+            ("::/0", false),
+            ("::ffff:0.0.0.0/96", false),
+            ("128.0.0.0/1", false),
+            ("2000::/3", false),
+            ("127.0.0.0/8", false),
+            ("127.0.0.1", false),
+            ("::1", false),
+            ("169.254.0.0/16", false),
+            ("fe80::/10", false),
+            ("fe80::/64", false),
+            ("loopback", false),
+            ("this-lan", false),
+        ] {
+            let mut raw = raw::Listener::new("0.0.0.0:8443");
+            raw.only_on = vec![text.to_owned()];
+            let mut problems = Vec::new();
+            let nets = only_on(&raw, "listener[0]", &mut problems);
+            assert_eq!(
+                (problems.is_empty(), nets.len() == 1),
+                (want, want),
+                "{text}"
+            );
+        }
+    }
 }

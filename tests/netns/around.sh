@@ -230,6 +230,70 @@ if until_true 10 grep -qE "exposure_changed .*exposed=true refused=false .*pid $
 stop "$unsafe"
 stop "$open"
 
+# ---- without encryption: only by the flag that says so
+service 127.0.0.1 right
+right=$PID
+answers 127.0.0.1
+start plain ip netns exec "$tag-gate" "$GATE" expose 3000 -l 0.0.0.0:8080 --allow 192.168.77.0/24 --allow loopback --unsafe-plain-http
+plain=$PID
+until_true 10 grep -q '^ *Password' "$WORK/plain.out" || bad "it starts" "$(cat "$WORK/plain.err")"
+password=$(sed -nE 's/^ *Password +([a-z-]+)$/\1/p' "$WORK/plain.out")
+http() { at neighbour curl -sS -m 5 -o /dev/null -w '%{http_code}' "$@" http://192.168.77.1:8080/ 2>/dev/null; }
+same "--unsafe-plain-http: with the password" 200 "$(http -u "me:$password")"
+same "a browser is asked by Basic, whose cookie it could not keep" 401 "$(http -H 'Accept: text/html')"
+has "the banner has the address" 'http://localhost:8080/' "$(cat "$WORK/plain.out")"
+has "and says it aloud" 'NOT ENCRYPTED' "$(cat "$WORK/plain.out")"
+has "and so does a warning" 'PLAIN HTTP' "$(cat "$WORK/plain.err")"
+has "and the log" 'warn plain_http address=0\.0\.0\.0:8080' "$(cat "$WORK/plain.err")"
+stop "$plain"
+start tls ip netns exec "$tag-gate" "$GATE" expose 3000 -l 0.0.0.0:8080 --allow 192.168.77.0/24
+tls=$PID
+until_true 10 grep -q '^ *Password' "$WORK/tls.out"
+same "without it: sent to https" 308 "$(http)"
+lacks "and no such words" 'NOT ENCRYPTED|plain_http' "$(cat "$WORK/tls.out" "$WORK/tls.err")"
+stop "$tls"
+stop "$right"
+for from in none unsafe-plain unsafe_plain; do
+    file
+    sed -i "s#^networks = .*#&\ntls = { from = \"$from\" }#" "$WORK/loopgate.toml"
+    at gate "$GATE" check -c "$WORK/loopgate.toml" >"$WORK/check.out" 2>&1
+    same "a file cannot say it: $from" 3 $?
+done
+
+# ---- places that are none, and a listener that is closed
+for net in 0.0.0.0/0 ::/0 127.0.0.0/8; do
+    file
+    sed -i "s#^networks = .*#&\nonly_on = [\"$net\"]#" "$WORK/loopgate.toml"
+    at gate "$GATE" check -c "$WORK/loopgate.toml" >"$WORK/check.out" 2>&1
+    same "only_on = $net: exit 3" 3 $?
+    has "with words" 'is no place' "$(cat "$WORK/check.out")"
+done
+file
+sed -i 's#^networks = .*#&\nonly_on = ["10.0.0.0/8"]#' "$WORK/loopgate.toml"
+has "firewall marks a listener that only_on closes" 'Closed here and now: .*only_on' "$(at gate "$GATE" firewall -c "$WORK/loopgate.toml" 2>/dev/null)"
+
+# ---- a service on the address of the network alone
+cat >"$WORK/lan.py" <<'PY'
+import socket, time
+listener = socket.create_server(("192.168.77.1", 3000))
+time.sleep(60)
+PY
+start lan ip netns exec "$tag-gate" python3 "$WORK/lan.py"
+lan=$PID
+listens 3000
+at gate timeout 20 "$GATE" expose 3000 >"$WORK/lan.out" 2>&1
+same "a service on its network address alone: exit 4" 4 $?
+has "the repair names that address" 'its host is "192\.168\.77\.1": make it "127\.0\.0\.1"' "$(cat "$WORK/lan.out")"
+stop "$lan"
+
+# ---- in a container the banner says what nobody sees, and no line of the log comes between
+start demo ip netns exec "$tag-gate" env KUBERNETES_SERVICE_HOST=1 "$GATE" demo
+demo=$PID
+until_true 10 grep -q 'Unseen' "$WORK/demo.out"
+has "demo in a container: in the banner" 'Unseen +This runs in a container' "$(cat "$WORK/demo.out")"
+lacks "and not between" exposure_unseen "$(cat "$WORK/demo.out" "$WORK/demo.err")"
+stop "$demo"
+
 # ---- a gate that would be its own service
 for upstream in 127.0.0.1:8443 https://localhost:8443 https://127.0.0.5:8443; do
     file

@@ -134,4 +134,7 @@ impl Default for Tls {
 pub enum CertificateSource {
     LocalCa,
     None,
+    // `--unsafe-plain-http`. A file cannot say it: there plain HTTP is for loopback alone.
+    #[serde(skip)]
+    UnsafePlain,
 }
