@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
@@ -78,8 +78,9 @@ async fn serve(mut job: Job) {
             }
             _ = sweep.tick() => {
                 worker.pool.sweep();
-                worker.ring_at_end(SystemTime::now());
+                worker.turn_on();
             }
+            () = worker.ends.next() => worker.ring(),
         }
     }
 }

@@ -92,8 +92,10 @@ pub struct Found<'u> {
     pub user: &'u User,
     /// What it began with.
     pub origin: Origin,
-    /// For [`Sessions::is_alive`], without the id being kept.
+    /// For [`Sessions::look`], without the id being kept.
     pub key: Key,
+    /// When it ends if nobody uses it; `None` for never.
+    pub until: Option<Instant>,
 }
 
 /// A session that has just begun.
@@ -101,7 +103,7 @@ pub struct Found<'u> {
 pub struct Opened {
     /// For the cookie; nobody can make it again.
     pub id: Secret<String>,
-    /// For [`Sessions::is_alive`].
+    /// For [`Sessions::look`].
     pub key: Key,
 }
 
@@ -169,12 +171,25 @@ impl Sessions {
 
     /// The live session of an id as it came in a cookie, and counts as its use. The path of almost every request.
     pub fn lookup<'u>(&self, users: &'u Users, id: &str, now: Instant) -> Option<Found<'u>> {
-        self.find(users, &session_id::key_of(id)?, now)
+        self.use_it(users, &session_id::key_of(id)?, now)
     }
 
-    /// Whether a session is still alive, for a stream that goes on; counts as its use.
-    pub fn is_alive(&self, users: &Users, key: &Key, now: Instant) -> bool {
-        self.find(users, key, now).is_some()
+    /// The same by its key, for a stream that carries something. It is used as long as bytes pass, whoever sends them.
+    pub fn use_it<'u>(&self, users: &'u Users, key: &Key, now: Instant) -> Option<Found<'u>> {
+        let at = self.millis(now);
+        let shard = read(self.shard(key));
+        let (session, user) = self.alive(&shard, users, key, at)?;
+        if at.saturating_sub(session.used.load(Ordering::Relaxed)) >= TOUCH {
+            session.used.store(at, Ordering::Relaxed);
+        }
+        Some(self.found(session, user, key))
+    }
+
+    /// The session, if it is alive, for a stream that goes on. To look is no use.
+    pub fn look<'u>(&self, users: &'u Users, key: &Key, now: Instant) -> Option<Found<'u>> {
+        let shard = read(self.shard(key));
+        let (session, user) = self.alive(&shard, users, key, self.millis(now))?;
+        Some(self.found(session, user, key))
     }
 
     /// Whether a credential under the user's own name, beside the session, may pass on to the application. The first few do,
@@ -272,30 +287,43 @@ impl Sessions {
         self.len() == 0
     }
 
-    /// Changes whenever sessions are ended before their time: streams ask [`Sessions::is_alive`] then.
+    /// Changes whenever sessions are ended before their time: streams ask [`Sessions::look`] then.
     pub fn ended(&self) -> watch::Receiver<u64> {
         self.ended.subscribe()
     }
 
-    fn find<'u>(&self, users: &'u Users, key: &Key, now: Instant) -> Option<Found<'u>> {
-        let at = self.millis(now);
-        let shard = read(self.shard(key));
+    fn alive<'s, 'u>(
+        &self,
+        shard: &'s Shard,
+        users: &'u Users,
+        key: &Key,
+        at: u64,
+    ) -> Option<(&'s Session, &'u User)> {
         let session = shard.get(key)?;
-        if !self.is_timely(session, at) {
-            return None;
-        }
         let user = users.find(&session.user)?;
-        if user.fingerprint() != session.stored {
-            return None;
-        }
-        if at.saturating_sub(session.used.load(Ordering::Relaxed)) >= TOUCH {
-            session.used.store(at, Ordering::Relaxed);
-        }
-        Some(Found {
+        let is_good = self.is_timely(session, at) && user.fingerprint() == session.stored;
+        is_good.then_some((session, user))
+    }
+
+    fn found<'u>(&self, session: &Session, user: &'u User, key: &Key) -> Found<'u> {
+        Found {
             user,
             origin: session.origin,
             key: *key,
-        })
+            until: self.until(session),
+        }
+    }
+
+    fn until(&self, session: &Session) -> Option<Instant> {
+        let end = |since: u64, limit: &AtomicU64| {
+            let end = since.saturating_add(limit.load(Ordering::Relaxed));
+            self.began.checked_add(Duration::from_millis(end))
+        };
+        let ends = [
+            end(session.opened, &self.lifetime),
+            end(session.used.load(Ordering::Relaxed), &self.idle),
+        ];
+        ends.into_iter().flatten().min()
     }
 
     fn is_timely(&self, session: &Session, at: u64) -> bool {
@@ -414,9 +442,12 @@ mod tests {
                 .map(|found| found.user.name())
         };
         assert_eq!(alive(now), Some("alice"));
+        let until = |at: Instant| sessions.look(&users, &opened.key, at).and_then(|f| f.until);
+        assert_eq!(until(now + HOUR), Some(now + HOUR * 2), "idle");
         for hours in 1..12 {
             assert_eq!(alive(now + HOUR * hours), Some("alice"), "{hours}");
         }
+        assert_eq!(until(now + HOUR * 11), Some(now + HOUR * 12), "too old");
         assert_eq!(
             alive(now + HOUR * 12),
             None,
@@ -472,7 +503,7 @@ mod tests {
     fn ends_with_the_password_and_with_the_user() {
         let (sessions, before, now) = table(8, 64);
         let opened = sessions.open(before.find("alice").unwrap(), Origin::Basic, now);
-        let alive = |users: &Users| sessions.is_alive(users, &opened.key, now);
+        let alive = |users: &Users| sessions.look(users, &opened.key, now).is_some();
         assert!(alive(&before));
         assert!(!alive(&users(&format!("alice:{B}"))), "another hash");
         assert!(
@@ -490,7 +521,7 @@ mod tests {
         let ended = sessions.ended();
         assert!(sessions.close(a.id.expose()) && !sessions.close(a.id.expose()));
         assert!(ended.has_changed().unwrap());
-        let live = |opened: &Opened| sessions.is_alive(&users, &opened.key, now);
+        let live = |opened: &Opened| sessions.look(&users, &opened.key, now).is_some();
         assert!(!live(&a) && live(&b) && live(&c));
         assert_eq!(
             (sessions.close_user("alice"), sessions.close_user("alice")),
@@ -511,9 +542,13 @@ mod tests {
             open(Origin::Basic, 1),
             open(Origin::Basic, 2),
         );
-        assert!(sessions.is_alive(&users, &first.key, at(10)));
+        assert!(
+            sessions.look(&users, &second.key, at(9)).is_some(),
+            "a look is no use"
+        );
+        assert!(sessions.use_it(&users, &first.key, at(10)).is_some());
         let third = open(Origin::Basic, 11);
-        let live = |opened: &Opened| sessions.is_alive(&users, &opened.key, at(12));
+        let live = |opened: &Opened| sessions.look(&users, &opened.key, at(12)).is_some();
         assert!(live(&person) && live(&first) && !live(&second) && live(&third));
     }
 
@@ -525,7 +560,7 @@ mod tests {
             .map(|n| sessions.open(users.find("alice").unwrap(), Origin::Login, at(n)))
             .collect();
         assert_eq!(sessions.len(), 64);
-        assert!(!sessions.is_alive(&users, &opened[0].key, at(70)));
-        assert!(sessions.is_alive(&users, &opened[1].key, at(70)));
+        assert!(!sessions.look(&users, &opened[0].key, at(70)).is_some());
+        assert!(sessions.look(&users, &opened[1].key, at(70)).is_some());
     }
 }

@@ -3,6 +3,7 @@
 //! cannot be guessed at any speed, and every request of a program has to be judged in microseconds.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::{constant_time, digest};
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
@@ -177,7 +178,14 @@ impl Token {
         Some(format!("`{method}` is not a method such as `GET`"))
     }
 
-    fn judge(&self, method: &str, path: &Path<'_>, now: i64) -> Result<(), TokenRefusal> {
+    /// When it no longer counts; `None` for never.
+    pub fn until(&self) -> Option<SystemTime> {
+        let end = u64::try_from(self.expires?).unwrap_or(0);
+        UNIX_EPOCH.checked_add(Duration::from_secs(end))
+    }
+
+    /// Whether it lets this request in now, in seconds since 1970.
+    pub fn judge(&self, method: &str, path: &Path<'_>, now: i64) -> Result<(), TokenRefusal> {
         if self.expires.is_some_and(|end| now >= end) {
             return Err(TokenRefusal::Expired);
         }

@@ -79,7 +79,7 @@ impl ClientCertificate {
                 found
             }
         }?;
-        worker.remember_end(found.until);
+        worker.ends.on(Some(found.until));
         Ok(Some(found.user))
     }
 }

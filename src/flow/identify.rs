@@ -1,12 +1,12 @@
 //! Who is it: session cookie, then token, then password. Only a password that is not remembered waits, and only it is a
 //! guess that can lock out.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use super::guess::{by_heart, verify};
 use super::intake::{Intake, Line};
 use super::known::{Kind, Proven, State};
-use super::standing::Basis;
+use super::standing::{Basis, TokenBasis, seconds};
 use super::state::{Conn, Worker};
 use crate::access::{Need, Stage};
 use crate::auth::cache::Key;
@@ -131,14 +131,14 @@ fn session<'l>(
     let state = state(worker, plan, intake);
     let now = Instant::now();
     if let Some(proven) = conn.known.fresh(Kind::Cookie, id.as_bytes(), state, now)
-        && let Basis::Session(key) = proven.basis
+        && let Basis::Session(key, _) = proven.basis
     {
         return Some((proven, key));
     }
     let found = worker.shared.sessions.lookup(&plan.users, id, now)?;
     let proven = Proven {
         who: who(plan, found.user, Method::Session)?,
-        basis: Basis::Session(found.key),
+        basis: Basis::Session(found.key, found.until),
         origin: Some(found.origin),
     };
     conn.known
@@ -211,9 +211,7 @@ fn token(
             ..Identity::default()
         });
     }
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs() as i64);
+    let now = seconds(SystemTime::now());
     let text = std::str::from_utf8(text)
         .map_err(|_| Refusal::new(Reason::CredentialsWrong, "the token has bytes above ASCII"))?;
     let token = plan
@@ -238,7 +236,7 @@ fn token(
         who: Some(who),
         spent: true,
         set_cookie: None,
-        basis: Basis::Token(token.id.clone()),
+        basis: Basis::Token(TokenBasis::of(token)),
     })
 }
 

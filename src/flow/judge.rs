@@ -64,6 +64,7 @@ pub async fn judge<'l>(
             same_origin(intake)?;
         }
     }
+    basis.tell_end(&worker.ends);
     let route = stage.route();
     let permit = plan.site.after(stage, who, certified.as_deref())?;
     destination::judge(conn, plan, intake, route, permit.who())?;

@@ -7,6 +7,7 @@ mod body;
 mod certificate;
 mod destination;
 mod ending;
+mod ends;
 mod guess;
 mod h1;
 mod h1_page;

@@ -6,14 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::certificate::ClientCertificate;
+use super::ends::Ends;
 use super::intake::Intake;
 use super::state::{Bell, Conn, Worker};
 use crate::access::{Asked, CertificateUse, Need};
 use crate::auth::cache::Key;
 use crate::auth::password::Fingerprint;
+use crate::auth::token::Token;
 use crate::auth::{Method, Who};
 use crate::base::drain::Phase;
 use crate::base::host::Host;
@@ -27,22 +29,54 @@ pub enum Basis {
     /// Nobody was asked for.
     #[default]
     Nobody,
-    /// A session.
-    Session(Key),
+    /// A session, and when it ends if nobody uses it.
+    Session(Key, Option<Instant>),
     /// The user's stored hash at that time.
     Password(Arc<str>, Fingerprint),
-    /// A token, by its public part.
-    Token(String),
+    /// A token.
+    Token(TokenBasis),
     /// The client certificate of the connection.
     Certificate,
 }
 
-/// A permission that is looked at again whenever the plan or the sessions change.
+/// A token: by its public part and the hash of its secret.
+#[derive(Clone, Debug)]
+pub struct TokenBasis {
+    id: String,
+    sha256: [u8; 32],
+    until: Option<SystemTime>,
+}
+
+impl TokenBasis {
+    /// This one.
+    pub fn of(token: &Token) -> Self {
+        Self {
+            id: token.id.clone(),
+            sha256: token.sha256,
+            until: token.until(),
+        }
+    }
+}
+
+impl Basis {
+    /// What rests on it is looked at when it ends by itself.
+    pub fn tell_end(&self, ends: &Ends) {
+        match self {
+            Self::Session(_, until) => ends.at(*until),
+            Self::Token(token) => ends.on(token.until),
+            // A certificate tells when it is judged.
+            Self::Nobody | Self::Password(..) | Self::Certificate => {}
+        }
+    }
+}
+
+/// A permission that is looked at again whenever the plan or the sessions change, and when it ends by itself.
 #[derive(Debug)]
 pub struct Standing {
     worker: Rc<Worker>,
     bell: Bell,
     seen: Cell<u64>,
+    turn: Cell<u64>,
     listener: SocketAddr,
     peer: IpAddr,
     source: IpAddr,
@@ -73,6 +107,7 @@ impl Standing {
             worker: Rc::clone(worker),
             bell: worker.bell(),
             seen: Cell::new(epoch),
+            turn: Cell::new(worker.turn()),
             listener: conn.listener,
             peer: conn.peer.ip(),
             source: conn.source,
@@ -95,11 +130,26 @@ impl Standing {
         if self.worker.phase() == Phase::Stop {
             return Poll::Ready(());
         }
-        let epoch = self.worker.epoch();
-        if self.seen.replace(epoch) == epoch || self.stands(&self.worker.plan()) {
+        let (epoch, turn) = (self.worker.epoch(), self.worker.turn());
+        if self.seen.replace(epoch) == epoch {
+            if self.turn.replace(turn) != turn {
+                self.passes();
+            }
+            return Poll::Pending;
+        }
+        if self.stands(&self.worker.plan()) {
             Poll::Pending
         } else {
             Poll::Ready(())
+        }
+    }
+
+    /// Whoever waits for the end of a permission beside its stream is woken by the bell, or by bytes that pass. Those count as use
+    /// of the session, whoever sent them: an open stream that is silent does not keep it.
+    fn passes(&self) {
+        if let Basis::Session(key, _) = &self.basis {
+            let (plan, now) = (self.worker.plan(), Instant::now());
+            let _ = self.worker.shared.sessions.use_it(&plan.users, key, now);
         }
     }
 
@@ -110,14 +160,20 @@ impl Standing {
 
     /// Waits until a permission that is described only when it must be looked at does not stand any more.
     pub async fn lazily(worker: &Rc<Worker>, bell: &Bell, epoch: u64, describe: impl Fn() -> Self) {
-        let seen = Cell::new(epoch);
+        let (seen, turn) = (Cell::new(epoch), Cell::new(worker.turn()));
         poll_fn(|cx| {
             bell.listen(cx);
             if worker.phase() == Phase::Stop {
                 return Poll::Ready(());
             }
-            let epoch = worker.epoch();
-            if seen.replace(epoch) == epoch || describe().stands(&worker.plan()) {
+            let (epoch, now) = (worker.epoch(), worker.turn());
+            if seen.replace(epoch) == epoch {
+                if turn.replace(now) != now {
+                    describe().passes();
+                }
+                return Poll::Pending;
+            }
+            if describe().stands(&worker.plan()) {
                 Poll::Pending
             } else {
                 Poll::Ready(())
@@ -159,7 +215,7 @@ impl Standing {
                 self.certified()
             }
         };
-        let who = match (stage.need(), self.who(plan, certified.as_deref())) {
+        let who = match (stage.need(), self.who(plan, &path, certified.as_deref())) {
             (Need::Nobody, _) => None,
             (Need::Person, None) => return false,
             (Need::Person, who) => who,
@@ -181,23 +237,31 @@ impl Standing {
         judged.ok().flatten()
     }
 
-    fn who(&self, plan: &Plan, certified: Option<&str>) -> Option<Who> {
+    fn who(&self, plan: &Plan, path: &Path<'_>, certified: Option<&str>) -> Option<Who> {
         let user = self.user.clone()?;
         let by = match &self.basis {
             Basis::Nobody => return None,
-            Basis::Session(key) => self
-                .worker
-                .shared
-                .sessions
-                .is_alive(&plan.users, key, Instant::now())
-                .then_some(Method::Session)?,
+            Basis::Session(key, _) => {
+                let sessions = &self.worker.shared.sessions;
+                let found = sessions.look(&plan.users, key, Instant::now())?;
+                self.worker.ends.at(found.until);
+                Method::Session
+            }
             Basis::Password(name, print) => plan
                 .users
                 .find(name)
                 .filter(|u| u.fingerprint() == *print)
                 .map(|_| Method::Basic)?,
             Basis::Certificate => (certified == Some(&*user)).then_some(Method::Certificate)?,
-            Basis::Token(id) => plan.tokens.by_id(id).map(|_| Method::Token)?,
+            Basis::Token(basis) => {
+                let token = plan.tokens.by_id(&basis.id)?;
+                let judged = token.judge(&self.method, path, seconds(SystemTime::now()));
+                if token.sha256 != basis.sha256 || judged.is_err() {
+                    return None;
+                }
+                self.worker.ends.on(token.until());
+                Method::Token
+            }
         };
         Some(Who {
             user,
@@ -205,4 +269,10 @@ impl Standing {
             by,
         })
     }
+}
+
+/// Since 1970, as tokens count.
+pub(super) fn seconds(at: SystemTime) -> i64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }

@@ -27,6 +27,7 @@ use crate::upstream::{H2cPool, Open, Pool};
 
 use super::body::Carried;
 use super::certificate::ClientCertificate;
+use super::ends::Ends;
 use super::known::Known;
 use super::onboard::Onboard;
 
@@ -80,8 +81,9 @@ pub struct Worker {
     pub(super) hints: super::absent::Hints,
     phase: Cell<Phase>,
     epoch: Cell<u64>,
-    /// When the first of the client certificates that something rests on ends.
-    end: Cell<Option<SystemTime>>,
+    turn: Cell<u64>,
+    /// What is looked at when it ends by itself.
+    pub ends: Ends,
     bells: RefCell<Slab<Waker>>,
     /// Connections beyond the limits that are being told so.
     pub surplus: Rc<Cell<usize>>,
@@ -104,7 +106,8 @@ impl Worker {
             hints: super::absent::Hints::default(),
             phase: Cell::new(Phase::Run),
             epoch: Cell::new(0),
-            end: Cell::new(None),
+            turn: Cell::new(0),
+            ends: Ends::default(),
             bells: RefCell::default(),
             surplus: Rc::default(),
         })
@@ -160,18 +163,14 @@ impl Worker {
         }
     }
 
-    /// Something rests on a client certificate that is good until then.
-    pub fn remember_end(&self, until: SystemTime) {
-        let first = self.end.get().map_or(until, |end| end.min(until));
-        self.end.set(Some(first));
+    /// A clock that costs nothing: moves on every few seconds.
+    pub fn turn(&self) -> u64 {
+        self.turn.get()
     }
 
-    /// Wakes every connection when a client certificate that something rests on has ended. Whoever looks then tells of the next.
-    pub fn ring_at_end(&self, now: SystemTime) {
-        if self.end.get().is_some_and(|end| end <= now) {
-            self.end.set(None);
-            self.ring();
-        }
+    /// Moves it on.
+    pub fn turn_on(&self) {
+        self.turn.set(self.turn.get() + 1);
     }
 
     /// A place at which a connection can be woken.

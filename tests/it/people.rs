@@ -1,5 +1,10 @@
 //! People at the gate: what a login gives, what becomes of credentials, and what a guesser learns.
 
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use loopgate::auth::token::Token;
+use loopgate::auth::token_file;
+
 use crate::support::gate::{USERS, route};
 use crate::support::message::Answer;
 use crate::support::*;
@@ -413,4 +418,179 @@ async fn doubtful_credentials_are_refused_and_reach_nobody() {
         status(&gate, &authorization("alice", "open sesame")).await,
         200
     );
+}
+
+const SWITCH: &str = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// Switches to what it is asked for and echoes, or begins an answer that goes on in silence.
+fn lasting() -> Upstream {
+    Upstream::whole(|request, peer| {
+        if !request.all("upgrade").is_empty() {
+            peer.say("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+            return After::Echo;
+        }
+        peer.say(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100\r\n\r\nhalf",
+        );
+        if request.target != "/stream" {
+            return After::Close;
+        }
+        peer.wait_for_end();
+        After::Close
+    })
+}
+
+/// What is open by these lines: a tunnel, and an answer over each version that is silent.
+async fn opened(gate: &Gate, lines: &str) -> (Client, Client, H2) {
+    let mut tunnel = gate.h1().await;
+    let answer = tunnel.get("/", &format!("{lines}{SWITCH}")).await;
+    assert_eq!(answer.status, 101);
+    let mut one = gate.h1().await;
+    one.send(format!(
+        "GET /stream HTTP/1.1\r\nHost: app.lan\r\n{lines}\r\n"
+    ))
+    .await;
+    one.at_least(40).await;
+    let mut two = gate.h2().await;
+    let (name, value) = lines.trim_end().split_once(": ").expect("one field");
+    let name = name.to_ascii_lowercase();
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "app.lan"),
+        (":path", "/stream"),
+        (&*name, value),
+    ];
+    let flags = frames::END_HEADERS | frames::END_STREAM;
+    two.send(frames::frame(
+        frames::HEADERS,
+        flags,
+        1,
+        frames::block(&fields),
+    ))
+    .await;
+    let head = two.next_of(frames::HEADERS).await.expect("an answer");
+    assert_eq!(frames::status(&head.payload), 200);
+    (tunnel, one, two)
+}
+
+/// Waits until all of it has been cut, and says how long that took.
+async fn all_cut(open: (Client, Client, H2)) -> Duration {
+    let begun = Instant::now();
+    let (mut tunnel, mut one, mut two) = open;
+    tunnel.closed().await;
+    one.closed().await;
+    two.next_of(frames::RST_STREAM).await.expect("a reset");
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_life_of_its_session() {
+    let upstream = lasting();
+    let tables = route("app.lan", "/", &upstream, "\"users\"");
+    for session in [
+        "session = { lifetime = \"3s\", idle = \"1h\" }\n",
+        "session = { lifetime = \"1h\", idle = \"3s\" }\n",
+    ] {
+        let gate = Gate::with(session, "networks = { allow = [\"loopback\"] }", &tables);
+        let cookie = format!(
+            "Cookie: {}\r\n",
+            self::session(&gate, "alice", "open sesame").await
+        );
+        let mut other = gate.h1().await;
+        let right = format!("{}{SWITCH}", authorization("bob", "brick wall"));
+        assert_eq!(other.get("/", &right).await.status, 101);
+        let open = opened(&gate, &cookie).await;
+        let took = all_cut(open).await;
+        assert!(took < Duration::from_secs(20), "{session}: {took:?}");
+        assert_eq!(status(&gate, &cookie).await, 401, "{session}");
+        other.send("still here").await;
+        other.at_least(10).await;
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_pass_are_use_of_a_session_and_looks_are_not() {
+    let upstream = lasting();
+    let tables = route("app.lan", "/", &upstream, "\"users\"");
+    let session = "session = { lifetime = \"1h\", idle = \"10s\" }\n";
+    let mut gate = Gate::with(session, "networks = { allow = [\"loopback\"] }", &tables);
+    let busy = format!(
+        "Cookie: {}\r\n",
+        self::session(&gate, "alice", "open sesame").await
+    );
+    let silent = format!(
+        "Cookie: {}\r\n",
+        self::session(&gate, "bob", "brick wall").await
+    );
+    let mut tunnel = gate.h1().await;
+    assert_eq!(
+        tunnel.get("/", &format!("{busy}{SWITCH}")).await.status,
+        101
+    );
+    let mut quiet = gate.h1().await;
+    assert_eq!(
+        quiet.get("/", &format!("{silent}{SWITCH}")).await.status,
+        101
+    );
+    let begun = Instant::now();
+    let mut sent = 0;
+    let mut is_over = false;
+    while begun.elapsed() < Duration::from_secs(14) {
+        tunnel.send("x").await;
+        sent += 1;
+        tunnel.at_least(sent).await;
+        // Whenever a plan is put in force all are looked at.
+        let looked = gate.reload("nonsense = 1\n").await;
+        assert!(looked.is_err());
+        let end = tokio::time::timeout(Duration::from_millis(500), quiet.closed());
+        match is_over {
+            true => tokio::time::sleep(Duration::from_millis(200)).await,
+            false => is_over = end.await.is_ok(),
+        }
+    }
+    assert!(is_over, "nothing has passed there");
+    assert_eq!(status(&gate, &silent).await, 401);
+    tunnel.send("x").await;
+    tunnel.at_least(sent + 1).await;
+    assert_ne!(status(&gate, &busy).await, 401, "it was used all the time");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let upstream = lasting();
+    let tables = route("app.lan", "/", &upstream, "\"users\"");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("tokens.toml");
+    let auth = format!("tokens_file = \"{}\"\n", file.display());
+    let now = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("a date")
+            .as_secs()
+    };
+    let ends = now() + 6;
+    let (short, text) = Token::new("short", 0, Some(ends as i64));
+    let (long, other) = Token::new("long", 0, Some(ends as i64 + 3600));
+    token_file::add(&file, short).expect("a token");
+    token_file::add(&file, long).expect("another");
+    let gate = Gate::with(&auth, "networks = { allow = [\"loopback\"] }", &tables);
+    let short = format!("Loopgate-Token: {}\r\n", text.expose());
+    let long = format!("Authorization: Bearer {}\r\n", other.expose());
+    let open = opened(&gate, &short).await;
+    let mut lasts = gate.h1().await;
+    assert_eq!(lasts.get("/", &format!("{long}{SWITCH}")).await.status, 101);
+    all_cut(open).await;
+    assert!(now() >= ends, "not before its time");
+    assert!(now() < ends + 15, "soon after it");
+    assert_eq!(status(&gate, &short).await, 401);
+    lasts.send("still here").await;
+    lasts.at_least(10).await;
+    // Narrowed to other paths it is worth no more than a request with it would be now.
+    let text = std::fs::read_to_string(&file).expect("the tokens");
+    let at = text.find("name = \"long\"").expect("the token");
+    let narrow = format!("{}paths = [\"/api\"]\n{}", &text[..at], &text[at..]);
+    std::fs::write(&file, narrow).expect("the tokens");
+    gate.retable(&tables);
+    lasts.closed().await;
 }
