@@ -18,6 +18,7 @@ use super::manager::Heart;
 use super::sandbox::{self, Cell, Sandbox};
 use super::worker::{Job, Signal, spawn};
 use crate::auth::login::Csrf;
+use crate::auth::passed::Passed;
 use crate::auth::session::{SessionSettings, Sessions};
 use crate::auth::verify::{Settings, Verifier};
 use crate::base::drain::{Drain, Phase};
@@ -126,6 +127,7 @@ fn begin(mut plan: Plan, inherited: Inherited, is_alone: bool) -> Result<Running
         verifier,
         sessions,
         lockout,
+        passed: Passed::default(),
         csrf: Csrf::new(now),
         onboard: Default::default(),
         dial_failed: Notify::new(),

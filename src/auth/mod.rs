@@ -7,6 +7,7 @@ pub mod client_net;
 pub mod cookie;
 pub mod file;
 pub mod login;
+pub mod passed;
 pub mod password;
 pub mod presented;
 pub mod queue;

@@ -560,7 +560,7 @@ mod tests {
             .map(|n| sessions.open(users.find("alice").unwrap(), Origin::Login, at(n)))
             .collect();
         assert_eq!(sessions.len(), 64);
-        assert!(!sessions.look(&users, &opened[0].key, at(70)).is_some());
+        assert!(sessions.look(&users, &opened[0].key, at(70)).is_none());
         assert!(sessions.look(&users, &opened[1].key, at(70)).is_some());
     }
 }

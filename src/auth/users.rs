@@ -1,7 +1,10 @@
 //! The users file: who may log in, by which stored hash. As `htpasswd` and Caddy write it: `name:hash`, one a line.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
+
+use aws_lc_rs::hmac;
 
 use super::file;
 pub use super::file::{FileError as UsersError, LineProblem};
@@ -46,6 +49,9 @@ impl User {
 pub struct Users {
     list: Vec<User>,
     by_name: HashMap<String, usize>,
+    /// The users by the kind of their hash, for [`Users::decoy`].
+    by_kind: Vec<usize>,
+    seed: [u8; 32],
 }
 
 /// A users file that can be used, and what is unwise about it.
@@ -79,12 +85,29 @@ impl Users {
     }
 
     /// A hash that costs what some user's hash costs and that nothing matches. In a file of mixed kinds every kind is
-    /// as likely for an unknown name as it is for a known one.
-    pub fn decoy(&self, pick: u64) -> Hash {
-        match self.list.len() {
-            0 => Hash::default_decoy(),
-            n => self.list[(pick % n as u64) as usize].hash.decoy(),
-        }
+    /// as likely for an unknown name as it is for a known one, and a name has the same kind whenever it is asked for, after a
+    /// restart too: else the names whose time never changes would be those of users. So it is drawn by a keyed hash of the name, whose
+    /// key is made of a stored hash, which nobody knows and which rarely changes; and a user more or less moves few names.
+    pub fn decoy(&self, name: &str) -> Hash {
+        let Some(n) = NonZeroUsize::new(self.by_kind.len()) else {
+            return Hash::default_decoy();
+        };
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.seed);
+        let tag = hmac::sign(&key, name.as_bytes());
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&tag.as_ref()[..8]);
+        let place = (u128::from(u64::from_be_bytes(bytes)) * n.get() as u128) >> 64;
+        self.list[self.by_kind[place as usize]].hash.decoy()
+    }
+
+    /// Which user stands for which part of the unknown names.
+    fn draw(&mut self) {
+        self.by_kind = (0..self.list.len()).collect();
+        let list = &self.list;
+        self.by_kind
+            .sort_by_cached_key(|at| format!("{:?}", list[*at].hash.kind()));
+        let prints = self.list.iter().map(|user| user.fingerprint().0);
+        self.seed = prints.min().unwrap_or([0; 32]);
     }
 
     /// Reads the text of a users file: all mistakes at once, or all users.
@@ -227,6 +250,7 @@ impl Reader {
                 hint: "run `loopgate user add NAME`".into(),
             });
         }
+        self.loaded.users.draw();
         Ok(self.loaded)
     }
 }
@@ -336,9 +360,30 @@ mod tests {
     fn a_decoy_looks_like_some_user_of_the_file() {
         let loaded = Users::parse(format!("a:{GOOD}").as_bytes()).unwrap();
         let user = loaded.users.find("a").unwrap();
-        let decoy = loaded.users.decoy(12345);
+        let decoy = loaded.users.decoy("b");
         assert_eq!(decoy.kind(), user.hash().kind());
         assert_ne!(decoy.text(), user.hash().text());
-        assert_eq!(Users::default().decoy(1).memory(), 19_456 * 1024);
+        assert_eq!(Users::default().decoy("x").memory(), 19_456 * 1024);
+    }
+
+    #[test]
+    fn an_unknown_name_has_one_kind_and_every_kind_has_its_share() {
+        let six = "$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG.";
+        let text = format!("a:{GOOD}\nb:{six}\nc:{GOOD}\nd:{GOOD}\n");
+        let read = |text: &str| Users::parse(text.as_bytes()).unwrap().users;
+        let (users, again) = (read(&text), read(&text));
+        let names: Vec<String> = (0..4000).map(|n| format!("name {n}")).collect();
+        let kinds = |users: &Users| -> Vec<_> {
+            names.iter().map(|name| users.decoy(name).kind()).collect()
+        };
+        let (first, second) = (kinds(&users), kinds(&again));
+        assert_eq!(first, second, "after a restart");
+        let rare = users.find("b").unwrap().hash().kind();
+        let share = first.iter().filter(|kind| **kind == rare).count();
+        assert!((800..1200).contains(&share), "a quarter, but {share}");
+        // Another user: most names keep their kind.
+        let other = kinds(&read(&format!("{text}e:{GOOD}\n")));
+        let moved = first.iter().zip(&other).filter(|(a, b)| a != b).count();
+        assert!(moved < 400, "{moved}");
     }
 }

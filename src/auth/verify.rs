@@ -256,7 +256,7 @@ impl Inner {
         let key = self.key(user, found.map(User::fingerprint), password.expose());
         let hash = match found {
             Some(found) => found.hash().clone(),
-            None => users.decoy(self.pick(user)),
+            None => users.decoy(user),
         };
         let mut state = self.lock();
         if state.is_closing {
@@ -288,14 +288,6 @@ impl Inner {
         drop(state);
         self.changed.notify_one();
         Ok(receiver)
-    }
-
-    /// The same unknown name always looks like the same user of the file, so its time tells nothing.
-    fn pick(&self, user: &str) -> u64 {
-        let tag = hmac::sign(&self.key, user.as_bytes());
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&tag.as_ref()[..8]);
-        u64::from_le_bytes(bytes)
     }
 
     /// The life of a hashing thread.

@@ -117,6 +117,9 @@ pub(super) fn table(output: &Output, steps: &Value, origins: Option<&Origins>) -
 pub(super) fn end(told: &Value, paint: Paint) -> String {
     let word = told["decision"].as_str().unwrap_or_default();
     match told["status"].as_u64() {
+        None if told["own_page"] == true => {
+            paint.good("allowed: loopgate answers it itself, nothing is forwarded")
+        }
         None => paint.good("allowed: the request is forwarded"),
         Some(0) => paint.bad(&format!("{word}: the socket is closed, nothing is sent")),
         Some(status) => paint.bad(&format!("{word}: the client sees {status}")),

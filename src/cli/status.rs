@@ -211,7 +211,7 @@ fn routes(status: &Value) -> Table {
     let mut table = Table::new(["ROUTE", "SERVICE", "AROUND THE GATE"]);
     for route in list(&status["routes"]) {
         let verdict = match (route["exposed"].as_bool(), route["refused"].as_bool()) {
-            (Some(false), _) => "not reachable",
+            (Some(false), _) => "no way found",
             (_, Some(true)) => "REACHABLE, so it is refused: see loopgate audit",
             _ => "REACHABLE: see loopgate audit",
         };

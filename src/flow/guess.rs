@@ -1,14 +1,14 @@
 //! A password as a guess: right at once when it is remembered, else it counts from its first moment and can lock out.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::state::Worker;
 use crate::auth::client_net::ClientNet;
 use crate::auth::verify::Outcome;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::secret::Secret;
-use crate::limit::lockout::{Ban, Scope};
+use crate::limit::lockout::{Ban, Locked, Scope};
 use crate::observe::Event;
 use crate::observe::metrics::AuthResult;
 use crate::plan::Plan;
@@ -42,7 +42,7 @@ pub fn by_heart(
     }
     worker.tally.login(method, AuthResult::LockedOut);
     let locked = shared.lockout.look(ClientNet::of(client), user, now);
-    Err(locked_out(locked.map(|locked| locked.retry)))
+    Err(locked_out(locked.as_ref()))
 }
 
 /// Verifies a password that is not remembered, as a guess that counts from its first moment.
@@ -66,7 +66,7 @@ pub async fn verify(
                 .ban
                 .iter()
                 .for_each(|ban| tell(worker, client, user, ban));
-            locked_out(Some(locked.retry))
+            locked_out(Some(&locked))
         })?;
     match shared
         .verifier
@@ -105,14 +105,17 @@ pub async fn verify(
     }
 }
 
-/// Says how long, never whose lockout it is.
-fn locked_out(retry: Option<Duration>) -> Refusal {
-    let refusal = Refusal::new(
-        Reason::LockedOut,
-        "too many failed logins from this network or for this user",
-    );
-    match retry {
-        Some(retry) => refusal.until(retry),
+/// Says how long; to the log alone also whose lockout it is.
+fn locked_out(locked: Option<&Locked>) -> Refusal {
+    let detail = match locked.map(|locked| locked.scope) {
+        Some(Scope::Client) => "too many failed logins from this network",
+        Some(Scope::User) => "too many failed logins for this user",
+        Some(Scope::Pair) => "too many failed logins for this user from this network",
+        None => "too many failed logins from this network or for this user",
+    };
+    let refusal = Refusal::new(Reason::LockedOut, detail);
+    match locked {
+        Some(locked) => refusal.until(locked.retry),
         None => refusal,
     }
 }

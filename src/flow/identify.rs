@@ -1,8 +1,9 @@
-//! Who is it: session cookie, then token, then password. Only a password that is not remembered waits, and only it is a
+//! Who is it: session cookie, then a token in its own field, then `Authorization`. Only a password that is not remembered waits, and only it is a
 //! guess that can lock out.
 
 use std::time::{Instant, SystemTime};
 
+use super::beside::{self, Beside};
 use super::guess::{by_heart, verify};
 use super::intake::{Intake, Line};
 use super::known::{Kind, Proven, State};
@@ -51,12 +52,20 @@ pub async fn identify<'l>(
         None
     };
     if let Some((proven, key)) = session {
-        let spent = is_ours_beside(worker, plan, facts.authorization, &proven, &key);
+        let spent = beside::session(worker, plan, facts.authorization, &proven, &key);
         return Ok(Identity {
             who: needed.then_some(proven.who),
             spent,
             set_cookie: None,
             basis: proven.basis,
+        });
+    }
+    // A token in its own field says that `Authorization` is the application's; something else there says nothing.
+    let field = facts.token.filter(|_| needed);
+    if let Some(text) = field.filter(|text| std::str::from_utf8(text).is_ok_and(is_ours)) {
+        return Ok(Identity {
+            spent: beside::by_name(plan, facts.authorization),
+            ..token(worker, plan, intake, text, needed)?
         });
     }
     if let Some(value) = facts.authorization {
@@ -75,22 +84,30 @@ pub async fn identify<'l>(
         }
         match authorization(value) {
             Ok(Presented::Basic(basic)) => {
-                return password(worker, conn, plan, intake, &basic, needed).await;
+                let what = match needed {
+                    true => beside::certificate(worker, conn, plan, intake, stage, &basic).await?,
+                    false => Beside::Login,
+                };
+                return match what {
+                    Beside::Login => password(worker, conn, plan, intake, &basic, needed).await,
+                    Beside::Application { spent } => Ok(Identity {
+                        spent,
+                        ..Identity::default()
+                    }),
+                };
             }
             Ok(Presented::Bearer(text)) if is_ours(text) => {
                 return token(worker, plan, intake, text.as_bytes(), needed);
             }
             Ok(Presented::Bearer(_) | Presented::Foreign) => {}
+            // No credential of ours is written like that.
+            Err(_) if needed && beside::certified(worker, conn, stage).is_some() => {}
             Err(detail) if needed => return Err(Refusal::new(Reason::CredentialsWrong, detail)),
             Err(_) => {}
         }
     }
-    // The second place for a token: `Authorization` may be the application's own. The field itself never passes.
-    match facts.token.filter(|_| needed) {
-        Some(text) => Ok(Identity {
-            spent: false,
-            ..token(worker, plan, intake, text, needed)?
-        }),
+    match field {
+        Some(text) => token(worker, plan, intake, text, needed),
         None => Ok(Identity::default()),
     }
 }
@@ -153,43 +170,6 @@ pub(super) fn who(plan: &Plan, user: &User, by: Method) -> Option<Who> {
         groups: person.groups.clone(),
         by,
     })
-}
-
-/// Whether `Authorization` beside a session is a credential of ours, which is taken out; everything else there belongs to the
-/// application. What becomes of it can be seen there, so it must not tell whether a password is right: that of another user
-/// is not looked at, his name is enough. So it is where the session began with Basic: a browser goes on sending that password
-/// for as long as it runs, longer than it is remembered here. Under the user's own name the application may have a password
-/// of its own; a few of them pass.
-fn is_ours_beside(
-    worker: &Worker,
-    plan: &Plan,
-    value: Option<&[u8]>,
-    proven: &Proven,
-    key: &Key,
-) -> bool {
-    let Some(Ok(presented)) = value.map(authorization) else {
-        return false;
-    };
-    match presented {
-        Presented::Basic(basic) => {
-            let (user, password) = (basic.user(), basic.password());
-            if plan.users.find(user).is_none() {
-                return false;
-            }
-            if *user != *proven.who.user || proven.origin == Some(Origin::Basic) {
-                return true;
-            }
-            let verifier = &worker.shared.verifier;
-            let cached = verifier.cached(&plan.users, user, password, Instant::now());
-            cached.is_some()
-                || !worker
-                    .shared
-                    .sessions
-                    .may_pass(key, verifier.credential(user, password))
-        }
-        Presented::Bearer(text) => is_ours(text),
-        Presented::Foreign => false,
-    }
 }
 
 /// Browsers that send no Basic credentials with a WebSocket send the cookie; other clients have no use for one.

@@ -3,6 +3,7 @@
 
 mod absent;
 mod answer;
+mod beside;
 mod body;
 mod certificate;
 mod destination;

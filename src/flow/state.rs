@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::auth::certificate::CertificateFault;
 use crate::auth::login::Csrf;
+use crate::auth::passed::Passed;
 use crate::auth::session::Sessions;
 use crate::auth::verify::Verifier;
 use crate::base::drain::Phase;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub sessions: Sessions,
     /// Who failed too often.
     pub lockout: Lockout,
+    /// What is the application's under the name of a user of ours.
+    pub passed: Passed,
     /// What shows that a form came from us.
     pub csrf: Csrf,
     /// The page that helps to trust the local authority, while it is open.

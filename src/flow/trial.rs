@@ -30,6 +30,7 @@ pub fn shared(plan: Plan) -> std::io::Result<Arc<Shared>> {
     Ok(Arc::new(Shared {
         sessions: Sessions::new(SessionSettings::default(), now),
         lockout: Lockout::new(plan.lockout, now),
+        passed: Default::default(),
         csrf: Csrf::new(now),
         onboard: Default::default(),
         live: Live::new(plan),

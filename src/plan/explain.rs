@@ -15,6 +15,9 @@ use crate::base::path::Path;
 use crate::base::refusal::{Reason, Refusal};
 use crate::config::raw;
 
+/// Where pages of our own live (contract 6).
+const OWN: &str = "/.loopgate";
+
 /// A request that nobody sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -54,6 +57,8 @@ pub struct Explained {
     pub decision: Result<(), Refusal>,
     /// The connection is a proxy's, so a refusal of the client is answered.
     pub(super) is_answered: bool,
+    /// It is for a page of our own: answered here, never forwarded.
+    pub is_own: bool,
 }
 
 impl Explained {
@@ -84,6 +89,7 @@ impl Explained {
         json!({
             "decision": self.word(),
             "status": self.status(),
+            "own_page": self.is_own,
             "steps": self.steps.iter().map(step).collect::<Value>(),
         })
     }
@@ -132,6 +138,8 @@ pub struct Request<'a> {
     pub from: IpAddr,
     /// Whom it names when it is a trusted proxy.
     pub forwarded_for: Option<&'a str>,
+    /// It comes by plain HTTP.
+    pub is_plain: bool,
     /// The listener's address, where it is known; else the port of the authority tells.
     pub listener: Option<SocketAddr>,
     /// The server name of the TLS handshake.
@@ -160,6 +168,11 @@ pub fn explain(
     let authority =
         Authority::parse(&authority).map_err(|what| format!("`{}`: {what}", question.url))?;
     let raw_path = target.split(['?', '#']).next().unwrap_or("/");
+    // What is asked of the service as a whole is judged as its root.
+    let raw_path = match (raw_path, question.method) {
+        ("*", "OPTIONS") => "/",
+        other => other.0,
+    };
     let path = Path::parse(raw_path).map_err(|what| format!("`{}`: {what}", question.url))?;
     let sni = match &authority.host {
         Host::Name(name) => Some(name.clone().into_owned()),
@@ -172,6 +185,7 @@ pub fn explain(
     let request = Request {
         from: question.from,
         forwarded_for: question.forwarded_for,
+        is_plain: question.url.starts_with("http://"),
         listener: None,
         sni: sni.as_deref(),
         authority,
@@ -190,6 +204,7 @@ pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
         steps: Vec::new(),
         decision: Ok(()),
         is_answered: false,
+        is_own: false,
     };
 
     let (authority, path, local) = (&request.authority, &request.path, request.local);
@@ -211,6 +226,11 @@ pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
         let key = Some(format!("listener[{listener}].only_on"));
         told.step("listener", format!("but it is closed now: {why}"), key);
     }
+    if request.is_plain && plan.listeners[listener].tls.is_some() {
+        let found = "plain HTTP is answered with a redirect to https and nothing else; what follows is the request that comes back by https";
+        let key = Some(format!("listener[{listener}].tls"));
+        told.step("scheme", found, key);
+    }
 
     let asked = Asked {
         host: &authority.host,
@@ -224,6 +244,13 @@ pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
         return Ok(told.refused("host", refusal, refusal.detail, None));
     }
     told.step("host", format!("{} is one of ours", authority.host), None);
+
+    if path.is_under(OWN) {
+        let found = "a page of loopgate's own: it is answered here and never forwarded; no route, lockout or login decides";
+        told.step("own page", found, None);
+        told.is_own = true;
+        return Ok(told);
+    }
 
     let stage = match plan.site.before(&asked) {
         Ok(stage) => stage,
@@ -304,9 +331,9 @@ fn rule(rule: Option<&Rule>) -> &'static str {
 /// Authority and target of a URL; a path alone is meant on the first host of the file.
 fn split(url: &str, config: &raw::Config) -> Result<(String, String), String> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        if !url.starts_with('/') {
+        if !url.starts_with('/') && url != "*" {
             return Err(format!(
-                "`{url}` is neither a path nor a URL; write `/path` or `https://host/path`"
+                "`{url}` is neither a path nor a URL; write `/path` or `https://host/path` (or `OPTIONS '*'`)"
             ));
         }
         let host = config

@@ -40,6 +40,7 @@ pub fn again(plan: &Plan, past: &Past) -> Result<Explained, String> {
     let request = Request {
         from: peer,
         forwarded_for: Some(named.as_str()).filter(|_| peer != past.client),
+        is_plain: false,
         listener: past.listener.map(|l| listed(plan, l)),
         sni: sni.as_deref(),
         authority,

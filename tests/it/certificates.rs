@@ -429,6 +429,87 @@ async fn a_revocation_does_not_wait_for_a_configuration_without_mistakes() {
     assert_eq!(again.get("/required", "").await.status, 403);
 }
 
+/// Says by what `Authorization` it was asked.
+fn witness() -> Upstream {
+    Upstream::whole(|request, peer| {
+        let got = request.all("authorization").join(",");
+        peer.say(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{got}",
+            got.len()
+        ));
+        After::Keep
+    })
+}
+
+#[tokio::test]
+async fn beside_a_good_certificate_authorization_is_the_applications() {
+    let upstream = witness();
+    let gate = Gate::listening(LOCAL, &routes(&upstream));
+    let (alice, _) = gate.issue("alice", YEAR);
+    gate.try_replan(LOCAL, &routes(&upstream)).unwrap();
+    for path in ["/accepted", "/required"] {
+        let ask = async |value: &str| {
+            let line = format!("Authorization: {value}\r\n");
+            let answer = h1(&gate, Some(&alice)).await.get(path, &line).await;
+            let fields = [("authorization", value)];
+            let two = h2(&gate, Some(&alice))
+                .await
+                .ask(1, "GET", path, &fields, b"")
+                .await;
+            assert_eq!(answer.status, two.status(), "{path} {value}");
+            (
+                answer.status,
+                answer.text() == value && answer.status == 200,
+            )
+        };
+        for (user, password, want) in [
+            ("appuser", "app secret", (200, true)),
+            ("alice", "app secret", (200, true)),
+            ("alice", "open sesame", (200, false)),
+            ("alice", "app secret", (200, true)),
+            ("bob", "wrong", (401, false)),
+        ] {
+            let value = basic(user, password);
+            assert_eq!(ask(&value).await, want, "{path} {user} {password}");
+        }
+        assert_eq!(ask("Bearer of something").await, (200, true));
+        assert_eq!(ask("Bearer lgt_something").await.0, 401, "{path}");
+        // With both it is a login, and without a certificate as well.
+        let line = format!("Authorization: {}\r\n", basic("alice", "app secret"));
+        assert_eq!(
+            h1(&gate, Some(&alice))
+                .await
+                .get("/both", &line)
+                .await
+                .status,
+            401
+        );
+        assert_eq!(
+            h1(&gate, None).await.get("/accepted", &line).await.status,
+            401
+        );
+    }
+    // It tells a few passwords that are not hers, and locks nobody out.
+    let mut client = h1(&gate, Some(&alice)).await;
+    let mut told = 0;
+    for n in 0..300 {
+        let line = format!(
+            "Authorization: {}\r\n",
+            basic("alice", &format!("guess {n}"))
+        );
+        let answer = client.get("/required", &line).await;
+        assert_eq!(answer.status, 200);
+        told += usize::from(!answer.text().is_empty());
+    }
+    assert!((1..8).contains(&told), "{told}");
+    let right = format!("Authorization: {}\r\n", basic("alice", "open sesame"));
+    assert_eq!(client.get("/required", &right).await.text(), "");
+    assert_eq!(
+        h1(&gate, None).await.get("/accepted", &right).await.status,
+        200
+    );
+}
+
 #[tokio::test]
 async fn a_certificate_that_runs_out_cuts_what_rests_on_it() {
     let upstream = service();

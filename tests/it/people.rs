@@ -420,6 +420,57 @@ async fn doubtful_credentials_are_refused_and_reach_nobody() {
     );
 }
 
+#[tokio::test]
+async fn beside_a_token_in_its_own_field_authorization_is_the_applications() {
+    let upstream = Upstream::ok();
+    let tables = route("app.lan", "/", &upstream, "\"users\"");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("tokens.toml");
+    let (token, text) = Token::new("ci", 0, None);
+    token_file::add(&file, token).expect("a token");
+    let auth = format!("tokens_file = \"{}\"\n", file.display());
+    let gate = Gate::with(&auth, "networks = { allow = [\"loopback\"] }", &tables);
+    let good = format!("Loopgate-Token: {}\r\n", text.expose());
+    let bad = format!("Loopgate-Token: {}a\r\n", text.expose());
+    let bearer = format!("Authorization: Bearer {}\r\n", text.expose());
+    for (token, lines, status, passes) in [
+        (&good, authorization("appuser", "app secret"), 200, true),
+        (
+            &good,
+            "Authorization: Bearer of.the.app\r\n".to_owned(),
+            200,
+            true,
+        ),
+        (&good, "Authorization: Basic !\r\n".to_owned(), 200, true),
+        // A name of ours is enough, whatever the password: nobody learns more.
+        (&good, authorization("alice", "app secret"), 200, false),
+        (&good, authorization("alice", "open sesame"), 200, false),
+        (&good, bearer, 200, false),
+        (&bad, authorization("appuser", "app secret"), 401, false),
+        (&bad, authorization("alice", "open sesame"), 401, false),
+    ] {
+        upstream.forget();
+        let lines = format!("{token}{lines}");
+        assert_eq!(self::status(&gate, &lines).await, status, "{lines}");
+        let requests = upstream.requests();
+        assert_eq!(requests.len(), usize::from(status == 200));
+        for request in &requests {
+            assert_eq!(!request.all("authorization").is_empty(), passes, "{lines}");
+            assert!(request.all("loopgate-token").is_empty());
+            assert_eq!(request.all("x-loopgate-user"), ["token:ci"]);
+        }
+    }
+    // None of it was a guess: with five failures the sixth is locked out.
+    for n in 0..50 {
+        let lines = format!("{good}{}", authorization("alice", &format!("guess {n}")));
+        assert_eq!(self::status(&gate, &lines).await, 200);
+    }
+    assert_eq!(
+        self::status(&gate, &authorization("alice", "open sesame")).await,
+        200
+    );
+}
+
 const SWITCH: &str = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// Switches to what it is asked for and echoes, or begins an answer that goes on in silence.

@@ -206,7 +206,7 @@ kill "$PID"; wait "$PID" 2>/dev/null
 echo "== status"
 out=$("$GATE" status -c "$WORK/gate.toml")
 has "the page has the listener, the route and the certificates" 'loopgate .*serving' "$out"
-has "route" "app.lan/ +127.0.0.1:$UPSTREAM +not reachable" "$out"
+has "route" "app.lan/ +127.0.0.1:$UPSTREAM +no way found" "$out"
 has "certificate" '^local-ca .* d$' "$out"
 same "it fits 80 columns" 0 "$(awk 'length > 80' <<<"$out" | wc -l)"
 out=$(timeout 3 "$GATE" status -c "$WORK/gate.toml" --watch)

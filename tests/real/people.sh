@@ -157,6 +157,20 @@ has "a giant one is refused" 'giant=4[0-9][0-9]' "$out"
 has "NUL and bytes that are no text are refused" 'nul=40[01] nul password=40[01] bytes=40[01] no colon=40[01] not base64=40[01]' "$out"
 "$GATE" unlock --client 127.0.4.1 --user alice >/dev/null
 
+echo "== explain what no route decides"
+out=$("$GATE" explain --from 127.0.0.1 -c "$WORK/gate.toml" "$site/.loopgate/login")
+has "a page of our own is a step of its own" 'own page .*never forwarded' "$out"
+has "and is answered here" 'allowed: loopgate answers it itself' "$out"
+lacks "whatever the routes say" 'leads to' "$out"
+out=$("$GATE" explain --from 127.0.0.1 --user bob -c "$WORK/gate.toml" "http://localhost:$LISTEN/")
+has "plain HTTP is told to be redirected" 'scheme .*redirect to https' "$out"
+has "and what comes of it" 'allowed: the request is forwarded' "$out"
+has "as it is" '^308 https://localhost' "$(curl -s -o /dev/null -w '%{http_code} %{redirect_url}' "http://localhost:$LISTEN/")"
+out=$("$GATE" explain --from 127.0.0.1 --user bob -c "$WORK/gate.toml" OPTIONS '*')
+has "the asterisk can be asked for" 'allowed: the request is forwarded' "$out"
+"$GATE" explain --from 127.0.0.1 --user bob -c "$WORK/gate.toml" GET '*' >/dev/null 2>&1
+same "but only with OPTIONS" 2 $?
+
 echo "== explain --id"
 id=$(curl -sk --interface 127.0.3.1 -u bob:pass-bob -o /dev/null -D - "$site/ops/x?token=hush" | tr -d '\r' | sed -n 's/^x-request-id: //Ip')
 out=$("$GATE" explain --id "$id" -c "$WORK/gate.toml")

@@ -50,7 +50,7 @@ pub struct Session {
     #[serde(with = "unit::duration")]
     #[schemars(with = "unit::DurationText")]
     pub lifetime: Duration,
-    /// Without a request. Ends a session that was left open on somebody's screen.
+    /// Without a request, or bytes of one that goes on. Ends a session that was left open on somebody's screen.
     #[serde(with = "unit::duration")]
     #[schemars(with = "unit::DurationText")]
     pub idle: Duration,
