@@ -36,6 +36,7 @@ mod own;
 mod past;
 mod people;
 mod routes;
+mod url;
 mod visitor;
 mod withdraw;
 
