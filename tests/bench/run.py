@@ -169,7 +169,8 @@ backend b
     def loopgate(self, work):
         auth, access = "", "anyone"
         if "auth" in self.variant:
-            auth, access = f'[auth]\nusers_file = "{self.write("users", f"{USER}:{bcrypt()}", 0o600)}"', "users"
+            stored = argon2id(self.gate) if "argon2id" in self.variant else bcrypt()
+            auth, access = f'[auth]\nusers_file = "{self.write("users", f"{USER}:{stored}", 0o600)}"', "users"
         networks = MANY_NETWORKS if self.variant == "10,000 networks" else NETWORKS
         log = os.path.join(self.dir, "access") if self.variant == "JSON log" else "off"
         hosts = 1000 if self.variant == "1,000 hosts" else 0
@@ -212,6 +213,10 @@ def bcrypt(kept=[]):
     if not kept:
         kept.append(out("htpasswd", "-nbBC", "10", USER, PASSWORD).strip().split(":", 1)[1])
     return kept[0]
+
+
+def argon2id(gate):
+    return out(gate, "hash-password", input=PASSWORD + "\n").strip()
 
 
 def headers(peer):
@@ -288,6 +293,7 @@ def certificate(work):
 # name: title, unit, factor from CPU seconds, peers as (kind, variant)
 PLAIN = [("nginx", ""), ("haproxy", ""), ("loopgate", "")]
 AUTH = [("nginx", "auth"), ("haproxy", "auth"), ("loopgate", "auth")]
+OURS = [("loopgate", ""), ("loopgate", "auth argon2id"), ("nginx", "auth")]
 WORK = {
     "w1": ("W1 HTTP/1.1, 64 connections, 1 KiB", "µs", 1e6, PLAIN + [("loopgate", "JSON log")], lambda p, a: wrk(p, 64, a.seconds)),
     "w2": ("W2 HTTP/2, 16 × 16 streams, 1 KiB", "µs", 1e6, PLAIN + [("loopgate", "JSON log")], lambda p, a: h2load(p, a.seconds)),
@@ -298,6 +304,7 @@ WORK = {
     "w4u2": ("W4 upload, HTTP/2", "s/GiB", 1, PLAIN, lambda p, a: curl(p, "2", True, a.work)),
     "w5": ("W5 idle TLS connection", "KiB", 0, PLAIN, lambda p, a: idle(p, a.idle)),
     "w6": ("W6 as W1, password as bcrypt-10", "µs", 1e6, AUTH, lambda p, a: wrk(p, 64, a.seconds)),
+    "w6argon": ("W6 as W1, no login, argon2id, and nginx with bcrypt-10", "µs", 1e6, OURS, lambda p, a: wrk(p, 64, a.seconds)),
     "w6cold": ("W6 first second of a new password, 64 connections", "answers", 0, AUTH, lambda p, a: first_second(p, a)),
     "w7": ("W7 WebSocket ping-pong, 32 connections", "µs", 1e6, PLAIN, lambda p, a: ping_pong(p, a.seconds, a.tools)),
     "w8": ("W8 as W1, 512 connections", "µs", 1e6, PLAIN, lambda p, a: wrk(p, 512, a.seconds)),
@@ -328,6 +335,16 @@ def measure(peer, run, factor, a, upstream_pid):
     return found
 
 
+def logins(title, rows):
+    """A line for each: what a login costs, beside none."""
+    for kind, variant in OURS:
+        mine = [r for r in rows if (r["kind"], r["variant"]) == (kind, variant)]
+        if not mine:
+            continue
+        print(f"| {title}: {kind} {variant or 'no login'} | µs | {statistics.median(r['value'] for r in mine):,.2f} "
+              f"| {statistics.median(r['n'] for r in mine):,.0f} answers a round | others {max(r['others'] for r in mine):.0%} |")
+
+
 def table(rows):
     """Markdown: the median of all rounds, and the median of the ratios to nginx of the same round (worst round behind it)."""
     print("\n| work | unit | " + " | ".join(["nginx", "HAProxy", "loopgate", "loopgate, JSON log", "loopgate : nginx (worst round)", "others' CPU"]) + " |")
@@ -335,6 +352,9 @@ def table(rows):
     for name, (title, unit, _, peers, _) in WORK.items():
         mine = [r for r in rows if r["work"] == name and r["value"] is not None]
         if not mine:
+            continue
+        if peers is OURS:
+            logins(title, mine)
             continue
 
         def cell(kind, logged=False):
