@@ -16,6 +16,7 @@ mod run;
 mod sandbox;
 mod scrape;
 mod service_certs;
+mod share;
 mod source;
 mod start;
 mod state_dir;

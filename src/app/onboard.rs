@@ -13,6 +13,7 @@ use super::start::Running;
 use crate::base::host::Host;
 use crate::flow::Opened;
 use crate::observe::Event;
+use crate::plan::Listener;
 use crate::web;
 
 /// Longer is not a limited time.
@@ -51,16 +52,26 @@ pub(super) fn onboard(running: &Running, site: &Site<'_>, seconds: u64) -> Answe
         "open": true,
         "until": until,
         "fingerprint_sha256": authority.fingerprint(),
-        "urls": urls(running, site),
+        "urls": urls(running, site, signs, web::ONBOARD),
     }))
 }
 
+fn signs(listener: &Listener) -> bool {
+    let tls = listener.tls.as_ref();
+    tls.is_some_and(|tls| tls.authority().is_some())
+}
+
 /// Where it is reached, best first: the names of routes, this network, this machine. Only what the gate answers to.
-fn urls(running: &Running, site: &Site<'_>) -> Vec<String> {
+pub(super) fn urls(
+    running: &Running,
+    site: &Site<'_>,
+    is_wanted: impl Fn(&Listener) -> bool,
+    path: &str,
+) -> Vec<String> {
     let plan = running.shared.live.current();
     let own = |address: &&SocketAddr| {
         let listener = plan.rules(**address, **address);
-        listener.is_some_and(|l| l.tls.as_ref().is_some_and(|tls| tls.authority().is_some()))
+        listener.is_some_and(|listener| is_wanted(listener))
     };
     let bound: Vec<SocketAddr> = running.addresses.iter().filter(own).copied().collect();
     let machine = &site.machine;
@@ -96,7 +107,7 @@ fn urls(running: &Running, site: &Site<'_>) -> Vec<String> {
                 Host::Name(name) => format!("{name}:{}", at.port()),
             };
             if is_there && plan.site.table.knows(&parsed, at.ip()) && seen.insert(written.clone()) {
-                urls.push(format!("https://{written}{}", web::ONBOARD));
+                urls.push(format!("https://{written}{path}"));
             }
         }
     }

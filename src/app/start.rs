@@ -130,6 +130,7 @@ fn begin(mut plan: Plan, inherited: Inherited, is_alone: bool) -> Result<Running
         passed: Passed::default(),
         csrf: Csrf::new(now),
         onboard: Default::default(),
+        shares: Default::default(),
         dial_failed: Notify::new(),
         log,
         metrics,
@@ -289,7 +290,7 @@ impl Running {
     }
 
     /// Has every connection look whether it may go on.
-    pub(super) fn ring(&self) {
+    pub fn ring(&self) {
         self.signal.send_modify(|_| {});
     }
 

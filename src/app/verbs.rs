@@ -14,6 +14,7 @@ use super::pulse::Pulse;
 use super::reload::{Rejected, reloaded};
 use super::run::Site;
 use super::scrape::{self, stamp};
+use super::share;
 use super::source::{Source, Stamp};
 use super::start::Running;
 use crate::auth::client_net::ClientNet;
@@ -73,11 +74,22 @@ impl Reloads {
 /// Does what was asked for, and answers. What only looks does not hold the loop up.
 pub(super) async fn take(ask: Ask, running: &mut Running, site: &Site<'_>, reloads: &mut Reloads) {
     match ask.verb {
-        Verb::Status | Verb::Ready | Verb::Explain { .. } | Verb::Unlock { .. } => {
-            take_at_end(ask, running, site, reloads)
-        }
+        Verb::Status
+        | Verb::Ready
+        | Verb::Explain { .. }
+        | Verb::Shares
+        | Verb::Unshare { .. }
+        | Verb::Unlock { .. } => take_at_end(ask, running, site, reloads),
         Verb::Onboard { seconds } => {
             let answer = onboard(running, site, seconds);
+            ask.answer(answer);
+        }
+        Verb::Share {
+            seconds,
+            ref path,
+            ref host,
+        } => {
+            let answer = share::share(running, site, (seconds, path, host.as_deref()));
             ask.answer(answer);
         }
         Verb::Reload => {
@@ -116,7 +128,12 @@ pub(super) fn take_at_end(ask: Ask, running: &Running, site: &Site<'_>, reloads:
             let done = unlock(&running.shared, user.as_deref(), client);
             ask.answer(Ok(json!({ "ended": done })));
         }
-        Verb::Reload | Verb::Onboard { .. } => {
+        Verb::Unshare { ref id } => {
+            let answer = share::revoke(running, id.as_deref());
+            ask.answer(answer);
+        }
+        Verb::Shares => ask.answer(share::list(running)),
+        Verb::Reload | Verb::Onboard { .. } | Verb::Share { .. } => {
             let what = "the gate is about to end; nothing was changed";
             ask.answer(Err(Failed::new(1, what)));
         }

@@ -13,6 +13,7 @@ pub mod presented;
 pub mod queue;
 pub mod session;
 pub mod session_id;
+pub mod share;
 pub mod stored;
 pub mod token;
 pub mod token_file;

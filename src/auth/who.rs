@@ -13,13 +13,15 @@ pub enum Method {
     Token,
     /// A client certificate.
     Certificate,
+    /// A link that was given away.
+    Share,
 }
 
 impl Method {
     /// Whether a browser sends it by itself, also when another site asks.
     pub fn is_ambient(self) -> bool {
         match self {
-            Self::Basic | Self::Session | Self::Certificate => true,
+            Self::Basic | Self::Session | Self::Certificate | Self::Share => true,
             Self::Token => false,
         }
     }
@@ -31,6 +33,7 @@ impl Method {
             Self::Session => "session",
             Self::Token => "token",
             Self::Certificate => "certificate",
+            Self::Share => "share",
         }
     }
 }

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::explain::Explain;
 use super::onboard::Onboard;
+use super::share::Share;
 use super::unlock::Unlock;
 use super::upstream_cert::UpstreamCert;
 use crate::config::unit::parse_duration;
@@ -97,6 +98,8 @@ pub enum Command {
     },
     /// Open the page that helps a phone to trust the local authority, for a limited time
     Onboard(Onboard),
+    /// Make a link that logs one visitor in, within limits; `share list`, `share revoke`
+    Share(Share),
     /// Make, revoke or list client certificates
     Cert {
         #[command(subcommand)]

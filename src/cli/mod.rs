@@ -22,6 +22,7 @@ mod past;
 pub mod qr;
 mod run;
 mod serve;
+mod share;
 mod status;
 pub mod table;
 mod token;
@@ -101,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Health { file, alive } => health::health(&output, &file, alive),
         Command::Onboard(asked) => onboard::onboard(&output, &asked),
         Command::Reload { which, json } => control::reload(&output, &which, json),
+        Command::Share(asked) => share::share(&output, &asked),
         Command::UpstreamCert { act } => upstream_cert::upstream_cert(&output, &act),
         Command::Unlock(asked) => unlock::unlock(&output, &asked),
         Command::Schema => manual::schema(&output),

@@ -8,7 +8,7 @@ use crate::auth::client_net::ClientNet;
 use crate::auth::verify::Outcome;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::secret::Secret;
-use crate::limit::lockout::{Ban, Locked, Scope};
+use crate::limit::lockout::{Ban, Guess, Locked, Scope};
 use crate::observe::Event;
 use crate::observe::metrics::AuthResult;
 use crate::plan::Plan;
@@ -102,6 +102,38 @@ pub async fn verify(
                 "the user or the password is wrong",
             ))
         }
+    }
+}
+
+/// A link as a guess: it counts for the network, and for nobody else.
+pub fn link<'w>(worker: &'w Worker, client: IpAddr, secret: &str) -> Result<Guess<'w>, Refusal> {
+    let shared = &worker.shared;
+    let credential = shared.verifier.credential("share:", secret.as_bytes());
+    // No user has a colon in his name, and no two links have one name: nobody is locked out of the links of others.
+    let name = format!("share:{credential:x}");
+    let network = ClientNet::of(client);
+    let guess = shared
+        .lockout
+        .begin(network, &name, credential, Instant::now());
+    guess.map_err(|locked| {
+        worker.tally.login("share", AuthResult::LockedOut);
+        let client_bans = locked.ban.iter().filter(|ban| ban.scope == Scope::Client);
+        client_bans.for_each(|ban| tell(worker, client, "share", ban));
+        locked_out(Some(&locked))
+    })
+}
+
+/// The link was wrong.
+pub fn wrong_link(worker: &Worker, client: IpAddr, guess: Guess<'_>) {
+    worker.tally.login("share", AuthResult::Failure);
+    let event = Event::info("auth_failed").with("client", client);
+    worker
+        .shared
+        .log
+        .event(event.with("user", "share").with("method", "share"));
+    let bans = guess.wrong(Instant::now());
+    for ban in bans.into_iter().filter(|ban| ban.scope == Scope::Client) {
+        tell(worker, client, "share", &ban);
     }
 }
 

@@ -7,6 +7,7 @@ use super::beside::{self, Beside};
 use super::guess::{by_heart, verify};
 use super::intake::{Intake, Line};
 use super::known::{Kind, Proven, State};
+use super::share;
 use super::standing::{Basis, TokenBasis, seconds};
 use super::state::{Conn, Worker};
 use crate::access::{Need, Stage};
@@ -46,6 +47,7 @@ pub async fn identify<'l>(
 ) -> Result<Identity, Refusal> {
     let needed = stage.need() == Need::Person;
     let facts = &intake.facts;
+    let beside = lines.clone();
     let session = if facts.has_cookie {
         session(worker, conn, plan, intake, lines)
     } else {
@@ -59,6 +61,11 @@ pub async fn identify<'l>(
             set_cookie: None,
             basis: proven.basis,
         });
+    }
+    if facts.has_cookie
+        && let Some(came) = share::visitor(worker, plan, intake, beside, stage.need())
+    {
+        return came;
     }
     // A token in its own field says that `Authorization` is the application's; something else there says nothing.
     let field = facts.token.filter(|_| needed);

@@ -29,6 +29,7 @@ mod pages;
 mod refuse;
 mod relay;
 mod response;
+mod share;
 mod stall;
 mod standing;
 mod state;
@@ -51,6 +52,7 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::net::Wire;
 use crate::observe::metrics::Method;
 use crate::observe::{Log, Record, Texts};
+use crate::web;
 
 /// Keeps the texts of a request, where somebody will read them.
 fn note(record: &mut Record, intake: &Intake<'_>, log: &Log) {
@@ -59,12 +61,17 @@ fn note(record: &mut Record, intake: &Intake<'_>, log: &Log) {
     let Some(texts) = record.texts.as_mut() else {
         return;
     };
-    let path = intake.target.split('?').next().unwrap_or_default();
+    // What follows is a secret, and so may be whatever stands beside it.
+    let is_link = intake.path.is_under(web::SHARE.trim_end_matches('/'));
+    let path = match is_link {
+        true => web::SHARE,
+        false => intake.target.split('?').next().unwrap_or_default(),
+    };
     *texts = Texts::of(
         intake.method,
         intake.host,
         path,
-        intake.query().filter(|_| log.wants_query()),
+        intake.query().filter(|_| log.wants_query() && !is_link),
         intake.facts.user_agent,
     );
 }

@@ -10,10 +10,12 @@ use super::intake::{Intake, Line};
 use super::judge::{asked, same_origin};
 use super::onboard;
 use super::refuse::{Reply, reply};
+use super::share;
 use super::state::{Conn, Worker};
 use crate::auth::cookie::CookieName;
 use crate::auth::login::{Csrf, FORM_LIFE, Form, form, safe_return};
 use crate::auth::session::{Found, Origin};
+use crate::auth::session_id::ID_LENGTH;
 use crate::base::path::percent_decode;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::field::Name;
@@ -62,6 +64,10 @@ pub async fn answer<'l>(
         (LOGIN, "POST") => visit.login(body, record).await,
         (LOGOUT, "POST") => visit.logout(),
         ("/.loopgate" | "/.loopgate/" | LOGOUT, "GET" | "HEAD") => Ok(visit.account()),
+        (path, _) if web::SHARE.len() + ID_LENGTH == path.len() && path.starts_with(web::SHARE) => {
+            let is_known = visit.is_known();
+            share::answer(worker, plan, intake, path, is_known, record)
+        }
         (path, _) if path.starts_with(web::ONBOARD) => {
             onboard::answer(&worker.shared.onboard, path, intake, &plan.realm)
         }
@@ -80,7 +86,7 @@ pub fn to_login(intake: &Intake<'_>) -> Reply {
     redirect(&web::login_url(intake.target))
 }
 
-fn redirect(to: &str) -> Reply {
+pub(super) fn redirect(to: &str) -> Reply {
     let fields = vec![
         ("location", Cow::Owned(to.to_owned())),
         ("cache-control", Cow::Borrowed("no-store")),
@@ -116,6 +122,14 @@ impl Visit<'_> {
                 .sessions
                 .lookup(&self.plan.users, id, Instant::now())?,
         ))
+    }
+
+    /// Whether this browser is logged in, as a user or by a link.
+    fn is_known(&self) -> bool {
+        let id = self.plan.cookie.find(self.cookies.iter().copied());
+        let shares = &self.worker.shared.shares;
+        let came = |id| shares.lookup(id, Instant::now()).is_some();
+        self.session().is_some() || id.ok().flatten().is_some_and(came)
     }
 
     /// Where the query of the form's address asks to go afterwards.
@@ -251,6 +265,10 @@ impl Visit<'_> {
         same_origin(self.intake)?;
         if let Some((id, _)) = self.session() {
             self.worker.shared.sessions.close(id);
+        }
+        let id = self.plan.cookie.find(self.cookies.iter().copied());
+        if let Some(id) = id.ok().flatten() {
+            self.worker.shared.shares.leave(id, Instant::now());
         }
         let mut reply = page(200, web::logged_out_page(&self.plan.realm));
         let clear = |name: &CookieName| ("set-cookie", Cow::Owned(name.clear()));

@@ -33,6 +33,8 @@ pub enum Basis {
     Session(Key, Option<Instant>),
     /// The user's stored hash at that time.
     Password(Arc<str>, Fingerprint),
+    /// A link that was given away, by its session, and when it ends.
+    Share(Key, Instant),
     /// A token.
     Token(TokenBasis),
     /// The client certificate of the connection.
@@ -63,6 +65,7 @@ impl Basis {
     pub fn tell_end(&self, ends: &Ends) {
         match self {
             Self::Session(_, until) => ends.at(*until),
+            Self::Share(_, until) => ends.at(Some(*until)),
             Self::Token(token) => ends.on(token.until),
             // A certificate tells when it is judged.
             Self::Nobody | Self::Password(..) | Self::Certificate => {}
@@ -253,6 +256,14 @@ impl Standing {
                 .filter(|u| u.fingerprint() == *print)
                 .map(|_| Method::Basic)?,
             Basis::Certificate => (certified == Some(&*user)).then_some(Method::Certificate)?,
+            Basis::Share(key, until) => {
+                let shares = &self.worker.shared.shares;
+                if !shares.is_alive(key, Instant::now()) {
+                    return None;
+                }
+                self.worker.ends.at(Some(*until));
+                Method::Share
+            }
             Basis::Token(basis) => {
                 let token = plan.tokens.by_id(&basis.id)?;
                 let judged = token.judge(&self.method, path, seconds(SystemTime::now()));

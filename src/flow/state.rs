@@ -14,6 +14,7 @@ use crate::auth::certificate::CertificateFault;
 use crate::auth::login::Csrf;
 use crate::auth::passed::Passed;
 use crate::auth::session::Sessions;
+use crate::auth::share::Shares;
 use crate::auth::verify::Verifier;
 use crate::base::drain::Phase;
 use crate::base::id::RequestId;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub passed: Passed,
     /// What shows that a form came from us.
     pub csrf: Csrf,
+    /// The links that were given away.
+    pub shares: Shares,
     /// The page that helps to trust the local authority, while it is open.
     pub onboard: Onboard,
     /// Where facts are written.

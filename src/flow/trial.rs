@@ -33,6 +33,7 @@ pub fn shared(plan: Plan) -> std::io::Result<Arc<Shared>> {
         passed: Default::default(),
         csrf: Csrf::new(now),
         onboard: Default::default(),
+        shares: Default::default(),
         live: Live::new(plan),
         verifier: Verifier::new(Settings::default())?,
         dial_failed: Notify::new(),

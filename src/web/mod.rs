@@ -6,12 +6,14 @@ pub mod html;
 mod login_page;
 mod onboard_page;
 mod refused_page;
+mod share_page;
 
 pub use account_page::{AccountPage, account_page, logged_out_page};
 pub use html::{TEXT_HEADERS, page_headers};
 pub use login_page::{LoginPage, login_page, login_url};
 pub use onboard_page::{OnboardPage, onboard_page, profile};
 pub use refused_page::{RefusedPage, refused_page, refused_text};
+pub use share_page::share_page;
 
 /// Everything of ours lives below this path, and nothing below it is ever forwarded.
 pub const PREFIX: &str = "/.loopgate/";
@@ -23,5 +25,7 @@ pub const ONBOARD: &str = "/.loopgate/onboard";
 pub const ONBOARD_CRT: &str = "/.loopgate/onboard/loopgate-ca.crt";
 /// The same as a profile for iOS.
 pub const ONBOARD_PROFILE: &str = "/.loopgate/onboard/loopgate-ca.mobileconfig";
+/// A link that logs one visitor in: its secret follows.
+pub const SHARE: &str = "/.loopgate/share/";
 /// Where one logs out: POST only.
 pub const LOGOUT: &str = "/.loopgate/logout";

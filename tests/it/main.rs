@@ -21,6 +21,7 @@ mod people;
 mod policies;
 mod proxies;
 mod reload;
+mod share;
 mod traffic;
 mod upstream_certs;
 mod wire_answers;

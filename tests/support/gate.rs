@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use loopgate::app::{Running, ServiceCerts, Settled, Site, Source, reload, start};
 use loopgate::auth::certificate_file::{self, Entry};
+use loopgate::auth::share::Limits;
 use loopgate::flow::Opened;
 use loopgate::net::Machine;
 use loopgate::plan::{Kept, Plan};
@@ -201,6 +202,29 @@ impl Gate {
             fingerprint: authority.fingerprint(),
         });
         authority.root_der().to_vec()
+    }
+
+    /// Makes a link, as the verb of the control socket does: its id and its secret.
+    pub fn share(&self, host: Option<&str>, path: &str, life: Duration) -> (String, String) {
+        let limits = Limits {
+            host: host.map(str::to_owned),
+            path: path.to_owned(),
+        };
+        let shares = &self.running().shared.shares;
+        let made = shares.open(limits, life, Instant::now(), SystemTime::now());
+        let (id, secret) = made.expect("room for a link");
+        (id, secret.expose().clone())
+    }
+
+    /// Revokes a link.
+    pub fn unshare(&self, id: &str) -> bool {
+        let gone = self
+            .running()
+            .shared
+            .shares
+            .revoke(Some(id), Instant::now());
+        self.running().ring();
+        gone > 0
     }
 
     /// Ends it and begins anew in the same place.

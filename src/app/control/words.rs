@@ -28,6 +28,22 @@ pub enum Verb {
         /// How long.
         seconds: u64,
     },
+    /// Make a link that logs one visitor in.
+    Share {
+        /// How long it is good.
+        seconds: u64,
+        /// Only below this path.
+        path: String,
+        /// Only on this host.
+        host: Option<String>,
+    },
+    /// The links that are good.
+    Shares,
+    /// Revoke a link, or all.
+    Unshare {
+        /// Which one.
+        id: Option<String>,
+    },
     /// End what a user, a client network or a user there has to wait after failed logins.
     Unlock {
         /// The user.

@@ -157,7 +157,7 @@ pub(super) fn decision(place: usize) -> (&'static str, &'static str) {
 }
 
 /// By what somebody tried to log in. A session is no attempt: it is what an attempt has led to.
-pub(super) const LOGINS: [&str; 4] = ["basic", "login", "token", "certificate"];
+pub(super) const LOGINS: [&str; 5] = ["basic", "login", "token", "certificate", "share"];
 
 /// What came of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

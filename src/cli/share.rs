@@ -1,0 +1,147 @@
+//! `loopgate share`: a link that logs one visitor in; `share list` and `share revoke`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::args::WhichGate;
+use super::control::{failure, gates, one};
+use super::output::{Output, plain};
+use super::table::Table;
+use super::{Failure, qr};
+use crate::app::control::{Verb, ask};
+use crate::config::unit::{parse_duration, write_duration};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `loopgate share`.
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Share {
+    /// What to do instead of making a link
+    #[command(subcommand)]
+    pub act: Option<Act>,
+    /// How long the link and the visit are good, at most 7d
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, default_value = "2h")]
+    pub duration: Duration,
+    /// Only below this path
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    pub path: String,
+    /// Only on this host; needed where the gate has several
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    #[command(flatten)]
+    pub which: WhichGate,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loopgate share list|revoke`.
+#[derive(Debug, Subcommand)]
+pub enum Act {
+    /// List the links that are good
+    List {
+        #[command(flatten)]
+        which: WhichGate,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a link; its visitor is out at once
+    Revoke {
+        /// Its id, as `share list` and the log have it; without it all of them
+        id: Option<String>,
+        #[command(flatten)]
+        which: WhichGate,
+    },
+}
+
+pub(super) fn share(output: &Output, asked: &Share) -> Result<(), Failure> {
+    match &asked.act {
+        None => make(output, asked),
+        Some(Act::List { which, json }) => {
+            let done = told(which, "share list", &Verb::Shares)?;
+            let text = match json {
+                true => done["shares"].to_string(),
+                false => table(output, &done["shares"]),
+            };
+            output.print(text.trim_end()).map_err(Failure::failed)
+        }
+        Some(Act::Revoke { id, which }) => {
+            let verb = Verb::Unshare { id: id.clone() };
+            let done = told(which, "share revoke", &verb)?;
+            let text = match done["revoked"].as_u64() {
+                Some(1) => "1 link is revoked".to_owned(),
+                Some(n) => format!("{n} links are revoked"),
+                None => "revoked".to_owned(),
+            };
+            output.print(&text).map_err(Failure::failed)
+        }
+    }
+}
+
+fn told(which: &WhichGate, command: &str, verb: &Verb) -> Result<Value, Failure> {
+    let gates = gates(which)?;
+    ask(&one(&gates, command)?.path, verb, PATIENCE).map_err(failure)
+}
+
+fn make(output: &Output, asked: &Share) -> Result<(), Failure> {
+    let verb = Verb::Share {
+        seconds: asked.duration.as_secs(),
+        path: asked.path.clone(),
+        host: asked.host.clone(),
+    };
+    let done = told(&asked.which, "share", &verb)?;
+    if asked.json {
+        return output.print(&done.to_string()).map_err(Failure::failed);
+    }
+    let urls = done["urls"].as_array().into_iter().flatten();
+    let urls: Vec<String> = urls
+        .filter_map(|url| Some(plain(url.as_str()?).into_owned()))
+        .collect();
+    let paint = output.paint();
+    let mut text = String::new();
+    let code = urls.first().filter(|_| output.is_terminal);
+    if let Some((lines, _)) = code.and_then(|url| qr::lines(url, paint.color)) {
+        for line in lines {
+            text += &format!("  {line}\n");
+        }
+        text.push('\n');
+    }
+    for (at, url) in urls.iter().enumerate() {
+        let label = if at == 0 { "Link" } else { "or" };
+        text += &format!("  {label:<9}{}\n", paint.strong(url));
+    }
+    let id = plain(done["id"].as_str().unwrap_or_default()).into_owned();
+    text += &format!(
+        "\n  It opens once, and whoever opens it is share:{id} for {}{}.\n  loopgate share revoke {id}\n",
+        write_duration(asked.duration),
+        match asked.path.as_str() {
+            "/" => String::new(),
+            path => format!(", below {}", plain(path)),
+        }
+    );
+    output.print(&text).map_err(Failure::failed)
+}
+
+fn table(output: &Output, shares: &Value) -> String {
+    let list = shares.as_array().map_or(&[][..], Vec::as_slice);
+    if list.is_empty() {
+        return "there is no link".into();
+    }
+    let words = |value: &Value, none: &str| plain(value.as_str().unwrap_or(none)).into_owned();
+    let mut table = Table::new(["ID", "UNTIL", "USED", "HOST", "PATH"]);
+    for share in list {
+        table.row([
+            &*words(&share["id"], "-"),
+            &words(&share["until"], "-"),
+            &words(&share["used"], "not yet"),
+            &words(&share["host"], "any"),
+            &words(&share["path"], "/"),
+        ]);
+    }
+    table.render(output.width, output.paint())
+}

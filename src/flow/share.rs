@@ -1,0 +1,122 @@
+//! A link that logs one visitor in: its page, its one use, and who comes by it afterwards.
+
+use std::borrow::Cow;
+use std::time::{Instant, SystemTime};
+
+use super::beside;
+use super::guess::{link, wrong_link};
+use super::identify::Identity;
+use super::intake::{Intake, Line};
+use super::judge::same_origin;
+use super::pages::{page, redirect};
+use super::refuse::Reply;
+use super::standing::Basis;
+use super::state::Worker;
+use crate::access::Need;
+use crate::auth::{Method, Who};
+use crate::base::refusal::{Reason, Refusal};
+use crate::http1::field::Name;
+use crate::observe::metrics::AuthResult;
+use crate::observe::{Event, Record};
+use crate::plan::Plan;
+use crate::web::{self, SHARE};
+
+/// Answers for a link. Only the button opens it; `is_known` says that this browser is logged in already and needs none.
+pub(super) fn answer(
+    worker: &Worker,
+    plan: &Plan,
+    intake: &Intake<'_>,
+    path: &str,
+    is_known: bool,
+    record: &mut Record,
+) -> Result<Reply, Refusal> {
+    let secret = path.strip_prefix(SHARE).unwrap_or_default();
+    match intake.method {
+        _ if is_known => Ok(redirect("/")),
+        "GET" | "HEAD" => {
+            let mut reply = page(200, web::share_page(&plan.realm, intake.target));
+            // The address is a secret: it goes nowhere, not even to the application behind us.
+            for (name, value) in &mut reply.fields {
+                if *name == "referrer-policy" {
+                    *value = Cow::Borrowed("no-referrer");
+                }
+            }
+            Ok(reply)
+        }
+        "POST" => open(worker, plan, intake, secret, record),
+        _ => Err(Refusal::new(Reason::MethodDenied, "a page of ours")),
+    }
+}
+
+fn open(
+    worker: &Worker,
+    plan: &Plan,
+    intake: &Intake<'_>,
+    secret: &str,
+    record: &mut Record,
+) -> Result<Reply, Refusal> {
+    // A page without a referrer sends `Origin: null` with its own form; `Sec-Fetch-Site` says where it stands.
+    let is_null = intake.facts.origin == Some(b"null");
+    if !(is_null && intake.facts.fetch_site == Some(b"same-origin")) {
+        same_origin(intake)?;
+    }
+    let client = intake.origin.client.address;
+    let guess = link(worker, client, secret)?;
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    let Some((visitor, id)) = worker.shared.shares.redeem(secret, now, wall) else {
+        wrong_link(worker, client, guess);
+        let what = "the link is unknown, used, over or revoked";
+        return Err(Refusal::new(Reason::CredentialsWrong, what));
+    };
+    guess.unjudged();
+    worker.tally.login("share", AuthResult::Success);
+    let name = format!("share:{}", visitor.id);
+    let event = Event::info("share_opened").with("client", client);
+    worker.shared.log.event(event.with("user", &name));
+    record.user = Some(name.into());
+    record.auth = Some(Method::Share.word());
+    let mut reply = redirect(&visitor.limits.path);
+    let left = visitor.until.saturating_duration_since(now).as_secs();
+    let cookie = plan.cookie.set(id.expose(), left);
+    reply.fields.push(("set-cookie", cookie.into()));
+    Ok(reply)
+}
+
+/// Who comes by a link, by our cookie; `None` when nobody does. Outside of the limits he is known, and may not.
+pub(super) fn visitor<'l>(
+    worker: &Worker,
+    plan: &Plan,
+    intake: &Intake<'_>,
+    lines: impl Iterator<Item = Line<'l>>,
+    need: Need,
+) -> Option<Result<Identity, Refusal>> {
+    let values = lines.filter(|l| l.known == Name::Cookie).map(|l| l.value);
+    let id = plan.cookie.find(values).ok()??;
+    let visitor = worker.shared.shares.lookup(id, Instant::now())?;
+    let spent = beside::by_name(plan, intake.facts.authorization);
+    if need == Need::Nobody {
+        return Some(Ok(Identity {
+            spent,
+            ..Identity::default()
+        }));
+    }
+    if !visitor.limits.cover(&intake.authority.host, &intake.path) {
+        let what = "the link is for another path or host";
+        return Some(Err(Refusal::new(Reason::NotPermitted, what)));
+    }
+    if visitor.limits.path != "/" && intake.facts.destination.is_some() {
+        let what = "a link for a path names no Destination, which may be another path";
+        return Some(Err(Refusal::new(Reason::NotPermitted, what)));
+    }
+    let who = Who {
+        user: format!("share:{}", visitor.id).into(),
+        groups: "".into(),
+        by: Method::Share,
+    };
+    Some(Ok(Identity {
+        who: Some(who),
+        spent,
+        set_cookie: None,
+        basis: Basis::Share(visitor.key, visitor.until),
+    }))
+}
