@@ -248,7 +248,7 @@ async fn leaving_the_place_cuts_what_runs() {
     });
     let addresses = [free("127.0.0.1")];
     let mut file = File::at(&addresses);
-    file.listener = "only_on = [\"127.0.0.0/8\", \"192.168.77.0/24\"]";
+    file.listener = "only_on = [\"192.168.77.0/24\"]";
     let text = file.text(&upstream);
     let mut gate = Gate::written(&text);
     gate.machine.addresses = vec!["192.168.77.5".parse().unwrap()];
