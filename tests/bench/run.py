@@ -3,7 +3,7 @@
 
     tests/bench/run.sh                             # installs and builds what is missing, then three rounds of everything
     tests/bench/run.py --only w1,w2 --rounds 5     # once the tools are there
-    tests/bench/run.py --gate target/dist/loopgate --json rounds.jsonl
+    tests/bench/run.py --gate target/release/loopgate --json rounds.jsonl
 
 All traffic stays on 127.0.0.1, every load is bounded in time, every process is started here and ended here by its id.
 docs/performance.md says what each workload is and how to read the table."""
