@@ -93,11 +93,13 @@ pub async fn exchange(
     let Scratch {
         head,
         fields,
+        request,
         out,
         answer,
         answer_fields,
     } = scratch;
     let room = Room {
+        request,
         out,
         answer,
         answer_fields,
@@ -112,6 +114,7 @@ pub async fn exchange(
 
 /// Memory to write in and to read the answer's head into.
 pub(super) struct Room<'a> {
+    pub request: &'a mut Vec<u8>,
     pub out: &'a mut Vec<u8>,
     pub answer: &'a mut Vec<u8>,
     pub answer_fields: &'a mut Vec<head::Field>,
@@ -173,6 +176,7 @@ async fn read_and_serve(
     let upgrade = framing::asked_upgrade(bytes, fields, parsed.version, visit.body);
     let out = &mut *room.out;
     let inner = Room {
+        request: room.request,
         out,
         answer: room.answer,
         answer_fields: room.answer_fields,
@@ -323,7 +327,7 @@ async fn forward<'l>(
         })
         .await;
     }
-    head.write(lines, room.out);
+    head.write(lines, room.request);
     let again = head.may_repeat();
     let mut lease = visit
         .worker
@@ -336,7 +340,7 @@ async fn forward<'l>(
         host: intake.host,
         set_cookie: set_cookie.as_deref(),
     };
-    let request = std::mem::take(room.out);
+    let request = std::mem::take(room.request);
     let ended = loop {
         match attempt(
             visit,
@@ -361,7 +365,7 @@ async fn forward<'l>(
             other => break other,
         }
     };
-    *room.out = request;
+    *room.request = request;
     match ended? {
         Ended::Whole { keep, sent } => {
             if keep && sent {

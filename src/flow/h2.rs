@@ -223,7 +223,7 @@ impl<'a> Stream<'a> {
             ))
             .await;
         }
-        head.write(self.lines.iter().copied(), &mut scratch.out);
+        head.write(self.lines.iter().copied(), &mut scratch.request);
         self.to_h1(&head, &inbound, (epoch, &standing), body, scratch)
             .await
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Response;
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::answer::{self, Answer, Fault, Interim, Patience, Pump, broken};
@@ -79,7 +80,7 @@ impl Stream<'_> {
         scratch: &mut Scratch,
     ) -> Result<(answer::Head, Option<Pump>), Fault> {
         let limits = &self.plan.limits;
-        wire.write(&scratch.out, limits.body_idle)
+        wire.write(&scratch.request, limits.body_idle)
             .await
             .map_err(|_| Fault::Dead)?;
         let mut pump = None;
@@ -148,11 +149,6 @@ impl Stream<'_> {
         )?;
         let announced = framing::announced_length(&scratch.answer, &scratch.answer_fields)
             .filter(|_| found.status != 204);
-        if let Some(n) = announced {
-            response
-                .headers_mut()
-                .insert(http::header::CONTENT_LENGTH, n.into());
-        }
         let streams = response
             .headers()
             .get(http::header::CONTENT_TYPE)
@@ -184,6 +180,14 @@ impl Stream<'_> {
             answer.finish();
         } else {
             *body = Carried::Answer(Box::new(answer));
+        }
+        // hyper announces the length of a body that it knows by itself.
+        if let Some(n) = announced
+            && (body.is_end_stream() || body.size_hint().exact() != Some(n))
+        {
+            response
+                .headers_mut()
+                .insert(http::header::CONTENT_LENGTH, n.into());
         }
         Ok(response)
     }

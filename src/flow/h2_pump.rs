@@ -1,14 +1,18 @@
 //! The body of an HTTP/2 request on its way to an HTTP/1.1 upstream, in a task of its own.
 
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::answer::{Patience, Pump, broken};
 use super::body::{Carried, are_trailers, discard, write_trailers};
@@ -20,6 +24,9 @@ use crate::net::Wire;
 use crate::observe::contained;
 use crate::plan::Limits;
 use crate::upstream::Link;
+
+/// Bytes of a body that are worth a write of their own.
+const ENOUGH: usize = 48 << 10;
 
 /// Sends the body in a task of its own, which ends with the answer. What the upstream does not want is thrown away.
 pub(super) fn spawn_pump(
@@ -72,7 +79,7 @@ pub(super) fn spawn_pump(
 /// Waits for the end of a body that is to be empty: one that goes on is no whole request.
 pub(super) async fn nothing(body: &mut Incoming, idle: Duration) -> Result<(), Refusal> {
     while !body.is_end_stream() {
-        match tokio::time::timeout(idle, body.frame()).await {
+        match timeout(idle, body.frame()).await {
             Err(_) => {
                 let detail = "the body did not arrive in time";
                 return Err(Refusal::new(Reason::RequestTimeout, detail));
@@ -101,20 +108,33 @@ async fn pump(
     // The last of a body with a length waits for the end of its stream: one that goes on is no whole request.
     let mut last = None;
     loop {
-        let frame = match tokio::time::timeout(idle, body.frame()).await {
-            Err(_) => {
-                return Err(Some(Refusal::new(
-                    Reason::RequestTimeout,
-                    "the body did not arrive in time",
-                )));
+        // What is there already goes out with what came before.
+        let at_hand = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
+        let frame = match at_hand {
+            Poll::Ready(frame) if out.len() < ENOUGH => frame,
+            Poll::Ready(frame) => {
+                wire.write(&out, idle).await.map_err(|_| None)?;
+                out.clear();
+                frame
             }
-            Ok(Some(Err(_))) => return Err(Some(Refusal::bad("the body was cut"))),
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) if body.is_end_stream() => break,
-            // A reset without an error, or a connection that was given up: hyper takes both for the end of the body.
-            Ok(None) => return Err(Some(Refusal::bad("the body was cut"))),
+            Poll::Pending => {
+                if !out.is_empty() {
+                    wire.write(&out, idle).await.map_err(|_| None)?;
+                    out.clear();
+                }
+                timeout(idle, body.frame()).await.map_err(|_| {
+                    let detail = "the body did not arrive in time";
+                    Some(Refusal::new(Reason::RequestTimeout, detail))
+                })?
+            }
         };
-        out.clear();
+        let frame = match frame {
+            Some(Err(_)) => return Err(Some(Refusal::bad("the body was cut"))),
+            Some(Ok(frame)) => frame,
+            None if body.is_end_stream() => break,
+            // A reset without an error, or a connection that was given up: hyper takes both for the end of the body.
+            None => return Err(Some(Refusal::bad("the body was cut"))),
+        };
         match frame.into_data() {
             Ok(data) => {
                 total += data.len() as u64;
@@ -124,16 +144,13 @@ async fn pump(
                         "the body is larger than `body_size`",
                     )));
                 }
-                if !chunked {
-                    if framing == Body::Length(total) && !body.is_end_stream() {
-                        last = last.or(Some(data));
-                        continue;
-                    }
-                    wire.write(&data, idle).await.map_err(|_| None)?;
-                    continue;
+                if chunked {
+                    chunked::write(&data, &mut out);
+                } else if framing == Body::Length(total) && !body.is_end_stream() {
+                    last = last.or(Some(data));
+                } else {
+                    out.extend_from_slice(&data);
                 }
-                chunked::write(&data, &mut out);
-                wire.write(&out, idle).await.map_err(|_| None)?;
             }
             Err(frame) => {
                 let Ok(map) = frame.into_trailers() else {
@@ -152,11 +169,9 @@ async fn pump(
             }
         }
     }
-    if let Some(last) = last {
-        wire.write(&last, idle).await.map_err(|_| None)?;
-    }
+    out.extend_from_slice(last.as_deref().unwrap_or_default());
     if chunked {
-        wire.write(b"0\r\n\r\n", idle).await.map_err(|_| None)?;
+        out.extend_from_slice(b"0\r\n\r\n");
     }
-    Ok(())
+    wire.write(&out, idle).await.map_err(|_| None)
 }

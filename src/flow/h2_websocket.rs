@@ -59,14 +59,14 @@ pub(super) async fn open(
             .copied()
             .filter(|l| l.known != Name::SecWebsocketKey)
             .chain(std::iter::once(ours)),
-        &mut scratch.out,
+        &mut scratch.request,
     );
     let lease = worker
         .pool
         .lease(head.permit, &head.route.upstream, false, limits.dial())
         .await?;
     let wire = lease.wire;
-    wire.write(&scratch.out, limits.body_idle)
+    wire.write(&scratch.request, limits.body_idle)
         .await
         .map_err(|_| broken("the upstream closed the connection"))?;
     let mut interim = Interim::default();

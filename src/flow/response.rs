@@ -1,7 +1,5 @@
 //! The answer's head as the client sees it, written anew.
 
-use std::io::Write as _;
-
 use super::intake::Line;
 use super::outbound::own_rest;
 use crate::auth::cookie::is_about_a_gate;
@@ -163,7 +161,9 @@ fn without_domain(value: &[u8], host: &str) -> Option<Vec<u8>> {
 /// Writes a head for an HTTP/1.x client. `body` is the framing towards the client; `Body::Close` also says `Connection: close`.
 pub fn begin(out: &mut Vec<u8>, status: u16, phrase: &[u8]) {
     out.clear();
-    let _ = write!(out, "HTTP/1.1 {status} ");
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    out.push(b' ');
     out.extend_from_slice(phrase);
     out.extend_from_slice(b"\r\n");
 }
@@ -172,7 +172,9 @@ pub fn begin(out: &mut Vec<u8>, status: u16, phrase: &[u8]) {
 pub fn end(out: &mut Vec<u8>, body: Body, announced: Option<u64>, close: bool) {
     match (body, announced) {
         (Body::Length(n), _) | (Body::None, Some(n)) => {
-            drop(write!(out, "Content-Length: {n}\r\n"))
+            out.extend_from_slice(b"Content-Length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
         (Body::Chunked, _) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         (Body::None, None) | (Body::Close, _) => {}

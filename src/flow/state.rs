@@ -364,7 +364,9 @@ pub struct Scratch {
     pub head: Vec<u8>,
     /// Its fields.
     pub fields: Vec<Field>,
-    /// What is written: the head for the upstream, then the one for the client.
+    /// The head for the upstream.
+    pub request: Vec<u8>,
+    /// What is written to the client.
     pub out: Vec<u8>,
     /// The head of the answer.
     pub answer: Vec<u8>,
@@ -387,7 +389,12 @@ impl Scratch {
 
     /// Puts it back, wiped of its texts.
     pub fn give(mut self) {
-        for bytes in [&mut self.head, &mut self.out, &mut self.answer] {
+        for bytes in [
+            &mut self.head,
+            &mut self.request,
+            &mut self.out,
+            &mut self.answer,
+        ] {
             bytes.clear();
             bytes.shrink_to(KEPT);
         }

@@ -1,5 +1,6 @@
-//! Coalesced writes for HTTP/2: small frames wait until the sockets have been looked at once more, so that what other streams
-//! have ready by then shares their TLS record and their system call. Nothing waits longer, and large frames do not wait at all.
+//! Coalesced writes for HTTP/2: frames wait until the sockets have been looked at once more, so that what other streams have
+//! ready by then shares their TLS record and their system call. Nothing waits longer. Records are full where there is enough
+//! for one, whatever the size of frames, and four full ones do not wait.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -11,17 +12,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
 
-/// One full TLS record; more is not held back.
-const FULL: usize = 16 << 10;
+/// What one TLS record carries (RFC 8446, 5.1).
+const RECORD: usize = 16 << 10;
+/// Bytes in sealed records that go out at once, in one system call.
+const ENOUGH: usize = 4 * RECORD;
 
-/// A stream whose small writes are gathered.
+/// A stream whose writes are gathered.
+///
+/// A flush says that it is done while the round goes on: the HTTP/2 library would hand over no further frame otherwise. It
+/// flushes again whenever its task is polled, and the end of the round wakes that task.
 #[derive(Debug)]
 pub struct Cork {
     stream: Stream,
+    /// Less than a record.
     held: Vec<u8>,
-    sent: usize,
+    /// Bytes that the stream has taken and maybe not sent.
+    sealed: usize,
     round: Arc<Round>,
     is_waiting: bool,
+    is_draining: bool,
 }
 
 /// One look of this thread at its sockets. The streams of a connection wake its task as well, many times a round, so being
@@ -64,28 +73,49 @@ impl Wake for Round {
 }
 
 impl Cork {
-    /// Wraps a connected stream. Holds no memory while nothing waits.
-    pub fn new(stream: Stream) -> Self {
+    /// Wraps a connected stream.
+    pub fn new(mut stream: Stream) -> Self {
+        stream.hold_at_most(ENOUGH + 2 * RECORD);
         Self {
             stream,
             held: Vec::new(),
-            sent: 0,
+            sealed: 0,
             round: Arc::default(),
             is_waiting: false,
+            is_draining: false,
         }
     }
 
-    /// Writes what is held.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.held.len() {
-            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.held[self.sent..]))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.sent += n;
+    /// Makes one record of what is held and what follows, as far as there is room in it; how much of `parts` is in it.
+    fn poll_seal(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let (mut slices, mut count, mut room) = ([io::IoSlice::new(&[]); 8], 0, RECORD);
+        let all = std::iter::once(&self.held[..]).chain(parts.iter().map(|part| &**part));
+        for (slice, part) in slices.iter_mut().zip(all.filter(|part| !part.is_empty())) {
+            let part = &part[..part.len().min(room)];
+            *slice = io::IoSlice::new(part);
+            (count, room) = (count + 1, room - part.len());
         }
-        self.sent = 0;
-        self.held.clear();
+        let n = ready!(Pin::new(&mut self.stream).poll_take(cx, &slices[..count]))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.sealed += n;
+        let own = n.min(self.held.len());
+        self.held.drain(..own);
+        Poll::Ready(Ok(n - own))
+    }
+
+    /// Sends all that waits.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            ready!(self.poll_seal(cx, &[]))?;
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.sealed = 0;
         Poll::Ready(Ok(()))
     }
 }
@@ -116,17 +146,22 @@ impl AsyncWrite for Cork {
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         let size: usize = parts.iter().map(|part| part.len()).sum();
-        if me.held.len() + size > FULL {
-            ready!(me.poll_drain(cx))?;
-            if size > FULL / 2 {
-                let first = parts.iter().find(|part| !part.is_empty());
-                return Pin::new(&mut me.stream).poll_write(cx, first.map_or(&[], |part| part));
+        if me.held.len() + size < RECORD {
+            for part in parts {
+                me.held.extend_from_slice(part);
+            }
+            return Poll::Ready(Ok(size));
+        }
+        loop {
+            if me.sealed >= ENOUGH {
+                ready!(Pin::new(&mut me.stream).poll_flush(cx))?;
+                me.sealed = 0;
+            }
+            let n = ready!(me.poll_seal(cx, parts))?;
+            if n > 0 {
+                return Poll::Ready(Ok(n));
             }
         }
-        for part in parts {
-            me.held.extend_from_slice(part);
-        }
-        Poll::Ready(Ok(size))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -135,18 +170,18 @@ impl AsyncWrite for Cork {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if (1..FULL / 2).contains(&me.held.len()) {
+        if !me.is_draining && me.sealed < ENOUGH && (me.sealed > 0 || !me.held.is_empty()) {
             if !std::mem::replace(&mut me.is_waiting, true) {
                 me.round.begin();
             }
-            ready!(me.round.poll(cx));
+            if me.round.poll(cx).is_pending() {
+                return Poll::Ready(Ok(()));
+            }
         }
-        me.is_waiting = false;
+        (me.is_waiting, me.is_draining) = (false, true);
         ready!(me.poll_drain(cx))?;
-        if me.held.capacity() > 2 * FULL {
-            me.held = Vec::new();
-        }
-        Pin::new(&mut me.stream).poll_flush(cx)
+        me.is_draining = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,7 +1,7 @@
 //! One byte stream, whatever carries it. Data and closing only; no policy.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
@@ -57,11 +57,27 @@ impl Stream {
         peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether bytes are decoded before they are read, so that some may be there that the kernel does not hold any more.
-    pub fn is_sealed(&self) -> bool {
+    /// Takes what the stream can without waiting for the socket: TLS makes records of it, up to [`Stream::hold_at_most`], and a flush sends
+    /// them. In clear it is a write.
+    pub fn poll_take(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, parts),
+            Self::Unix(s) => Pin::new(s).poll_write_vectored(cx, parts),
+            Self::TlsServer(s) => Poll::Ready(s.get_mut().1.writer().write_vectored(parts)),
+            Self::TlsClient(s) => Poll::Ready(s.get_mut().1.writer().write_vectored(parts)),
+        }
+    }
+
+    /// How many bytes of records [`Stream::poll_take`] keeps until a flush.
+    pub fn hold_at_most(&mut self, bytes: usize) {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => false,
-            Self::TlsServer(_) | Self::TlsClient(_) => true,
+            Self::Tcp(_) | Self::Unix(_) => {}
+            Self::TlsServer(s) => s.get_mut().1.set_buffer_limit(Some(bytes)),
+            Self::TlsClient(s) => s.get_mut().1.set_buffer_limit(Some(bytes)),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! a request could not be sent again.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const WARM: Duration = Duration::from_secs(1);
 pub struct Pool {
     open: Arc<Open>,
     wanted: Cell<usize>,
-    idle: RefCell<HashMap<u64, Vec<Idle>>>,
+    idle: RefCell<BTreeMap<u64, Vec<Idle>>>,
 }
 
 #[derive(Debug)]
@@ -66,7 +66,8 @@ impl Pool {
     ) -> Result<Lease, Refusal> {
         while let Some(idle) = self.pop(upstream.id) {
             let age = idle.since.elapsed();
-            if age < IDLE && (again || age < WARM) && idle.wire.is_quiet().await {
+            // One that cannot be sent again must not be lost to an end that the runtime has not seen yet.
+            if age < IDLE && (again || age < WARM) && idle.wire.is_quiet(!again).await {
                 return Ok(Lease {
                     wire: idle.wire,
                     reused: true,
