@@ -9,3 +9,4 @@ pub mod loopback;
 pub mod path;
 pub mod refusal;
 pub mod secret;
+pub mod text;

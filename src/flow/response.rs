@@ -3,6 +3,7 @@
 use super::intake::Line;
 use super::outbound::own_rest;
 use crate::auth::cookie::is_about_a_gate;
+use crate::base::text;
 use crate::http1::field::{Name, has_token, tokens};
 use crate::http1::framing::Body;
 use crate::plan::Route;
@@ -162,7 +163,7 @@ fn without_domain(value: &[u8], host: &str) -> Option<Vec<u8>> {
 pub fn begin(out: &mut Vec<u8>, status: u16, phrase: &[u8]) {
     out.clear();
     out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    text::number(out, u64::from(status));
     out.push(b' ');
     out.extend_from_slice(phrase);
     out.extend_from_slice(b"\r\n");
@@ -173,7 +174,7 @@ pub fn end(out: &mut Vec<u8>, body: Body, announced: Option<u64>, close: bool) {
     match (body, announced) {
         (Body::Length(n), _) | (Body::None, Some(n)) => {
             out.extend_from_slice(b"Content-Length: ");
-            out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+            text::number(out, n);
             out.extend_from_slice(b"\r\n");
         }
         (Body::Chunked, _) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),

@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::log::Event;
-use super::record::{Record, Texts};
+use super::record::Record;
 use crate::base::refusal::Blame;
 
 /// RFC 3339 in UTC with milliseconds.
@@ -20,86 +18,42 @@ pub(super) fn stamp(at: SystemTime) -> String {
     }
 }
 
-fn level(record: &Record) -> &'static str {
+pub(super) fn level(record: &Record) -> &'static str {
     match record.refusal.map(|r| r.reason.row().blame) {
         Some(Blame::Upstream | Blame::Gate) => "warn",
         Some(Blame::Client) | None => "info",
     }
 }
 
-/// One line of JSON for a request, as it is written: nothing is gathered in between.
-#[derive(Serialize)]
-struct Access<'r> {
-    ts: String,
-    level: &'static str,
-    event: &'static str,
-    request_id: &'r str,
-    peer: SocketAddr,
-    client: IpAddr,
-    listener: SocketAddr,
-    route: Option<&'r str>,
-    host: Option<&'r str>,
-    method: Option<&'r str>,
-    path: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    query: Option<&'r str>,
-    status: u16,
-    duration_ms: f64,
-    bytes_in: u64,
-    bytes_out: u64,
-    user: Option<&'r str>,
-    auth: Option<&'static str>,
-    decision: &'static str,
-    reason: Option<&'static str>,
-    rule: Option<&'static str>,
-    tls: &'static str,
-    http: &'static str,
-    user_agent: Option<&'r str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    cut: bool,
+/// The time stamp of lines that come one after the other: most are of the same second.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    second: Option<u64>,
+    text: String,
 }
 
-/// One line of JSON for a request.
-pub(super) fn access_json(record: &Record) -> String {
-    let texts = record.texts.as_ref();
-    let refusal = record.refusal;
-    let line = Access {
-        ts: stamp(record.at),
-        level: level(record),
-        event: "request",
-        request_id: record.id.as_str(),
-        peer: record.peer,
-        client: record.client,
-        listener: record.listener,
-        route: record.route.as_deref(),
-        host: texts.map(Texts::host),
-        method: texts.map(Texts::method),
-        path: texts.map(Texts::path),
-        query: texts.and_then(Texts::query),
-        status: record.status,
-        duration_ms: record.took.as_micros() as f64 / 1000.0,
-        bytes_in: record.bytes_in,
-        bytes_out: record.bytes_out,
-        user: record.user.as_deref(),
-        auth: record.auth,
-        decision: match refusal {
-            Some(_) => "refused",
-            None => "allowed",
-        },
-        reason: refusal.map(|r| r.reason.word()),
-        rule: refusal.map(|r| r.detail),
-        tls: record.tls,
-        http: record.http,
-        user_agent: texts.map(Texts::user_agent),
-        cut: record.cut,
-    };
-    // Texts and numbers only: there is nothing in it that JSON cannot say.
-    serde_json::to_string(&line).unwrap_or_default()
+impl Clock {
+    /// As [`stamp`].
+    pub fn stamp(&mut self, at: SystemTime) -> &str {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).ok();
+        if self.second.is_none() || self.second != since.map(|s| s.as_secs()) {
+            self.text = stamp(at);
+            self.second = since.map(|s| s.as_secs());
+        } else if let Some(since) = since {
+            let ms = since.subsec_millis();
+            self.text.truncate(self.text.len() - "000Z".len());
+            for digit in [ms / 100, ms / 10 % 10, ms % 10] {
+                self.text.push(char::from(b'0' + digit as u8));
+            }
+            self.text.push('Z');
+        }
+        &self.text
+    }
 }
 
 /// One line of text for a request.
-pub(super) fn access_text(record: &Record) -> String {
-    let mut line = stamp(record.at);
+pub(super) fn access_text(record: &Record, at: &str, out: &mut Vec<u8>) {
+    let mut line = at.to_owned();
     let (method, host, path) = record
         .texts
         .as_ref()
@@ -131,7 +85,7 @@ pub(super) fn access_text(record: &Record) -> String {
         line.push_str(" cut");
     }
     let _ = write!(line, " {}", record.id);
-    line
+    out.extend_from_slice(line.as_bytes());
 }
 
 /// One line for an event.
@@ -190,6 +144,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::observe::Texts;
 
     /// A record that says hostile things.
     pub(in crate::observe) fn record() -> Record {
@@ -229,13 +184,40 @@ pub(super) mod tests {
     fn nothing_a_client_says_breaks_a_line() {
         let mut record = record();
         record.user = Some("a b".into());
-        let text = access_text(&record);
+        let (mut text, mut json) = (Vec::new(), Vec::new());
+        let mut clock = Clock::default();
+        access_text(&record, clock.stamp(record.at), &mut text);
+        let text = String::from_utf8(text).unwrap();
         assert!(text.chars().all(|c| !c.is_control()), "{text:?}");
         assert_eq!(text.split(' ').count(), 9, "{text}");
-        let json = access_json(&record);
-        assert!(!json.contains('\n'));
-        let value: Value = serde_json::from_str(&json).unwrap();
+        super::super::json::access(&record, clock.stamp(record.at), &mut json);
+        assert!(!json.contains(&b'\n'));
+        let value: Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(value["path"], "/\r\nlevel=error");
         assert_eq!(value["ts"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(value["duration_ms"], 1.0);
+    }
+
+    #[test]
+    fn a_clock_says_what_a_stamp_says() {
+        let mut clock = Clock::default();
+        for ms in [
+            0u64,
+            1,
+            999,
+            1000,
+            1010,
+            1999,
+            500,
+            1_790_000_000_123,
+            1_790_000_000_999,
+            1_790_000_001_000,
+        ] {
+            let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(ms * 1000 + 999);
+            assert_eq!(clock.stamp(at), stamp(at));
+        }
+        let before = SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(1);
+        assert_eq!(clock.stamp(before), stamp(before));
+        assert_eq!(clock.stamp(before), stamp(before));
     }
 }

@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::line;
+use super::json;
+use super::line::{self, Clock};
 use super::out::{Lost, Out};
 use super::record::Record;
 use super::ring::{Past, Ring};
@@ -153,6 +154,7 @@ impl Log {
             next: Arc::clone(&next),
             ring: Arc::clone(&ring),
             failing: None,
+            clock: Clock::default(),
         };
         std::thread::Builder::new()
             .name("log".into())
@@ -238,6 +240,7 @@ struct Writer {
     lost: Arc<AtomicU64>,
     /// What the counter was when writing began to fail.
     failing: Option<u64>,
+    clock: Clock,
     next: Arc<Mutex<Option<Change>>>,
     ring: Arc<Mutex<Ring>>,
 }
@@ -279,11 +282,13 @@ impl Writer {
         }
         match message {
             Message::Access(record) => {
-                let line = match self.format {
-                    Format::Text => line::access_text(&record),
-                    Format::Json => line::access_json(&record),
-                };
-                let wrote = self.out.as_mut().map(|out| out.line(&line));
+                let (format, at) = (self.format, self.clock.stamp(record.at));
+                let wrote = self.out.as_mut().map(|out| {
+                    out.line(|line| match format {
+                        Format::Text => line::access_text(&record, at, line),
+                        Format::Json => json::access(&record, at, line),
+                    })
+                });
                 self.note(wrote);
                 let ring = self.ring.lock();
                 ring.unwrap_or_else(PoisonError::into_inner).keep(record);

@@ -1,5 +1,6 @@
 //! What happened: facts are gathered in a [`Record`] and written once, on a thread of its own, never by the data path.
 
+mod json;
 mod line;
 mod log;
 pub mod metrics;

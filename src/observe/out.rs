@@ -65,9 +65,9 @@ impl Out {
         }))
     }
 
-    /// Adds a line, and writes when there is enough.
-    pub fn line(&mut self, line: &str) -> Result<(), Lost> {
-        self.buffer.extend_from_slice(line.as_bytes());
+    /// Adds a line that `write` appends without its end, and writes all when there is enough.
+    pub fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Lost> {
+        write(&mut self.buffer);
         self.buffer.push(b'\n');
         match self.buffer.len() < GATHERED {
             true => Ok(()),
@@ -220,7 +220,8 @@ mod tests {
         let path = dir.path().join("access.log");
         let mut out = out(&path, 20, 2);
         for n in 0..8 {
-            out.line(&format!("line {n} of the log")).unwrap();
+            out.line(|l| l.extend_from_slice(format!("line {n} of the log").as_bytes()))
+                .unwrap();
             out.flush().unwrap();
         }
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
@@ -238,7 +239,8 @@ mod tests {
         fs::rename(&path, dir.path().join("elsewhere")).unwrap();
         fs::write(&path, "").unwrap();
         for n in 0..3 {
-            out.line(&format!("late {n} of the log")).unwrap();
+            out.line(|l| l.extend_from_slice(format!("late {n} of the log").as_bytes()))
+                .unwrap();
             out.flush().unwrap();
         }
         assert_eq!(read("elsewhere"), "late 0 of the log\nlate 1 of the log\n");
@@ -250,7 +252,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
         let mut out = out(&path, 1 << 20, 1);
-        out.line("whole").unwrap();
+        out.line(|l| l.extend_from_slice("whole".as_bytes()))
+            .unwrap();
         out.flush().unwrap();
         // As a disk that is full after nine bytes.
         out.buffer = b"first\nsecond\nthird\n".to_vec();
@@ -258,14 +261,15 @@ mod tests {
         let lost = out.lose(9, Some(io::ErrorKind::StorageFull.into()));
         assert_eq!(lost.lines, 2);
         assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nfirst\n");
-        out.line("after").unwrap();
+        out.line(|l| l.extend_from_slice("after".as_bytes()))
+            .unwrap();
         out.flush().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nfirst\nafter\n");
         // Somebody else has written there: nothing of theirs is taken.
         out.buffer = b"second\n".to_vec();
         out.file.write_all(b"sectheirs\n").unwrap();
         assert_eq!(out.lose(3, None).lines, 1);
-        out.line("end").unwrap();
+        out.line(|l| l.extend_from_slice("end".as_bytes())).unwrap();
         out.flush().unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, "whole\nfirst\nafter\nsectheirs\n\nend\n");
@@ -275,8 +279,8 @@ mod tests {
     fn a_device_that_is_full_loses_lines_and_says_how_many() {
         let sink = Sink::File("/dev/full".into(), None);
         let mut out = Out::open(&sink).unwrap().unwrap();
-        out.line("one").unwrap();
-        out.line("two").unwrap();
+        out.line(|l| l.extend_from_slice("one".as_bytes())).unwrap();
+        out.line(|l| l.extend_from_slice("two".as_bytes())).unwrap();
         let lost = out.flush().unwrap_err();
         assert_eq!(lost.lines, 2);
         assert_eq!(lost.error.kind(), io::ErrorKind::StorageFull);
