@@ -29,6 +29,7 @@ mod pages;
 mod refuse;
 mod relay;
 mod response;
+mod scratch;
 mod share;
 mod stall;
 mod standing;
@@ -43,8 +44,9 @@ pub use h1::{Done, exchange};
 pub use h2::serve_stream;
 pub use known::Known;
 pub use onboard::{Onboard, Opened};
+pub use scratch::Scratch;
 pub use stall::unless_stalled;
-pub use state::{Bell, Busy, Conn, Scratch, Shared, Worker};
+pub use state::{Bell, Busy, Conn, Shared, Worker};
 
 use intake::Intake;
 
