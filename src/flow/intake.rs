@@ -35,6 +35,8 @@ pub struct Facts<'a> {
     pub has_cookie: bool,
     /// `Accept` names `text/html`.
     pub accepts_html: bool,
+    /// `Accept` names `application/json`.
+    pub accepts_json: bool,
     /// `Origin`.
     pub origin: Option<&'a [u8]>,
     /// `Sec-Fetch-Site`.
@@ -97,6 +99,7 @@ impl<'a> Facts<'a> {
                 }
                 Name::Accept => {
                     facts.accepts_html |= memchr::memmem::find(line.value, b"text/html").is_some();
+                    facts.accepts_json |= line.value.starts_with(b"application/json");
                     continue;
                 }
                 Name::Hops => {

@@ -53,6 +53,11 @@ pub fn reply(
             hint,
         };
         web::refused_page(&page)
+    } else if intake.is_some_and(|i| i.facts.accepts_json) {
+        let [(kind, _), others @ ..] = web::TEXT_HEADERS;
+        fields.push((kind, Cow::Borrowed("application/json")));
+        fields.extend(others.map(|(n, v)| (n, Cow::Borrowed(v))));
+        web::refused_json(refusal.reason, id, hint)
     } else {
         fields.extend(
             web::TEXT_HEADERS

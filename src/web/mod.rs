@@ -12,7 +12,7 @@ pub use account_page::{AccountPage, account_page, logged_out_page};
 pub use html::{TEXT_HEADERS, page_headers};
 pub use login_page::{LoginPage, login_page, login_url};
 pub use onboard_page::{OnboardPage, onboard_page, profile};
-pub use refused_page::{RefusedPage, refused_page, refused_text};
+pub use refused_page::{RefusedPage, refused_json, refused_page, refused_text};
 pub use share_page::share_page;
 
 /// Everything of ours lives below this path, and nothing below it is ever forwarded.

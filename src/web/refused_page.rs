@@ -1,6 +1,7 @@
 //! What a person, or a program, reads when a request is not forwarded: one sentence, the request id, and what to do now.
 
 use maud::html;
+use serde_json::json;
 
 use super::html::{Frame, page};
 use super::{PREFIX, login_url};
@@ -133,6 +134,16 @@ fn advice(reason: Reason) -> (&'static str, Offer) {
         ),
         Reason::RequestTimeout => ("Your connection may be slow or broken.", Retry),
     }
+}
+
+/// The same for a program that wants JSON: what the line says, in parts.
+pub fn refused_json(reason: Reason, id: RequestId, hint: Option<&str>) -> String {
+    let row = reason.row();
+    let mut told = json!({ "error": row.sentence, "request_id": id.as_str() });
+    if let Some(hint) = hint {
+        told["hint"] = hint.into();
+    }
+    format!("{told}\n")
 }
 
 #[cfg(test)]

@@ -29,9 +29,11 @@ async fn the_page_says_what_was_dialled_to_those_who_are_logged_in() {
     let port = elsewhere.local_addr().expect("an address").port();
     let alice = format!("Authorization: {}\r\n", basic("alice", "open sesame"));
     let html = format!("{alice}Accept: text/html\r\n");
+    let json = format!("{alice}Accept: application/json, text/plain\r\n");
     for (name, target, lines, told) in [
         ("a browser", "/", html.as_str(), true),
         ("a program", "/", alice.as_str(), true),
+        ("a program that wants JSON", "/", json.as_str(), true),
         ("nobody", "/open", "", false),
         (
             "a browser of nobody",
@@ -43,6 +45,19 @@ async fn the_page_says_what_was_dialled_to_those_who_are_logged_in() {
         let answer = gate.h1().await.get(target, lines).await;
         assert_eq!(answer.status, 502, "{name}");
         let body = String::from_utf8_lossy(&answer.body);
+        let is_json = answer.all("content-type") == ["application/json"];
+        assert_eq!(is_json, lines.contains("json"), "{name}: {answer:?}");
+        if is_json {
+            let told: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+            assert!(
+                told["error"].is_string() && told["hint"].is_string(),
+                "{body}"
+            );
+            assert_eq!(
+                answer.all("x-request-id"),
+                [told["request_id"].as_str().unwrap_or_default()]
+            );
+        }
         let dialled = format!("Nothing answers on 127.0.0.1:{port}, but ");
         let instead = format!(" listens on [::1]:{port}.");
         assert_eq!(body.contains(&dialled), told, "{name}: {body}");
