@@ -166,8 +166,19 @@ impl ClientAuthority {
             .map_err(|_| ClientFault::NotYet)?;
         self.judge
             .verify_client_cert(own, above, UnixTime::since_unix_epoch(since))
-            .map_err(|error| fault(&error))?;
+            .map_err(|error| match fault(&error) {
+                // Whatever else is wrong with it: nobody here knows who signed it.
+                ClientFault::Rule if self.is_strange(chain) => ClientFault::UnknownIssuer,
+                found => found,
+            })?;
         x509::client(own).map_err(|_| ClientFault::Malformed)
+    }
+
+    /// Whether no certificate of the chain names one of these authorities as its own.
+    fn is_strange(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let ours = self.judge.root_hint_subjects();
+        let mut above = chain.iter().filter_map(|c| x509::issuer(c));
+        !above.any(|issuer| ours.iter().any(|name| name.as_ref() == issuer))
     }
 
     /// What the handshake asks of a client.

@@ -210,3 +210,9 @@ fn instant(seconds: i64) -> SystemTime {
     };
     moment.unwrap_or(epoch)
 }
+
+/// The name of who signed it, as it is encoded.
+pub(super) fn issuer(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(certificate.issuer().as_raw().to_vec())
+}

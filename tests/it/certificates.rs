@@ -429,6 +429,40 @@ async fn a_revocation_does_not_wait_for_a_configuration_without_mistakes() {
     assert_eq!(again.get("/required", "").await.status, 403);
 }
 
+#[tokio::test]
+async fn a_strangers_certificate_is_called_a_strangers_whatever_else_is_wrong_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, stranger) = (Authority::new("ours"), Authority::new("of somebody else"));
+    std::fs::write(dir.path().join("ca.pem"), &ours.pem).unwrap();
+    let upstream = service();
+    let listener = believing(&dir.path().join("ca.pem"), "");
+    let gate = Gate::listening(&listener, &routes(&upstream));
+    // An authority shows itself: no client, and nobody's.
+    let shown = |authority: &Authority| Identity {
+        chain: vec![
+            authority
+                .params
+                .self_signed(&authority.key)
+                .unwrap()
+                .der()
+                .clone(),
+        ],
+        key: authority.key.serialize_der(),
+    };
+    for (n, (authority, is_strange)) in [(&stranger, true), (&ours, false)].into_iter().enumerate()
+    {
+        let mut client = h1(&gate, Some(&shown(authority))).await;
+        assert_eq!(client.get("/required", "").await.status, 403);
+        let log = gate.log(n + 1).await;
+        let why = log[n]["rule"].as_str().unwrap_or_default();
+        assert_eq!(
+            why.contains("authority that is not believed"),
+            is_strange,
+            "{why}"
+        );
+    }
+}
+
 /// Says by what `Authorization` it was asked.
 fn witness() -> Upstream {
     Upstream::whole(|request, peer| {
