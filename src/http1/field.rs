@@ -50,129 +50,184 @@ const LONGEST: usize = 24;
 /// byte did. CGI makes a variable of a name, and every byte that is neither letter nor digit becomes an underscore there
 /// (lighttpd, for one): `X.Loopgate.Groups` would be read as ours.
 pub fn classify(name: &[u8]) -> (Name, bool) {
-    let mut lower = [0u8; LONGEST];
-    let odd = |c: &u8| !c.is_ascii_alphanumeric() && *c != b'-';
+    let (mut lower, mut odd, mut underscore) = ([0u8; LONGEST], false, false);
+    let is_odd = |from: u8| folded(from) == b'-' && from != b'-';
     let meaning = match lower.get_mut(..name.len()) {
         Some(lower) => {
             for (to, from) in lower.iter_mut().zip(name) {
                 *to = folded(*from);
+                odd |= is_odd(*from);
+                underscore |= *from == b'_';
             }
-            known(lower)
+            known(lower).unwrap_or_else(|| prefixed(lower))
         }
-        None => prefixed(name),
+        None => {
+            odd = name.iter().any(|from| is_odd(*from));
+            underscore = name.contains(&b'_');
+            prefixed(name)
+        }
     };
-    let is_odd = match meaning {
-        Name::Other => name.contains(&b'_'),
-        _ => name.iter().any(odd),
-    };
-    (meaning, is_odd)
+    match meaning {
+        Name::Other => (meaning, underscore),
+        _ => (meaning, odd),
+    }
 }
 
 /// The byte as the loosest reader takes it.
-fn folded(byte: u8) -> u8 {
-    match byte {
-        c if c.is_ascii_alphanumeric() => c.to_ascii_lowercase(),
-        _ => b'-',
-    }
+const fn folded(byte: u8) -> u8 {
+    FOLDED[byte as usize]
 }
 
-fn known(name: &[u8]) -> Name {
-    match name {
-        b"host" => Name::Host,
-        b"connection" => Name::Connection,
-        b"content-length" => Name::ContentLength,
-        b"content-type" => Name::ContentType,
-        b"transfer-encoding" => Name::TransferEncoding,
-        b"upgrade" => Name::Upgrade,
-        b"te" => Name::Te,
-        b"expect" => Name::Expect,
-        b"cookie" => Name::Cookie,
-        b"set-cookie" => Name::SetCookie,
-        b"authorization" => Name::Authorization,
-        b"loopgate-token" => Name::LoopgateToken,
-        b"accept" => Name::Accept,
-        b"user-agent" => Name::UserAgent,
-        b"origin" => Name::Origin,
-        b"referer" => Name::Referer,
-        b"destination" => Name::Destination,
-        b"location" => Name::Location,
-        b"content-location" => Name::ContentLocation,
-        b"refresh" => Name::Refresh,
-        b"sec-fetch-site" => Name::SecFetchSite,
-        b"sec-fetch-mode" => Name::SecFetchMode,
-        b"sec-websocket-key" => Name::SecWebsocketKey,
-        b"sec-websocket-accept" => Name::SecWebsocketAccept,
-        b"keep-alive"
-        | b"proxy-connection"
-        | b"proxy-authorization"
-        | b"proxy-authenticate"
-        | b"http2-settings" => Name::Hop,
-        b"forwarded" | b"proxy" | b"client-ip" | b"true-client-ip" | b"front-end-https"
-        | b"eppn" | b"smuser" => Name::Claim,
-        b"script-name" | b"path-info" => Name::PathOverride,
-        b"http-method-override" => Name::MethodOverride,
-        // Most of what follows begins so, and most of what comes does not.
-        [b'x', b'-', rest @ ..] => known_x(rest, name),
-        _ => prefixed(name),
-    }
-}
-
-/// The same for names that begin with `x-`; `rest` is what follows.
-fn known_x(rest: &[u8], name: &[u8]) -> Name {
-    match rest {
-        b"request-id" => Name::XRequestId,
-        b"loopgate-hops" => Name::Hops,
-        b"original-url" | b"rewrite-url" | b"original-uri" | b"script-name" | b"path-info"
-        | b"request-uri" | b"request-url" | b"replaced-path" | b"override-url" => {
-            Name::PathOverride
+const FOLDED: [u8; 256] = {
+    let mut table = [b'-'; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() {
+            table[byte as usize] = byte.to_ascii_lowercase();
         }
-        b"http-method-override" | b"http-method" | b"method-override" => Name::MethodOverride,
-        // Where from, by what name and by what protocol.
-        b"real-ip"
-        | b"real-port"
-        | b"client-ip"
-        | b"cluster-client-ip"
-        | b"proxyuser-ip"
-        | b"originating-ip"
-        | b"remote-ip"
-        | b"remote-addr"
-        | b"original-for"
-        | b"original-forwarded-for"
-        | b"original-host"
-        | b"original-proto"
-        | b"original-scheme"
-        | b"original-method"
-        | b"original-remote-addr"
-        | b"host"
-        | b"scheme"
-        | b"url-scheme"
-        | b"http-host-override" => Name::Claim,
-        // Who. `X-User-Id`, `X-User-Token` and `X-Auth-Token` are no such claims: some applications take their own credentials there.
-        b"user"
-        | b"username"
-        | b"user-name"
-        | b"user-groups"
-        | b"user-roles"
-        | b"userinfo"
-        | b"email"
-        | b"groups"
-        | b"roles"
-        | b"auth-user"
-        | b"auth-username"
-        | b"auth-userid"
-        | b"auth-name"
-        | b"auth-email"
-        | b"auth-groups"
-        | b"auth-roles"
-        | b"proxy-user"
-        | b"jwt-assertion"
-        | b"client-dn"
-        | b"client-verify"
-        | b"anonymous-consumer" => Name::Claim,
-        // Rack takes it for the front server's word on which files it may send.
-        b"sendfile-type" => Name::Claim,
-        _ => prefixed(name),
+        byte += 1;
     }
+    table
+};
+
+/// The names that mean something by themselves.
+const NAMES: &[(&str, Name)] = &[
+    ("host", Name::Host),
+    ("connection", Name::Connection),
+    ("content-length", Name::ContentLength),
+    ("content-type", Name::ContentType),
+    ("transfer-encoding", Name::TransferEncoding),
+    ("upgrade", Name::Upgrade),
+    ("te", Name::Te),
+    ("expect", Name::Expect),
+    ("cookie", Name::Cookie),
+    ("set-cookie", Name::SetCookie),
+    ("authorization", Name::Authorization),
+    ("loopgate-token", Name::LoopgateToken),
+    ("accept", Name::Accept),
+    ("user-agent", Name::UserAgent),
+    ("origin", Name::Origin),
+    ("referer", Name::Referer),
+    ("destination", Name::Destination),
+    ("location", Name::Location),
+    ("content-location", Name::ContentLocation),
+    ("refresh", Name::Refresh),
+    ("sec-fetch-site", Name::SecFetchSite),
+    ("sec-fetch-mode", Name::SecFetchMode),
+    ("sec-websocket-key", Name::SecWebsocketKey),
+    ("sec-websocket-accept", Name::SecWebsocketAccept),
+    ("x-request-id", Name::XRequestId),
+    ("x-loopgate-hops", Name::Hops),
+    ("keep-alive", Name::Hop),
+    ("proxy-connection", Name::Hop),
+    ("proxy-authorization", Name::Hop),
+    ("proxy-authenticate", Name::Hop),
+    ("http2-settings", Name::Hop),
+    ("script-name", Name::PathOverride),
+    ("path-info", Name::PathOverride),
+    ("x-original-url", Name::PathOverride),
+    ("x-rewrite-url", Name::PathOverride),
+    ("x-original-uri", Name::PathOverride),
+    ("x-script-name", Name::PathOverride),
+    ("x-path-info", Name::PathOverride),
+    ("x-request-uri", Name::PathOverride),
+    ("x-request-url", Name::PathOverride),
+    ("x-replaced-path", Name::PathOverride),
+    ("x-override-url", Name::PathOverride),
+    ("http-method-override", Name::MethodOverride),
+    ("x-http-method-override", Name::MethodOverride),
+    ("x-http-method", Name::MethodOverride),
+    ("x-method-override", Name::MethodOverride),
+    // Where from, by what name and by what protocol.
+    ("forwarded", Name::Claim),
+    ("proxy", Name::Claim),
+    ("client-ip", Name::Claim),
+    ("true-client-ip", Name::Claim),
+    ("front-end-https", Name::Claim),
+    ("x-real-ip", Name::Claim),
+    ("x-real-port", Name::Claim),
+    ("x-client-ip", Name::Claim),
+    ("x-cluster-client-ip", Name::Claim),
+    ("x-proxyuser-ip", Name::Claim),
+    ("x-originating-ip", Name::Claim),
+    ("x-remote-ip", Name::Claim),
+    ("x-remote-addr", Name::Claim),
+    ("x-original-for", Name::Claim),
+    ("x-original-forwarded-for", Name::Claim),
+    ("x-original-host", Name::Claim),
+    ("x-original-proto", Name::Claim),
+    ("x-original-scheme", Name::Claim),
+    ("x-original-method", Name::Claim),
+    ("x-original-remote-addr", Name::Claim),
+    ("x-host", Name::Claim),
+    ("x-scheme", Name::Claim),
+    ("x-url-scheme", Name::Claim),
+    ("x-http-host-override", Name::Claim),
+    // Who. `X-User-Id`, `X-User-Token` and `X-Auth-Token` are no such claims: some applications take their own credentials there.
+    ("eppn", Name::Claim),
+    ("smuser", Name::Claim),
+    ("x-user", Name::Claim),
+    ("x-username", Name::Claim),
+    ("x-user-name", Name::Claim),
+    ("x-user-groups", Name::Claim),
+    ("x-user-roles", Name::Claim),
+    ("x-userinfo", Name::Claim),
+    ("x-email", Name::Claim),
+    ("x-groups", Name::Claim),
+    ("x-roles", Name::Claim),
+    ("x-auth-user", Name::Claim),
+    ("x-auth-username", Name::Claim),
+    ("x-auth-userid", Name::Claim),
+    ("x-auth-name", Name::Claim),
+    ("x-auth-email", Name::Claim),
+    ("x-auth-groups", Name::Claim),
+    ("x-auth-roles", Name::Claim),
+    ("x-proxy-user", Name::Claim),
+    ("x-jwt-assertion", Name::Claim),
+    ("x-client-dn", Name::Claim),
+    ("x-client-verify", Name::Claim),
+    ("x-anonymous-consumer", Name::Claim),
+    // Rack takes it for the front server's word on which files it may send.
+    ("x-sendfile-type", Name::Claim),
+];
+
+/// Where a name stands, or would: at its place or soon behind. Made when this is compiled.
+const PLACES: [u8; 256] = {
+    let mut table = [u8::MAX; 256];
+    let mut i = 0;
+    while i < NAMES.len() {
+        assert!(NAMES[i].0.len() <= LONGEST && i < u8::MAX as usize);
+        let mut at = place(NAMES[i].0.as_bytes());
+        while table[at] != u8::MAX {
+            at = (at + 1) % table.len();
+        }
+        table[at] = i as u8;
+        i += 1;
+    }
+    table
+};
+
+/// A number from length, first, middle and last byte; any will do.
+const fn place(name: &[u8]) -> usize {
+    match name {
+        [] => 0,
+        [first, ..] => {
+            let (middle, last) = (name[name.len() / 2] as usize, name[name.len() - 1] as usize);
+            (name.len() * 37 + *first as usize * 5 + middle * 3 + last * 11) % 256
+        }
+    }
+}
+
+/// A folded name in the table.
+fn known(name: &[u8]) -> Option<Name> {
+    let mut at = place(name);
+    while let Some((text, meaning)) = NAMES.get(usize::from(PLACES[at])) {
+        if text.as_bytes() == name {
+            return Some(*meaning);
+        }
+        at = (at + 1) % PLACES.len();
+    }
+    None
 }
 
 /// Families of fields by which gates tell applications who somebody is, where from and by what protocol, by first letter; those of
@@ -278,6 +333,25 @@ mod tests {
         for name in ["", "x y", "x\"", "x:", "x(y)", "x\u{e9}", "x\r\n", "\0"] {
             assert!(!is_token(name.as_bytes()), "{name:?}");
         }
+    }
+
+    #[test]
+    fn every_name_of_the_table_is_found() {
+        for (name, meaning) in NAMES {
+            assert_eq!(classify(name.as_bytes()), (*meaning, false), "{name}");
+            let dotted = name.to_uppercase().replace('-', ".");
+            assert_eq!(
+                classify(dotted.as_bytes()),
+                (*meaning, name.contains('-')),
+                "{dotted}"
+            );
+            let longer = format!("{name}z");
+            assert!(
+                classify(longer.as_bytes()).0 != *meaning || *meaning == Name::Claim,
+                "{longer}"
+            );
+        }
+        assert_eq!(classify(b""), (Name::Other, false));
     }
 
     #[test]
