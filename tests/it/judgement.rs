@@ -736,7 +736,7 @@ async fn trace_shows_no_secret_of_ours() {
     let gate = Gate::open(&route);
     let (credential, cookie) = (basic("alice", "open sesame"), gate.cookie());
     let lines = format!(
-        "Origin: https://app.lan\r\nAuthorization: {credential}\r\nCookie: {cookie}=abc; own=1\r\nLoopgate-Token: lgt_x\r\nX-Loopgate-Secret: guess\r\n"
+        "Origin: https://app.lan\r\nAuthorization: {credential}\r\nCookie: {cookie}=abc; own=1\r\nLoopgate-Token: mine_x\r\nX-Loopgate-Secret: guess\r\n"
     );
     for (method, has_secret) in [("GET", true), ("TRACE", false), ("OPTIONS", true)] {
         let head = format!("{method} / HTTP/1.1\r\nHost: app.lan\r\n{lines}\r\n");
@@ -745,7 +745,7 @@ async fn trace_shows_no_secret_of_ours() {
         let shown = answer.text();
         assert!(shown.contains("own=1"), "{shown}");
         assert_eq!(shown.contains("between-the-two-of-us"), has_secret);
-        for hidden in [&*cookie, "Basic", "lgt_x", "guess"] {
+        for hidden in [&*cookie, "Basic", "mine_x", "guess"] {
             assert!(!shown.contains(hidden), "{hidden} in {shown}");
         }
     }

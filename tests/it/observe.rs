@@ -259,7 +259,7 @@ async fn no_secret_is_logged() {
     let gate = site(&upstream);
     let mut client = gate.h1().await;
     let lines = format!(
-        "Authorization: {}\r\nCookie: sid=crumbs\r\nLoopgate-Token: lgt_sesame\r\nReferer: https://app.lan/?key=hunter2\r\n",
+        "Authorization: {}\r\nCookie: sid=crumbs\r\nLoopgate-Token: tok_sesame\r\nReferer: https://app.lan/?key=hunter2\r\n",
         basic("alice", "open sesame")
     );
     client.get("/in?token=hunter2", &lines).await;
@@ -277,7 +277,7 @@ async fn no_secret_is_logged() {
         "hunter2",
         "crumbs",
         "YWxpY2U6",
-        "lgt_",
+        "tok_",
     ] {
         assert!(!text.contains(secret), "{secret} stands in {text}");
     }
