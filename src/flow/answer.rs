@@ -11,8 +11,9 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use super::body::{Cut, CutError, Piece, Reader, trailers};
+use super::body::{Cut, CutError, Piece, Reader};
 use super::state::Worker;
+use super::trailers::Of;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::framing::{self, Body};
 use crate::http1::head::{self, Field, HeadError, Version};
@@ -272,7 +273,7 @@ impl Answer {
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
             Piece::End(n) => {
-                let map = (n > 0).then(|| trailers(&wire.input.borrow().data()[..n]));
+                let map = (n > 0).then(|| Of::Answer.trailers(&wire.input.borrow().data()[..n]));
                 wire.input.borrow_mut().consume(n);
                 match map {
                     Some(Err(_)) => {

@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::stall;
+use super::trailers::Of;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked::{Decoder, Step};
 use crate::http1::framing;
@@ -181,7 +181,9 @@ pub async fn gather(
             }
             Piece::End(n) => {
                 if n > 0 {
-                    trailers(&wire.input.borrow().data()[..n]).map_err(Refusal::bad)?;
+                    Of::Request
+                        .trailers(&wire.input.borrow().data()[..n])
+                        .map_err(Refusal::bad)?;
                 }
                 wire.input.borrow_mut().consume(n);
                 return Ok(all);
@@ -248,7 +250,9 @@ impl Body for Carried {
                 stall::asked(polled.is_pending());
                 polled.map(|frame| match frame {
                     None if body.is_end_stream() => None,
-                    Some(Ok(frame)) if frame.trailers_ref().is_none_or(are_trailers) => {
+                    Some(Ok(frame))
+                        if frame.trailers_ref().is_none_or(|t| Of::Request.may_have(t)) =>
+                    {
                         Some(Ok(frame))
                     }
                     Some(_) | None => Some(Err(CutError)),
@@ -258,7 +262,11 @@ impl Body for Carried {
                 let polled = Pin::new(body).poll_frame(cx);
                 stall::asked(polled.is_pending());
                 polled.map(|frame| match frame? {
-                    Ok(frame) if frame.trailers_ref().is_some_and(|t| !are_trailers(t)) => {
+                    Ok(frame)
+                        if frame
+                            .trailers_ref()
+                            .is_some_and(|t| !Of::Answer.may_have(t)) =>
+                    {
                         Some(Err(CutError))
                     }
                     Ok(frame) => Some(Ok(frame)),
@@ -346,46 +354,3 @@ pub async fn discard(mut body: Carried) {
 
 /// Bytes of a refused body that are read: more than a stream's window, and then some.
 const DISCARDED: usize = 4 << 20;
-
-/// Trailers of a chunked body as a map; `Err` when one of them frames, routes or authenticates (RFC 9110, 6.5.1).
-pub fn trailers(raw: &[u8]) -> Result<HeaderMap, &'static str> {
-    use crate::http1::field::{Name, classify};
-    let mut space = [httparse::EMPTY_HEADER; 64];
-    let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(raw, &mut space)
-    else {
-        return Err("a trailer section that cannot be read");
-    };
-    let mut map = HeaderMap::with_capacity(parsed.len());
-    for header in parsed {
-        if classify(header.name.as_bytes()) != (Name::Other, false) {
-            return Err("a trailer that no trailer section may have");
-        }
-        let name = http::HeaderName::from_bytes(header.name.as_bytes());
-        let value = http::HeaderValue::from_bytes(header.value.trim_ascii());
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err("a trailer that cannot be read");
-        };
-        map.append(name, value);
-    }
-    Ok(map)
-}
-
-/// Whether every field of a trailer section that came over HTTP/2 may stand in one.
-pub fn are_trailers(map: &HeaderMap) -> bool {
-    use crate::http1::field::{Name, classify, is_token};
-    map.keys().all(|name| {
-        let name = name.as_str().as_bytes();
-        is_token(name) && classify(name) == (Name::Other, false)
-    })
-}
-
-/// Writes trailers and the empty line that ends a chunked body.
-pub fn write_trailers(map: &HeaderMap, out: &mut Vec<u8>) {
-    for (name, value) in map {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
-}

@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::answer::broken;
-use super::body::{Carried, Piece, Reader, are_trailers, trailers, write_trailers};
+use super::body::{Carried, Piece, Reader};
 use super::h1::{Done, Stop, Visit};
 use super::h2_head::{h2_request, strip};
 use super::intake::Line;
 use super::outbound::Outbound;
 use super::relay::{gone, stopped};
 use super::response::{self, Inbound};
+use super::trailers::{Of, write_trailers};
 use super::upload::{self, Progress, Upload};
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
@@ -120,7 +121,7 @@ async fn pump(
             }
             Piece::End(0) => return Ok(()),
             Piece::End(n) => {
-                let map = trailers(&visit.client.input.borrow().data()[..n]);
+                let map = Of::Request.trailers(&visit.client.input.borrow().data()[..n]);
                 visit.client.input.borrow_mut().consume(n);
                 let _ = pieces
                     .send(Frame::trailers(map.map_err(Refusal::bad)?))
@@ -193,7 +194,7 @@ async fn relay(
             }
             Err(frame) => {
                 if let (Ok(map), Body::Chunked) = (frame.into_trailers(), framing) {
-                    if !are_trailers(&map) {
+                    if !Of::Answer.may_have(&map) {
                         return Err(Stop::Cut);
                     }
                     out.extend_from_slice(b"0\r\n");

@@ -15,8 +15,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::answer::{Patience, Pump, broken};
-use super::body::{Carried, are_trailers, discard, write_trailers};
+use super::body::{Carried, discard};
 use super::state::Worker;
+use super::trailers::{Of, write_trailers};
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
 use crate::http1::framing::Body;
@@ -156,7 +157,7 @@ async fn pump(
                 let Ok(map) = frame.into_trailers() else {
                     continue;
                 };
-                if !are_trailers(&map) {
+                if !Of::Request.may_have(&map) {
                     return Err(Some(Refusal::bad(
                         "a trailer that no trailer section may have",
                     )));

@@ -34,6 +34,7 @@ mod share;
 mod stall;
 mod standing;
 mod state;
+mod trailers;
 #[cfg(any(test, fuzzing))]
 pub mod trial;
 mod tunnel;

@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::answer::{self, Fault, Interim, Patience, broken};
-use super::body::{Cut, Piece, Reader, trailers, write_trailers};
+use super::body::{Cut, Piece, Reader};
 use super::h1::{Room, Stop, Visit};
 use super::intake::{Intake, Line};
 use super::response::{self, Inbound};
+use super::trailers::{Of, write_trailers};
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::chunked;
 use crate::http1::field::Name;
@@ -136,7 +137,8 @@ async fn pump(visit: &Visit<'_>, up: &Wire, request: &[u8]) -> Result<(), Option
             }
             Piece::End(n) => {
                 if visit.body == Body::Chunked {
-                    let map = trailers_of(client, n).map_err(|d| Some(Refusal::bad(d).into()))?;
+                    let map = trailers_of(client, n, Of::Request)
+                        .map_err(|d| Some(Refusal::bad(d).into()))?;
                     out.extend_from_slice(b"0\r\n");
                     write_trailers(&map, &mut out);
                 }
@@ -148,11 +150,11 @@ async fn pump(visit: &Visit<'_>, up: &Wire, request: &[u8]) -> Result<(), Option
 }
 
 /// The trailer section of `n` bytes at the front of the input; 0 for none.
-fn trailers_of(wire: &Wire, n: usize) -> Result<http::HeaderMap, &'static str> {
+fn trailers_of(wire: &Wire, n: usize, of: Of) -> Result<http::HeaderMap, &'static str> {
     if n == 0 {
         return Ok(http::HeaderMap::new());
     }
-    let map = trailers(&wire.input.borrow().data()[..n]);
+    let map = of.trailers(&wire.input.borrow().data()[..n]);
     wire.input.borrow_mut().consume(n);
     map
 }
@@ -357,7 +359,7 @@ async fn relay_body(
                 }
             }
             Piece::End(n) => {
-                let map = trailers_of(up, n).map_err(|_| torn(visit))?;
+                let map = trailers_of(up, n, Of::Answer).map_err(|_| torn(visit))?;
                 if chunked {
                     out.extend_from_slice(b"0\r\n");
                     write_trailers(&map, out);

@@ -240,7 +240,34 @@ async fn events_and_grpc_may_be_silent() {
     one.send("0\r\n\r\n").await;
     assert_eq!(one.answer().await.text(), "wordword");
     let (_, trailers) = rest(heard.body_mut()).await;
-    assert_eq!(trailers["grpc-status"], "0");
+    assert_eq!(
+        (
+            trailers["grpc-status"].as_bytes(),
+            trailers["my_key"].as_bytes()
+        ),
+        (&b"0"[..], &b"a"[..])
+    );
+}
+
+#[tokio::test]
+async fn an_answer_with_a_trailer_that_none_may_have_is_cut() {
+    let upstream = H2Upstream::start();
+    let gate = gate(&upstream, "");
+    for (path, is_whole) in [("/talk", true), ("/framed", false)] {
+        let mut one = gate.h1().await;
+        one.send(format!("GET {path} HTTP/1.1\r\nHost: app.lan\r\n\r\n"))
+            .await;
+        let outcome = gate.h2().await.get(1, path).await;
+        if is_whole {
+            let answer = one.answer().await;
+            let trailers = [("grpc-status", "0"), ("my_key", "a")];
+            assert_eq!((answer.status, outcome.status()), (200, 200));
+            assert_eq!(answer.trailers, trailers.map(|(n, v)| (n.into(), v.into())));
+        } else {
+            assert_eq!(one.closed().await, End::Cut);
+            assert!(matches!(outcome, Outcome::Reset(_)), "{outcome:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -409,6 +409,7 @@ const CHUNKS: &[(&str, Want)] = &[
         Cut(400),
     ),
     ("5\r\nhello\r\n0\r\nX_Loopgate_User: root\r\n\r\n", Cut(400)),
+    ("5\r\nhello\r\n0\r\nmy_key: b\r\n\r\n", Cut(400)),
     ("5\r\nhello\r\n0\r\nA : b\r\n\r\n", Cut(400)),
     ("5\r\nhello\r\n0\r\nA: b\r\n c\r\n\r\n", Cut(400)),
     ("5\r\nhello\r\n0\r\nA: b\nC: d\r\n\r\n", Cut(400)),

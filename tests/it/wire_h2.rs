@@ -840,6 +840,7 @@ const BODIES: &[(Fields, &[&str], Fields, Want)] = &[
     (&[], &["hello"], &[("cookie", "x")], No),
     (&[], &["hello"], &[("x-forwarded-for", "1.2.3.4")], No),
     (&[], &["hello"], &[("x_loopgate_user", "root")], No),
+    (&[], &["hello"], &[("my_key", "b")], No),
     (&[], &["hello"], &[("x", "a\r\nb")], No),
     (&[], &["hello"], &[("x", "a\0b")], No),
 ];

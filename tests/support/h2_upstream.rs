@@ -123,7 +123,7 @@ async fn converse(stream: TcpStream, seen: Seen, most: usize) {
 }
 
 /// `/mute` never answers, `/deaf` never reads either; `/half` begins an answer; `/events` and `/talk` begin one and go on for
-/// every piece that comes; everything else is answered when all of it is there.
+/// every piece that comes; `/framed` has a trailer that none may have; everything else is answered when all of it is there.
 async fn serve(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -148,7 +148,7 @@ async fn serve(
         return tell(&|a| a.let_go = reason.is_ok());
     }
     let mut answer = match &*path {
-        "/half" | "/talk" => respond
+        "/half" | "/talk" | "/framed" => respond
             .send_response(head(grpc.as_ref().and_then(|v| v.to_str().ok())), false)
             .ok(),
         "/events" => respond
@@ -194,6 +194,10 @@ async fn serve(
         (_, Some(mut answer)) if whole => {
             let mut map = HeaderMap::new();
             map.insert("grpc-status", "0".parse().expect("a value"));
+            map.insert("my_key", "a".parse().expect("a value"));
+            if path == "/framed" {
+                map.insert("set-cookie", "a=b".parse().expect("a value"));
+            }
             let _ = answer.send_trailers(map);
         }
         (_, Some(mut answer)) => answer.send_reset(Reason::CANCEL),
