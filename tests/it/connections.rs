@@ -60,6 +60,18 @@ fn break_clocks(gate: &Gate) {
     gate.change(|plan| plan.limits.body_idle = Duration::MAX);
 }
 
+/// Sends as much as there is room for, until the stream ends.
+async fn push(body: &mut h2::SendStream<bytes::Bytes>) {
+    loop {
+        body.reserve_capacity(64 << 10);
+        let room = std::future::poll_fn(|cx| body.poll_capacity(cx)).await;
+        let Some(Ok(room)) = room else { return };
+        if body.send_data(vec![b'x'; room].into(), false).is_err() {
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_panic_beside_a_stream_is_counted_and_nobody_waits_for_it() {
     let go = Signal::default();
@@ -77,22 +89,8 @@ async fn a_panic_beside_a_stream_is_counted_and_nobody_waits_for_it() {
     assert_eq!(client.get("/").await.0, 200);
     break_clocks(&gate);
     let mut upload = client.begin("PUT", "/", false).await;
-    let push = async {
-        loop {
-            upload.body.reserve_capacity(64 << 10);
-            let room = std::future::poll_fn(|cx| upload.body.poll_capacity(cx)).await;
-            let Some(Ok(room)) = room else { break };
-            if upload
-                .body
-                .send_data(vec![b'x'; room].into(), false)
-                .is_err()
-            {
-                break;
-            }
-        }
-    };
     tokio::select! {
-        () = push => {}
+        () = push(&mut upload.body) => {}
         () = until("the panic to be counted", || gate.panics() > 0) => {}
     }
     assert_eq!(upload.answer().await.status(), 502);
@@ -106,33 +104,34 @@ async fn a_panic_in_a_tunnel_is_counted() {
     let go = Signal::default();
     let deaf = go.clone();
     let upstream = Upstream::whole(move |request, peer| {
-        let mut echo = websocket_answer(request);
-        echo.push_str("\r\n");
-        peer.say(echo);
+        if request.target == "/" {
+            peer.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            return After::Keep;
+        }
+        peer.say(websocket_answer(request) + "\r\n");
         deaf.wait();
         After::Close
     });
     let gate = Gate::plain(&upstream);
-    let mut h2 = gate.h2().await;
+    let mut client = H2Client::open(&gate).await;
+    assert_eq!(client.get("/").await.0, 200);
     break_clocks(&gate);
-    h2.send(extended_connect(1)).await;
-    let head = h2.next_of(HEADERS).await.unwrap();
-    assert_eq!(status(&head.payload), 200);
-    let fill = async {
-        let chunk = frame(DATA, 0, 1, vec![b'x'; 16 << 10]);
-        loop {
-            h2.client.try_send(&chunk).await.ok();
-            // The stream's window is opened as the tunnel reads.
-            if tokio::time::timeout(Duration::from_millis(5), h2.next())
-                .await
-                .is_ok()
-            {}
-        }
-    };
+    let mut request = http::Request::builder()
+        .method("CONNECT")
+        .uri("https://app.lan/chat")
+        .header("sec-websocket-version", "13")
+        .body(())
+        .unwrap();
+    let protocol = h2::ext::Protocol::from_static("websocket");
+    request.extensions_mut().insert(protocol);
+    let mut tunnel = client.send_request(request, false).await;
+    assert_eq!(tunnel.answer().await.status(), 200);
+    // Every buffer on the way to the deaf service is filled, however long that takes; then whoever waits panics.
     tokio::select! {
-        () = fill => {}
+        () = push(&mut tunnel.body) => {}
         () = until("the panic to be counted", || gate.panics() > 0) => {}
     }
+    until("the panic to be counted", || gate.panics() > 0).await;
     go.set();
 }
 

@@ -8,6 +8,8 @@ use crate::support::*;
 /// Runs the flood, and meanwhile asks for something as another client on the same data thread, again and again.
 async fn while_others_are_served<T>(gate: &Gate, flood: impl Future<Output = T>) -> T {
     let mut other = gate.h1().await;
+    // What is asked meanwhile has its connections already.
+    assert_eq!(other.get("/other", "").await.status, 200);
     let mut took = Vec::new();
     let asking = async {
         loop {
@@ -19,8 +21,9 @@ async fn while_others_are_served<T>(gate: &Gate, flood: impl Future<Output = T>)
     };
     let found = tokio::select! { found = soon("the flood to end", flood) => found, () = asking => unreachable!() };
     took.sort_unstable();
-    // The median: this process has a flood and a dozen other tests on its hands.
-    let median = took.get(took.len() / 2).copied().unwrap_or_default();
+    // The median, of a few the lower one: this process has a flood and a dozen other tests on its hands.
+    let middle = took.len().saturating_sub(1) / 2;
+    let median = took.get(middle).copied().unwrap_or_default();
     assert!(
         median < Duration::from_millis(100),
         "others waited {median:?}, at most {:?}",
@@ -162,13 +165,19 @@ async fn answers_that_nobody_reads() {
         ),
         ("empty SETTINGS", frame(SETTINGS, 0, 0, []).repeat(1000)),
     ] {
-        let mut h2 = gate.h2().await;
-        let poured = while_others_are_served(&gate, pour(&mut h2, 2000, |_| bytes.clone())).await;
-        assert_ne!(
-            poured,
-            Poured::Taken,
-            "{what}: two million answers are waiting somewhere"
-        );
+        // Each is over in a moment: several, so that somebody asks meanwhile.
+        let flood = async {
+            for _ in 0..10 {
+                let mut h2 = gate.h2().await;
+                let poured = pour(&mut h2, 2000, |_| bytes.clone()).await;
+                assert_ne!(
+                    poured,
+                    Poured::Taken,
+                    "{what}: two million answers are waiting somewhere"
+                );
+            }
+        };
+        while_others_are_served(&gate, flood).await;
     }
 }
 
