@@ -181,6 +181,31 @@ async fn a_client_that_waits_for_100_is_told_to_go_on() {
     );
 }
 
+/// The application judges it, as it may; the gate adds no 100 of its own.
+#[tokio::test]
+async fn what_else_a_client_expects_is_the_applications_to_judge() {
+    let upstream = Upstream::whole(|request, peer| {
+        let known = request.all("expect") == ["100-continue"];
+        let status = if known { "200 OK" } else { "417 No" };
+        peer.say(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+        After::Keep
+    });
+    let gate = Gate::plain(&upstream);
+    let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+    for (stream, value, status) in [(1, "a-miracle", 417), (3, "100-continue", 200)] {
+        let fields = [("expect", value)];
+        let answer = two.ask(stream, "PUT", "/", &fields, b"hello").await;
+        assert_eq!(answer.status(), status, "{value}");
+        one.send(format!(
+            "PUT / HTTP/1.1\r\nHost: app.lan\r\nExpect: {value}\r\nContent-Length: 5\r\n\r\nhello"
+        ))
+        .await;
+        assert_eq!(one.answer().await.status, status, "{value}");
+    }
+    let shown: Vec<String> = upstream.requests().iter().map(Request::shown).collect();
+    assert_eq!(shown, ["PUT / =hello"; 4]);
+}
+
 #[tokio::test]
 async fn a_client_that_waits_for_100_may_be_refused_instead() {
     let upstream = Upstream::scripted(|_, _, peer| {

@@ -715,6 +715,11 @@ const PASSED: &[(&str, &[(&str, &str)])] = &[
     ),
     ("Accept-Encoding: br\r\n", &[("Accept-Encoding", "br")]),
     ("Expect: 100-continue\r\n", &[("Expect", "100-continue")]),
+    ("Expect: a-miracle\r\n", &[("Expect", "a-miracle")]),
+    (
+        "expect: 100-continue, a=\"b\"\r\n",
+        &[("expect", "100-continue, a=\"b\"")],
+    ),
     (
         "Origin: https://app.lan\r\nReferer: https://app.lan/x\r\n",
         &[
