@@ -12,6 +12,8 @@ pub(super) fn scrape(shared: &Shared) -> String {
     let plan = shared.live.current();
     let mut text = Text::default();
     shared.metrics.write(&mut text);
+    let open = shared.open.all() as u64;
+    text.one("loopgate_upstream_connections", &[], open);
     let locked = shared.lockout.banned_clients(Instant::now());
     text.one("loopgate_locked_clients", &[], locked as u64);
     for (name, (until, _)) in certificates(&plan) {

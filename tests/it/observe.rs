@@ -77,6 +77,9 @@ async fn every_request_is_counted_once_with_its_route_code_and_method() {
         7.0
     );
     assert_eq!(value(&text, "loopgate_connections", &["127.0.0.1:0"]), 2.0);
+    let to_services = value(&text, "loopgate_upstream_connections", &[]);
+    assert_eq!(to_services, gate.held().1 as f64, "{text}");
+    assert!(to_services >= 1.0, "the last one is kept");
     for secret in ["hunter2", "/secret", "PURGE", "127.0.0.1:4"] {
         assert!(!text.contains(secret), "{secret} is no label:\n{text}");
     }

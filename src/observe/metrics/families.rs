@@ -97,6 +97,12 @@ pub const FAMILIES: &[Family] = &[
         "Client connections that are open.",
     ),
     family(
+        "loopgate_upstream_connections",
+        Gauge,
+        "",
+        "Connections to services that are open, idle ones included.",
+    ),
+    family(
         "loopgate_upgraded_streams",
         Gauge,
         "",
