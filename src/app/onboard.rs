@@ -69,11 +69,12 @@ pub(super) fn urls(
     path: &str,
 ) -> Vec<String> {
     let plan = running.shared.live.current();
-    let own = |address: &&SocketAddr| {
-        let listener = plan.rules(**address, **address);
-        listener.is_some_and(|listener| is_wanted(listener))
+    // A listener is found by its address in the plan, whose port may be 0, and reached at the real one.
+    let own = |(planned, bound): (SocketAddr, SocketAddr)| {
+        let listener = plan.rules(planned, planned)?;
+        is_wanted(listener).then_some(bound)
     };
-    let bound: Vec<SocketAddr> = running.addresses.iter().filter(own).copied().collect();
+    let bound: Vec<SocketAddr> = running.bound().filter_map(own).collect();
     let machine = &site.machine;
     let is_lan = |ip: &IpAddr| machine.this_lan.iter().any(|net| net.contains(ip));
     let is_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(six) if six.is_unicast_link_local());

@@ -328,6 +328,11 @@ impl Running {
         self.counts.all()
     }
 
+    /// What is listened on: as the plan has it, and with the real port.
+    pub(super) fn bound(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> + '_ {
+        self.held.iter().map(|held| (held.address, held.bound))
+    }
+
     /// How much clients hold (connections, and streams beside another one of theirs), and how many connections to services are
     /// open.
     pub fn held(&self) -> (usize, usize) {

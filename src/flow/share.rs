@@ -66,7 +66,9 @@ fn open(
     let Some((visitor, id)) = worker.shared.shares.redeem(secret, now, wall) else {
         wrong_link(worker, client, guess);
         let what = "the link is unknown, used, over or revoked";
-        return Err(Refusal::new(Reason::CredentialsWrong, what));
+        record.refusal = Some(Refusal::new(Reason::CredentialsWrong, what));
+        // A page without a challenge: a browser would ask for a name and a password, which are of no use here.
+        return Ok(page(401, web::spent_page(&plan.realm)));
     };
     guess.unjudged();
     worker.tally.login("share", AuthResult::Success);

@@ -13,7 +13,7 @@ pub use html::{TEXT_HEADERS, page_headers};
 pub use login_page::{LoginPage, login_page, login_url};
 pub use onboard_page::{OnboardPage, onboard_page, profile};
 pub use refused_page::{RefusedPage, refused_json, refused_page, refused_text};
-pub use share_page::share_page;
+pub use share_page::{share_page, spent_page};
 
 /// Everything of ours lives below this path, and nothing below it is ever forwarded.
 pub const PREFIX: &str = "/.loopgate/";

@@ -20,6 +20,22 @@ pub fn share_page(realm: &str, action: &str) -> String {
     )
 }
 
+/// The page of a link that opens nothing, whatever the reason: who guesses learns none.
+pub fn spent_page(realm: &str) -> String {
+    let title = "This link opens nothing";
+    page(
+        Frame::new(title, realm),
+        html! {
+            h1 { (title) }
+            p {
+                "A link opens once and for a limited time. It was opened already, its time is over, or it was taken back. Ask for \
+                 another one."
+            }
+        },
+        html! { p { "Protected by loopgate." } },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 here=$ROOT/tests/browser
 
 if [ -z "${LIMITED:-}" ]; then
-    packages chromium:chromium certutil:libnss3-tools node:nodejs npm:npm openssl:openssl python3:python3-minimal
+    packages chromium:chromium certutil:libnss3-tools node:nodejs npm:npm openssl:openssl jq:jq python3:python3-minimal
     node_modules "$here"
     binary
     export GATE
@@ -80,6 +80,22 @@ path = "/down"
 upstream = "127.0.0.1:$down"
 TOML
 serving pages "$WORK/pages.toml"
+# Those who have no account yet: links, and the page for a new device.
+links=
+for _ in 1 2 3; do links+=$("$GATE" share --json -c "$WORK/pages.toml" --path /in --host gate.home.arpa | jq -r '.urls[0]')$'\n'; done
+opened=$("$GATE" onboard --json -c "$WORK/pages.toml")
+STRANGER=$WORK/stranger LINKS=$links ONBOARD=$(jq -r '.urls[] | select(contains("gate.home.arpa"))' <<<"$opened") \
+    FINGERPRINT=$(jq -r .fingerprint_sha256 <<<"$opened") node "$here/visitors.mjs" >"$WORK/visitors.txt" 2>"$WORK/visitors.err" </dev/null &
+visitors=$!
+started+=("$visitors")
+wait "$visitors"
+code=$?
+cat "$WORK/visitors.txt"
+passed=$((passed + $(grep -c '^ok ' "$WORK/visitors.txt")))
+failed=$((failed + $(grep -c '^FAIL ' "$WORK/visitors.txt")))
+[ "$code" -eq 0 ] || [ "$failed" -gt 0 ] || bad "the visitors ended with $code"
+tail -20 "$WORK/visitors.err" >&2
+
 PAGES_PORT=$PORT node "$here/pictures.mjs" >"$WORK/pictures.txt" 2>"$WORK/pictures.err" </dev/null &
 pictures=$!
 started+=("$pictures")
