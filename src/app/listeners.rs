@@ -1,9 +1,10 @@
 //! The sockets behind the listeners of a plan: one a data thread for each address, bound all or none, and closed one by one.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
 
@@ -60,12 +61,30 @@ pub(super) struct Held {
     /// The same with the real port.
     pub bound: SocketAddr,
     open: Arc<AtomicBool>,
+    /// The same sockets once more, for a process that takes over. They keep the address open, so they go when it closes.
+    spare: Mutex<Vec<TcpListener>>,
 }
+
+/// Sockets of the process that hands over to us, by the address that its plan has. Each has a queue of its own.
+pub(super) type Handed = HashMap<SocketAddr, Vec<TcpListener>>;
 
 impl Held {
     /// Tells the data threads to close it, as soon as their bells ring.
     pub fn close(&self) {
         self.open.store(false, Ordering::Release);
+        self.give_up();
+    }
+
+    /// Leaves the sockets to the data threads alone, which close them at the drain.
+    pub fn give_up(&self) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.clear();
+    }
+
+    /// The very sockets, for a process that takes over.
+    pub fn spares(&self) -> io::Result<Vec<TcpListener>> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.iter().map(TcpListener::try_clone).collect()
     }
 }
 
@@ -77,14 +96,17 @@ pub(super) struct Bound {
     pub threads: Vec<Vec<Listening>>,
 }
 
-/// Binds all of these for so many threads, or none. Those that were handed to us are bound already.
+/// Binds all of these for so many threads, or none. Those that were handed to us, by a service manager or by the process before, are
+/// bound already.
 pub(super) fn bind(
     addresses: &[SocketAddr],
     threads: usize,
     inherited: &Inherited,
+    handed: &mut Handed,
 ) -> Result<Bound, BindError> {
     // First all are asked for, then all are taken: `0.0.0.0:8443` and `127.0.0.1:8443` of one plan are no strangers to each other.
-    for address in addresses.iter().filter(|at| !inherited.has(**at)) {
+    let is_bound = |at: &SocketAddr| inherited.has(*at) || handed.contains_key(at);
+    for address in addresses.iter().filter(|at| !is_bound(at)) {
         can_be_had(*address).map_err(|source| error(*address, source))?;
     }
     let mut bound = Bound {
@@ -92,10 +114,15 @@ pub(super) fn bind(
         threads: (0..threads).map(|_| Vec::new()).collect(),
     };
     for address in addresses {
-        let given = inherited.listen(*address, threads);
+        let given = match handed.remove(address) {
+            Some(sockets) => Some(spread(sockets, threads)),
+            None => inherited.listen(*address, threads),
+        };
         let sockets = given
             .unwrap_or_else(|| bind::listen(*address, threads))
             .map_err(|source| error(*address, source))?;
+        let spare = sockets.iter().map(TcpListener::try_clone);
+        let spare: io::Result<_> = spare.collect();
         let open = Arc::new(AtomicBool::new(true));
         bound.held.push(Held {
             address: *address,
@@ -104,9 +131,10 @@ pub(super) fn bind(
                 .and_then(|socket| socket.local_addr().ok())
                 .unwrap_or(*address),
             open: Arc::clone(&open),
+            spare: Mutex::new(spare.map_err(|source| error(*address, source))?),
         });
-        for (thread, socket) in bound.threads.iter_mut().zip(sockets) {
-            thread.push(Listening {
+        for (at, socket) in sockets.into_iter().enumerate() {
+            bound.threads[at % threads].push(Listening {
                 address: *address,
                 socket,
                 open: Arc::clone(&open),
@@ -114,6 +142,16 @@ pub(super) fn bind(
         }
     }
     Ok(bound)
+}
+
+/// Every queue to a thread, and a queue for every thread: there may be another number of threads than there was.
+fn spread(mut sockets: Vec<TcpListener>, threads: usize) -> io::Result<Vec<TcpListener>> {
+    let queues = sockets.len();
+    for at in queues..threads {
+        let again = sockets[at % queues.max(1)].try_clone()?;
+        sockets.push(again);
+    }
+    Ok(sockets)
 }
 
 /// How often the address and the table are compared: our own sockets may be closing between the two looks.
@@ -181,11 +219,17 @@ mod tests {
     #[test]
     fn all_or_none_and_overlapping_only_with_ourselves() {
         let none = Inherited::default();
-        let first = bind(&["127.0.0.1:0".parse().unwrap()], 2, &none).unwrap();
+        let first = bind(
+            &["127.0.0.1:0".parse().unwrap()],
+            2,
+            &none,
+            &mut Handed::new(),
+        )
+        .unwrap();
         let port = first.held[0].bound.port();
         let any: SocketAddr = format!("0.0.0.0:{port}").parse().unwrap();
         let other: SocketAddr = format!("127.0.0.2:{port}").parse().unwrap();
-        let wide = bind(&[any, other], 2, &none).unwrap();
+        let wide = bind(&[any, other], 2, &none, &mut Handed::new()).unwrap();
         assert_eq!(wide.threads.len(), 2);
         assert!(wide.threads.iter().all(|sockets| sockets.len() == 2));
 
@@ -197,8 +241,30 @@ mod tests {
             ],
             1,
             &none,
+            &mut Handed::new(),
         );
         assert!(matches!(taken, Err(BindError::Other { .. })), "{taken:?}");
+    }
+
+    #[test]
+    fn every_queue_of_the_process_before_is_served_by_however_many_threads() {
+        let none = Inherited::default();
+        for (before, threads) in [(3, 2), (2, 3), (1, 4), (2, 2)] {
+            let sockets = bind::listen("127.0.0.1:0".parse().unwrap(), before).unwrap();
+            let address = sockets[0].local_addr().unwrap();
+            let ours: Vec<TcpListener> = sockets.iter().map(|s| s.try_clone().unwrap()).collect();
+            let mut handed = Handed::from([(address, sockets)]);
+            let bound = super::bind(&[address], threads, &none, &mut handed).unwrap();
+            assert!(bound.threads.iter().all(|sockets| !sockets.is_empty()));
+            // By whichever queue somebody comes, one of the threads has it.
+            for _ in 0..16 {
+                let _client = std::net::TcpStream::connect(address).unwrap();
+                let accepted = bound.threads.iter().flatten();
+                assert_eq!(accepted.filter(|l| l.socket.accept().is_ok()).count(), 1);
+            }
+            drop((bound, ours));
+            assert!(std::net::TcpStream::connect(address).is_err());
+        }
     }
 
     #[test]

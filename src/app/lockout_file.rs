@@ -2,6 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, TryLockError};
@@ -33,6 +34,8 @@ struct State {
     has_failed: bool,
     /// Taken at the first writing, and tried again until it can be: the process that hands over to us still has it.
     held: Option<InUse>,
+    /// Another process goes on with it: nothing is written here.
+    is_given: bool,
 }
 
 impl LockoutFile {
@@ -42,6 +45,7 @@ impl LockoutFile {
             rest_until: now,
             has_failed: false,
             held: None,
+            is_given: false,
         };
         Self {
             path,
@@ -72,7 +76,10 @@ impl LockoutFile {
     /// Whether there is anything to write, and time to.
     pub fn is_due(&self, lockout: &Lockout, now: Instant) -> bool {
         match self.state.try_lock() {
-            Ok(state) => state.written != lockout.changes() && now >= state.rest_until,
+            Ok(state) => {
+                let is_due = state.written != lockout.changes() && now >= state.rest_until;
+                is_due && !state.is_given
+            }
             Err(TryLockError::Poisoned(_)) => true,
             Err(TryLockError::WouldBlock) => false,
         }
@@ -82,7 +89,7 @@ impl LockoutFile {
     pub fn save(&self, lockout: &Lockout, log: &Log) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = lockout.changes();
-        if state.written == changes {
+        if state.written == changes || state.is_given {
             return;
         }
         let began = Instant::now();
@@ -97,6 +104,34 @@ impl LockoutFile {
         }
         state.has_failed = state.written != changes;
         state.rest_until = Instant::now() + began.elapsed().min(Duration::from_secs(60)) * REST;
+    }
+
+    /// Writes for the last time, blocking on the disk, and gives the lock for the process that goes on, if there is one. Nothing is
+    /// written here until [`LockoutFile::resume`].
+    pub fn give(&self, lockout: &Lockout, log: &Log) -> Option<OwnedFd> {
+        self.save(lockout, log);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_given = true;
+        state.held.as_ref().and_then(|held| held.share().ok())
+    }
+
+    /// Nobody has taken it.
+    pub fn resume(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_given = false;
+    }
+
+    /// Another process has it, and the lock alone: nothing is written here any more.
+    pub fn let_go(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_given = true;
+        state.held = None;
+    }
+
+    /// Goes on with the lock of another process. One that is of another file is none: the own one is taken at the first writing.
+    pub fn adopt(&self, lock: OwnedFd) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.held = InUse::adopt(&self.path, lock).ok();
     }
 
     fn write(&self, lockout: &Lockout, now: Instant, held: &mut Option<InUse>) -> io::Result<()> {
@@ -170,6 +205,36 @@ mod tests {
         drop(old);
         new.save(&lockout, &log);
         assert!(!new.is_due(&lockout, later), "and has gone");
+    }
+
+    #[test]
+    fn what_is_given_is_written_by_the_other_one_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lockouts-8443");
+        let log = Log::start(Sink::Off, Look::Text, false).unwrap();
+        let (now, settings) = (Instant::now(), LockoutSettings::default());
+        let later = now + Duration::from_secs(3600);
+        let (old, new) = (
+            LockoutFile::new(path.clone(), now),
+            LockoutFile::new(path.clone(), now),
+        );
+        let lockout = old.open(settings, now, &log);
+        fails(&lockout, 1);
+        let lock = old.give(&lockout, &log).unwrap();
+        let written = std::fs::read(&path).unwrap();
+        fails(&lockout, 1);
+        assert!(!old.is_due(&lockout, later));
+        old.save(&lockout, &log);
+        assert_eq!(std::fs::read(&path).unwrap(), written, "nothing any more");
+        old.resume();
+        assert!(old.is_due(&lockout, later), "nobody has taken it");
+        new.adopt(lock);
+        old.let_go();
+        old.save(&lockout, &log);
+        assert_eq!(std::fs::read(&path).unwrap(), written);
+        new.save(&lockout, &log);
+        assert_ne!(std::fs::read(&path).unwrap(), written);
+        assert!(InUse::take(&path).is_err(), "never free between the two");
     }
 
     #[test]

@@ -40,6 +40,13 @@ pub(super) fn reloading(running: &Running) {
     );
 }
 
+/// Another process goes on: the manager looks after that one, where it is of the same unit.
+pub(super) fn handed_over(running: &Running, heir: Option<i32>) {
+    if let Some(pid) = heir {
+        tell(running, &format!("MAINPID={pid}"));
+    }
+}
+
 /// What runs has time to finish.
 pub(super) fn stopping(running: &Running) {
     tell(running, "STOPPING=1\nSTATUS=draining");

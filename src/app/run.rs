@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::certificates::Certificates;
 use super::control::Control;
+use super::hand_over::Giver;
 use super::manager;
 use super::reload::{follow, reloaded};
 use super::service_certs::ServiceCerts;
@@ -29,6 +30,8 @@ pub enum Ending {
     Forced,
     /// The time of `--for` was over.
     Expired,
+    /// Another process has taken over; what ran has finished.
+    HandedOver,
 }
 
 /// How often the kernel's socket table is looked at: what opens is seen within ten seconds on a machine that is busy too.
@@ -93,6 +96,7 @@ pub async fn until_stopped(
     let alive = manager::keep_alive(Arc::clone(&running.heart));
     tokio::pin!(alive);
     manager::ready(&running, true);
+    let (mut giver, mut heir) = (Giver::new(), None);
     let ending = loop {
         tokio::select! {
             _ = terminate.recv(), if !is_led => break Ending::Drained,
@@ -103,7 +107,11 @@ pub async fn until_stopped(
             () = site.source.moved() => drop(reloaded(&mut running, &site, &mut reloads).await),
             _ = hangup.recv(), if !is_led => drop(reloaded(&mut running, &site, &mut reloads).await),
             () = ends(&running) => running.ring(),
-            Some(ask) = control.next() => verbs::take(ask, &mut running, &site, &mut reloads).await,
+            Some(ask) = control.next() => verbs::take(ask, &mut running, &site, &mut reloads, &giver).await,
+            Some(mut next) = giver.next() => if next.take_all(&running).await {
+                heir = Some(next);
+                break Ending::HandedOver;
+            },
             _ = reopen.recv() => running.shared.log.reopen(),
             () = &mut watch => {
                 certificates.look(&running, &site);
@@ -160,7 +168,15 @@ pub async fn until_stopped(
         }
     };
     site.kept.looks.watched(false);
-    manager::stopping(&running);
+    match &heir {
+        Some(heir) => {
+            manager::handed_over(&running, heir.pid());
+            // From here on the other one is asked, and the probes of both addresses are his.
+            control = Control::none();
+            running.desk.leave();
+        }
+        None => manager::stopping(&running),
+    }
     let drain = match is_led && ending == Ending::Drained {
         // The service has gone: what still runs is answered from what it has left behind.
         true => GONE,
@@ -177,9 +193,13 @@ pub async fn until_stopped(
         _ = terminate.recv(), if !is_led => false,
         _ = interrupt.recv(), if !is_led => false,
         () = asked => false,
-        () = &mut alive => false,
+        () = &mut alive, if heir.is_none() => false,
     };
+    let shared = Arc::clone(&running.shared);
     running.stop();
+    if let Some(heir) = heir {
+        heir.tell_rest(&shared).await;
+    }
     Ok(if finished { ending } else { Ending::Forced })
 }
 

@@ -4,15 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin::{Desk, Health};
 use super::descriptors;
+use super::hand_over::Estate;
 use super::inherited::{Inherited, InheritedError};
-use super::listeners::{self, BindError, Bound, Held, Listening};
+use super::listeners::{self, BindError, Bound, Handed, Held, Listening};
 use super::lockout_file::LockoutFile;
 use super::manager::Heart;
 use super::sandbox::{self, Cell, Sandbox};
@@ -61,10 +62,12 @@ pub struct Running {
     pub shared: Arc<Shared>,
     /// The addresses that are served; ports are real ones.
     pub addresses: Vec<SocketAddr>,
-    held: Vec<Held>,
-    inherited: Inherited,
+    pub(super) held: Vec<Held>,
+    pub(super) inherited: Inherited,
     pub(super) heart: Arc<Heart>,
     doors: Vec<mpsc::Sender<Vec<Listening>>>,
+    /// What each thread is to listen on when the doors open.
+    waiting: Vec<Vec<Listening>>,
     drain: Drain,
     signal: watch::Sender<Signal>,
     threads: Vec<JoinHandle<()>>,
@@ -75,28 +78,50 @@ pub struct Running {
     counts: Arc<Counts>,
     /// What the process has given up.
     pub sandbox: Sandbox,
-    lockouts: Option<Arc<LockoutFile>>,
+    pub(super) lockouts: Option<Arc<LockoutFile>>,
 }
 
 /// Binds every listener of the plan and starts the data threads, which give up their files. The process keeps what it has.
 pub fn start(plan: Plan) -> Result<Running, StartError> {
-    begin(plan, Inherited::default(), false)
+    let mut running = begin(plan, Inherited::default(), None, false)?;
+    running.open();
+    Ok(running)
 }
 
 /// As [`start`], for a program that does nothing else: the sockets that a service manager has handed over are taken, and the
 /// whole process gives up what it does not need any more. Called on the only thread, once.
 pub fn start_alone(plan: Plan) -> Result<Running, StartError> {
-    begin(plan, Inherited::take()?, true)
+    let mut running = begin(plan, Inherited::take()?, None, true)?;
+    running.open();
+    Ok(running)
 }
 
-fn begin(mut plan: Plan, inherited: Inherited, is_alone: bool) -> Result<Running, StartError> {
+/// As [`start_alone`], with the sockets of the gate that runs. Nobody is let in before [`Estate::take`].
+pub fn start_after(plan: Plan, estate: &mut Estate) -> Result<Running, StartError> {
+    begin(plan, Inherited::take()?, Some(estate), true)
+}
+
+fn begin(
+    mut plan: Plan,
+    inherited: Inherited,
+    mut estate: Option<&mut Estate>,
+    is_alone: bool,
+) -> Result<Running, StartError> {
     inherited.fit(&plan)?;
     let short = descriptors::fit(&mut plan);
     let (sink, format, query) = plan.log.clone();
     let workers = plan.workers.max(1);
     let wanted: Vec<SocketAddr> = plan.addresses().collect();
-    let bound = listeners::bind(&wanted, workers, &inherited)?;
-    let desk = Desk::bind(plan.admin.as_ref()).map_err(StartError::admin(&plan))?;
+    let mut nothing = Handed::new();
+    let handed = match &mut estate {
+        Some(estate) => &mut estate.listeners,
+        None => &mut nothing,
+    };
+    let bound = listeners::bind(&wanted, workers, &inherited, handed)?;
+    // What the plan does not name is not kept open by us.
+    handed.clear();
+    let admin = estate.as_mut().and_then(|estate| estate.admin.take());
+    let desk = Desk::bind(plan.admin.as_ref(), admin).map_err(StartError::admin(&plan))?;
     let sandbox = match is_alone {
         true => sandbox::enter(plan.sandbox).map_err(StartError::Sandbox)?,
         false => Sandbox::default(),
@@ -116,9 +141,11 @@ fn begin(mut plan: Plan, inherited: Inherited, is_alone: bool) -> Result<Running
         .lockout_file
         .clone()
         .map(|path| Arc::new(LockoutFile::new(path, now)));
-    let lockout = match &lockouts {
-        Some(file) => file.open(plan.lockout, now, &log),
-        None => Lockout::new(plan.lockout, now),
+    let counted = estate.and_then(|estate| estate.lockouts.take());
+    let lockout = match (&lockouts, counted) {
+        (_, Some(counted)) => Lockout::restore(plan.lockout, &counted, now, SystemTime::now()),
+        (Some(file), None) => file.open(plan.lockout, now, &log),
+        (None, None) => Lockout::new(plan.lockout, now),
     };
     let metrics = Arc::new(Metrics::default());
     plan.count_by(&metrics);
@@ -138,10 +165,8 @@ fn begin(mut plan: Plan, inherited: Inherited, is_alone: bool) -> Result<Running
     });
     let (mut threads, mut doors) = (Vec::with_capacity(workers), Vec::with_capacity(workers));
     let mut heart = Heart::default();
-    for (index, sockets) in bound.threads.into_iter().enumerate() {
+    for index in 0..workers {
         let (door, listeners) = mpsc::channel(4);
-        // There is room for four.
-        let _ = door.try_send(sockets);
         let job = Job {
             shared: shared.clone(),
             listeners,
@@ -164,6 +189,7 @@ fn begin(mut plan: Plan, inherited: Inherited, is_alone: bool) -> Result<Running
         inherited,
         heart: Arc::new(heart),
         doors,
+        waiting: bound.threads,
         drain,
         signal,
         threads,
@@ -224,11 +250,20 @@ fn verifier(cell: &Cell) -> io::Result<Verifier> {
 }
 
 impl Running {
+    /// Lets everybody in. Once.
+    pub(super) fn open(&mut self) {
+        for (door, sockets) in self.doors.iter().zip(std::mem::take(&mut self.waiting)) {
+            // There is room for four.
+            let _ = door.try_send(sockets);
+        }
+    }
+
     /// Takes the sockets that a plan needs and this gate has not, for [`Running::swap`]. Nothing changes yet.
     pub(super) fn bind(&self, plan: &Plan) -> Result<Bound, BindError> {
         let new = |address: &SocketAddr| !self.held.iter().any(|held| held.address == *address);
         let wanted: Vec<SocketAddr> = plan.addresses().filter(new).collect();
-        listeners::bind(&wanted, self.threads.len(), &self.inherited)
+        let none = &mut Handed::new();
+        listeners::bind(&wanted, self.threads.len(), &self.inherited, none)
     }
 
     /// Puts another plan in force that listens where this one does. Every connection looks at it.
@@ -341,6 +376,7 @@ impl Running {
 
     /// Closes the listeners and lets what runs finish, at most `limit`. True when everything did.
     pub async fn drain(&self, limit: Duration) -> bool {
+        self.held.iter().for_each(Held::give_up);
         self.signal
             .send_modify(|s| s.phase = s.phase.max(Phase::Drain));
         self.drain.idle(limit).await

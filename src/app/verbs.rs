@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::control::{Answer, Ask, Failed, Verb};
+use super::hand_over::Giver;
 use super::onboard::onboard;
 use super::pulse::Pulse;
 use super::reload::{Rejected, reloaded};
@@ -72,8 +73,19 @@ impl Reloads {
 }
 
 /// Does what was asked for, and answers. What only looks does not hold the loop up.
-pub(super) async fn take(ask: Ask, running: &mut Running, site: &Site<'_>, reloads: &mut Reloads) {
+pub(super) async fn take(
+    mut ask: Ask,
+    running: &mut Running,
+    site: &Site<'_>,
+    reloads: &mut Reloads,
+    giver: &Giver,
+) {
     match ask.verb {
+        Verb::TakeOver => {
+            if let Some(caller) = ask.caller.take() {
+                giver.begin(caller, running);
+            }
+        }
         Verb::Status
         | Verb::Ready
         | Verb::Explain { .. }
@@ -133,7 +145,7 @@ pub(super) fn take_at_end(ask: Ask, running: &Running, site: &Site<'_>, reloads:
             ask.answer(answer);
         }
         Verb::Shares => ask.answer(share::list(running)),
-        Verb::Reload | Verb::Onboard { .. } | Verb::Share { .. } => {
+        Verb::Reload | Verb::Onboard { .. } | Verb::Share { .. } | Verb::TakeOver => {
             let what = "the gate is about to end; nothing was changed";
             ask.answer(Err(Failed::new(1, what)));
         }

@@ -55,6 +55,10 @@ pub enum Command {
     Serve {
         #[command(flatten)]
         file: ConfigFile,
+        /// Take the place of the gate that runs this file: its listening sockets, so that nobody is refused; it finishes what it has
+        /// begun and ends. When this one cannot start, that one goes on
+        #[arg(long)]
+        take_over: bool,
     },
     /// Show every mistake in a configuration file
     Check {

@@ -87,7 +87,7 @@ fn gate(
     }
     let source = Source::Given(Box::new(config), users);
     let plan = compiled(output, &source, &ground)?;
-    proven(&plan, &ground.machine)?;
+    proven(&plan, &ground.machine, &[])?;
     let running = started(plan, &ground.machine, crate::app::start_alone)?;
     let urls = urls(&running.addresses, options, &ground);
     let shown = Shown {
@@ -110,7 +110,14 @@ fn gate(
     let beside = async {
         tokio::join!(told, beside);
     };
-    run(running, &source, ground, options.duration, |_| (), beside)
+    run(
+        running,
+        &source,
+        ground,
+        options.duration,
+        |_| Ok(()),
+        beside,
+    )
 }
 
 /// The name that a visitor will most likely call the service by.

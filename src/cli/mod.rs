@@ -88,7 +88,7 @@ pub fn main() -> ExitCode {
                 Err(failure) => Err(failure),
             }
         }
-        Command::Serve { file } => serve::serve(&output, &file),
+        Command::Serve { file, take_over } => serve::serve(&output, &file, take_over),
         Command::Check { file, json } => check::check(&output, &file, json),
         Command::Audit { file, json } => audit::audit(&output, &file, json),
         Command::Firewall { file } => audit::firewall(&output, &file),

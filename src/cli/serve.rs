@@ -1,14 +1,17 @@
 //! `loopgate serve`, and what it shares with `expose`: from a source of plans to a gate that runs to its end.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::args::ConfigFile;
+use super::control::runs;
 use super::output::Output;
 use super::{Code, Failure};
-use crate::app::control::{Control, server_dir};
-use crate::app::{self, BindError, Running, Site, Source, StartError};
+use crate::app::control::{Control, find, server_dir};
+use crate::app::{self, BindError, Estate, Running, Site, Source, StartError};
 use crate::config::{self, Report};
 use crate::net::Machine;
 use crate::net::machine;
@@ -60,12 +63,13 @@ pub(super) fn wrong(output: &Output, report: &Report) -> Failure {
 }
 
 /// Proves that nothing goes around the gate, or says what does (exit 4).
-pub(super) fn proven(plan: &Plan, machine: &Machine) -> Result<(), Failure> {
+/// `ours` are addresses that we have sockets of already.
+pub(super) fn proven(plan: &Plan, machine: &Machine, ours: &[SocketAddr]) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let found = runtime.block_on(app::look(plan, machine, &[], None));
+    let found = runtime.block_on(app::look(plan, machine, ours, None));
     if found.exposed.is_empty() {
         return Ok(());
     }
@@ -103,13 +107,13 @@ pub(super) fn started(
     })
 }
 
-/// Runs to the end. `ready` is told once everything can be asked for.
+/// Runs to the end. `ready` is told once everything can be asked for, and may end it.
 pub(super) fn run(
-    running: Running,
+    mut running: Running,
     source: &Source,
     ground: Ground,
     limit: Option<Duration>,
-    ready: impl FnOnce(&Running),
+    ready: impl FnOnce(&mut Running) -> Result<(), Failure>,
     beside: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -121,24 +125,25 @@ pub(super) fn run(
         kept,
         state,
     } = ground;
-    runtime
-        .block_on(async {
-            let control = control(&running, &state);
-            ready(&running);
-            let site = Site {
-                source,
-                kept: &kept,
-                machine,
-            };
-            let main = app::until_stopped(running, site, control, limit);
-            tokio::pin!(main, beside);
-            tokio::select! {
-                ended = &mut main => ended,
-                () = &mut beside => main.await,
-            }
-        })
-        .map(drop)
-        .map_err(Failure::failed)
+    runtime.block_on(async {
+        let control = control(&running, &state);
+        if let Err(failure) = ready(&mut running) {
+            running.stop();
+            return Err(failure);
+        }
+        let site = Site {
+            source,
+            kept: &kept,
+            machine,
+        };
+        let main = app::until_stopped(running, site, control, limit);
+        tokio::pin!(main, beside);
+        let ended = tokio::select! {
+            ended = &mut main => ended,
+            () = &mut beside => main.await,
+        };
+        ended.map(drop).map_err(Failure::failed)
+    })
 }
 
 /// The control socket. A gate without one serves all the same: a read-only root has no place for it.
@@ -153,7 +158,7 @@ pub(super) fn control(running: &Running, state: &Path) -> Control {
     })
 }
 
-pub(super) fn serve(output: &Output, file: &ConfigFile) -> Result<(), Failure> {
+pub(super) fn serve(output: &Output, file: &ConfigFile, take_over: bool) -> Result<(), Failure> {
     let path = config::find(file.config.as_deref(), &env).map_err(|problem| {
         let hint = problem
             .hint
@@ -162,17 +167,30 @@ pub(super) fn serve(output: &Output, file: &ConfigFile) -> Result<(), Failure> {
             .unwrap_or_default();
         Failure::new(Code::Config, format!("{}{hint}", problem.message))
     })?;
-    let source = Source::File(path);
+    let source = Source::File(path.clone());
     let ground = ground()?;
     let plan = compiled(output, &source, &ground)?;
-    proven(&plan, &ground.machine)?;
-    let running = started(plan, &ground.machine, app::start_alone)?;
-    let ready = |running: &Running| {
+    let mut estate = match take_over {
+        true => Some(estate(&path, &ground.state)?),
+        false => None,
+    };
+    let ours = estate.as_ref().map(Estate::addresses).unwrap_or_default();
+    proven(&plan, &ground.machine, &ours)?;
+    let running = started(plan, &ground.machine, |plan| match &mut estate {
+        Some(estate) => app::start_after(plan, estate),
+        None => app::start_alone(plan),
+    })?;
+    let ready = |running: &mut Running| {
+        if let Some(estate) = estate {
+            let rest = estate.take(running).map_err(Failure::failed)?;
+            tokio::spawn(rest.hear(Arc::clone(&running.shared)));
+        }
         let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
         let event = Event::info("serving")
             .with("addresses", addresses.join(" "))
             .with("sandbox", &running.sandbox);
         running.shared.log.event(event);
+        Ok(())
     };
     run(
         running,
@@ -182,4 +200,26 @@ pub(super) fn serve(output: &Output, file: &ConfigFile) -> Result<(), Failure> {
         ready,
         std::future::pending(),
     )
+}
+
+/// What the gate that runs this file has.
+fn estate(file: &Path, state: &Path) -> Result<Estate, Failure> {
+    let dir = server_dir(&env, state);
+    let (mut gates, silent) = find(std::slice::from_ref(&dir));
+    gates.retain(|gate| runs(gate, file) && gate.status["state"] == "serving");
+    let [gate] = &gates[..] else {
+        if let Some(error) = silent.into_iter().next() {
+            return Err(Failure::failed(error));
+        }
+        let what = match gates.len() {
+            0 => "no running gate of yours has the file",
+            _ => "more than one running gate of yours has the file",
+        };
+        return Err(Failure::failed(format!(
+            "{what} {}, so there is nothing to take over\n  Looked in {}. Without `--take-over` this one starts by itself.",
+            file.display(),
+            dir.display()
+        )));
+    };
+    Estate::ask(&gate.path).map_err(Failure::failed)
 }

@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -10,7 +11,7 @@ use thiserror::Error;
 /// This process keeps the file, until this is dropped.
 #[derive(Debug)]
 pub struct InUse {
-    _held: File,
+    held: File,
 }
 
 /// Why this process must not write there.
@@ -49,12 +50,43 @@ impl InUse {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        // Only for people: who holds it is the kernel's knowledge.
-        held.set_len(0)
-            .and_then(|()| held.write_all(format!("{}\n", std::process::id()).as_bytes()))
-            .map_err(failed)?;
-        Ok(Self { _held: held })
+        sign(&mut held).map_err(failed)?;
+        Ok(Self { held })
     }
+
+    /// The lock once more, for the process that goes on: it holds until both have let go, so nobody comes in between.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.held.try_clone().map(Into::into)
+    }
+
+    /// Goes on with a lock that another process has shared, if it is the one of `file`.
+    pub fn adopt(file: &Path, lock: OwnedFd) -> Result<Self, InUseError> {
+        let path = file.with_extension("lock");
+        let failed = |source| InUseError::Io {
+            path: path.clone(),
+            source,
+        };
+        let mut held = File::from(lock);
+        let (own, named) = (held.metadata(), std::fs::metadata(&path));
+        let (own, named) = (own.map_err(failed)?, named.map_err(failed)?);
+        if (own.dev(), own.ino()) != (named.dev(), named.ino()) {
+            let what = "the lock that was handed over is another file's";
+            return Err(failed(io::Error::other(what)));
+        }
+        match held.try_lock() {
+            Ok(()) => sign(&mut held).map_err(failed)?,
+            Err(TryLockError::WouldBlock) => return Err(InUseError::Taken { pid: None }),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        Ok(Self { held })
+    }
+}
+
+/// Only for people: who holds it is the kernel's knowledge.
+fn sign(held: &mut File) -> io::Result<()> {
+    held.set_len(0)?;
+    held.rewind()?;
+    held.write_all(format!("{}\n", std::process::id()).as_bytes())
 }
 
 fn pid(file: &mut File) -> Option<u32> {
@@ -78,6 +110,22 @@ mod tests {
         assert!(error.contains(&us), "{error}");
         InUse::take(&dir.path().join("lockouts-8444")).unwrap();
         drop(first);
+        InUse::take(&state).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_shared_is_never_free_between_the_two() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let first = InUse::take(&state).unwrap();
+        let other = InUse::take(&dir.path().join("other")).unwrap();
+        assert!(InUse::adopt(&state, other.share().unwrap()).is_err());
+        let shared = first.share().unwrap();
+        drop(first);
+        InUse::take(&state).unwrap_err();
+        let second = InUse::adopt(&state, shared).unwrap();
+        InUse::take(&state).unwrap_err();
+        drop(second);
         InUse::take(&state).unwrap();
     }
 

@@ -17,6 +17,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// A client that has connected shortly before the end was promised an answer: so long its first request may take to arrive.
 const FIRST: Duration = Duration::from_secs(2);
 
+/// A client that keeps its connection busy sends the next request before it can have read that we leave: so long that one may take
+/// to arrive, and is answered with `Connection: close`.
+const NEXT: Duration = Duration::from_secs(1);
+
 /// Serves the connection to its end.
 pub(super) async fn serve(conn: Conn, wire: Wire, worker: Rc<Worker>) {
     let mut epoch = worker.epoch();
@@ -111,23 +115,20 @@ async fn next_head(
 async fn first_byte(conn: &Conn, wire: &Wire, worker: &Worker, is_first: bool) -> bool {
     let idle = worker.plan().limits.idle;
     let mut epoch = worker.epoch();
+    let last = if is_first { FIRST } else { NEXT }.min(idle);
     let mut is_leaving = conn.is_leaving(worker);
     if is_leaving {
-        if !is_first {
-            return false;
-        }
-        wire.read_by(FIRST.min(idle));
+        wire.read_by(last);
     }
     poll_fn(|cx| {
         conn.bell.listen(cx);
         if worker.epoch() != epoch {
             epoch = worker.epoch();
-            let leaves = conn.is_leaving(worker);
-            if (leaves && !is_first) || !conn.is_welcome(worker) {
+            if !conn.is_welcome(worker) {
                 return Poll::Ready(false);
             }
-            if leaves && !std::mem::replace(&mut is_leaving, true) {
-                wire.read_by(FIRST.min(idle));
+            if conn.is_leaving(worker) && !std::mem::replace(&mut is_leaving, true) {
+                wire.read_by(last);
             }
         }
         wire.poll_fill(cx, 8 << 10, idle)

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,21 @@ pub(super) enum Listener {
     Unix(UnixListener),
 }
 
+impl Listener {
+    fn again(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            Self::Unix(socket) => Self::Unix(socket.try_clone()?),
+        })
+    }
+}
+
 /// One address that is bound.
 #[derive(Debug)]
 pub struct Bound {
     listener: Option<Listener>,
+    /// The same once more, for a process that takes over.
+    spare: Listener,
     file: Option<(PathBuf, (u64, u64))>,
     /// The address as it is now: a port 0 is a real one.
     pub name: String,
@@ -31,6 +43,46 @@ impl Bound {
     /// The listener, once.
     pub(super) fn take(&mut self) -> Option<Listener> {
         self.listener.take()
+    }
+
+    fn new(
+        name: String,
+        listener: Listener,
+        file: Option<(PathBuf, (u64, u64))>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            spare: listener.again()?,
+            listener: Some(listener),
+            file,
+            name,
+        })
+    }
+
+    /// A socket of the process before. Its file is not ours before [`Bound::own`].
+    pub(super) fn adopt(is_unix: bool, name: String, socket: OwnedFd) -> io::Result<Self> {
+        let listener = match is_unix {
+            true => Listener::Unix(socket.into()),
+            false => Listener::Tcp(socket.into()),
+        };
+        Self::new(name, listener, None)
+    }
+
+    /// Takes the file away at the end.
+    pub(super) fn own(&mut self, path: &Path) {
+        self.file = inode(path).ok().map(|own| (path.to_owned(), own));
+    }
+
+    /// Leaves the file where it is: another process has it.
+    pub(super) fn leave(&mut self) {
+        self.file = None;
+    }
+
+    /// The very socket, for a process that takes over.
+    pub(super) fn spare(&self) -> io::Result<OwnedFd> {
+        Ok(match self.spare.again()? {
+            Listener::Tcp(socket) => socket.into(),
+            Listener::Unix(socket) => socket.into(),
+        })
     }
 }
 
@@ -54,15 +106,12 @@ pub(super) fn bind(address: &LoopbackAddr) -> io::Result<Vec<Bound>> {
     for socket in address.sockets() {
         // Not shared with another gate: a scraper would reach one or the other.
         match net::bind::probe(socket).and_then(|()| net::bind::listen(socket, 1)) {
-            Ok(listeners) => bound.extend(listeners.into_iter().map(|listener| {
-                Bound {
-                    name: listener
-                        .local_addr()
-                        .map_or_else(|_| socket.to_string(), |a| a.to_string()),
-                    listener: Some(Listener::Tcp(listener)),
-                    file: None,
+            Ok(listeners) => {
+                for listener in listeners {
+                    let at = listener.local_addr().unwrap_or(socket);
+                    bound.push(Bound::new(at.to_string(), Listener::Tcp(listener), None)?);
                 }
-            })),
+            }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => last = Some(error),
         }
@@ -93,11 +142,8 @@ fn unix(path: &Path) -> io::Result<Bound> {
     fs::set_permissions(&hidden, Permissions::from_mode(0o660))?;
     let own = inode(&hidden)?;
     fs::rename(&hidden, path)?;
-    Ok(Bound {
-        listener: Some(Listener::Unix(listener)),
-        file: Some((path.to_owned(), own)),
-        name: format!("unix:{}", path.display()),
-    })
+    let name = format!("unix:{}", path.display());
+    Bound::new(name, Listener::Unix(listener), Some((path.to_owned(), own)))
 }
 
 fn inode(path: &Path) -> io::Result<(u64, u64)> {

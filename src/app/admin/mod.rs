@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub struct Desk {
     now: Mutex<Now>,
 }
 
+/// The admin address of the process before, as its plan has it, and its sockets with their names.
+pub type Before = (String, Vec<(String, OwnedFd)>);
+
 #[derive(Debug, Default)]
 struct Now {
     address: Option<Arc<LoopbackAddr>>,
@@ -59,9 +63,18 @@ struct Now {
 pub struct Next(Option<(Option<Arc<LoopbackAddr>>, Vec<Bound>)>);
 
 impl Desk {
-    /// Binds the address of the first plan; [`Desk::open`] begins to serve it.
-    pub fn bind(address: Option<&Arc<LoopbackAddr>>) -> io::Result<Self> {
-        let bound = address.map_or(Ok(Vec::new()), |a| bind::bind(a))?;
+    /// Binds the address of the first plan, or goes on with the sockets of the process before where that had the same;
+    /// [`Desk::open`] begins to serve it.
+    pub fn bind(address: Option<&Arc<LoopbackAddr>>, before: Option<Before>) -> io::Result<Self> {
+        let bound = match (address, before) {
+            (Some(address), Some((was, sockets))) if address.to_string() == was => {
+                let is_unix = address.unix().is_some();
+                let adopt = |(name, socket)| Bound::adopt(is_unix, name, socket);
+                sockets.into_iter().map(adopt).collect::<io::Result<_>>()?
+            }
+            (Some(address), _) => bind::bind(address)?,
+            (None, _) => Vec::new(),
+        };
         let now = Now {
             address: address.cloned(),
             bound,
@@ -70,6 +83,34 @@ impl Desk {
         Ok(Self {
             now: Mutex::new(now),
         })
+    }
+
+    /// What is bound, for a process that takes over: the address as the plan has it, the name, and the very socket.
+    pub(super) fn spares(&self) -> io::Result<Vec<(String, String, OwnedFd)>> {
+        let now = self.now();
+        let address = now.address.as_ref().map(|a| a.to_string());
+        let address = address.unwrap_or_default();
+        let spare = |bound: &Bound| Ok((address.clone(), bound.name.clone(), bound.spare()?));
+        now.bound.iter().map(spare).collect()
+    }
+
+    /// What was taken over is ours alone now.
+    pub(super) fn own(&self) {
+        let mut now = self.now();
+        let address = now.address.clone();
+        if let Some(path) = address.as_ref().and_then(|a| a.unix()) {
+            now.bound.iter_mut().for_each(|bound| bound.own(path));
+        }
+    }
+
+    /// Stops serving: another process does.
+    pub(super) fn leave(&self) {
+        let mut now = self.now();
+        for task in now.serving.drain(..) {
+            task.abort();
+        }
+        now.bound.iter_mut().for_each(Bound::leave);
+        now.bound.clear();
     }
 
     /// Binds what another plan asks for, when that differs. What is in place is left as it is.

@@ -64,28 +64,39 @@ pub fn ask(path: &Path, verb: &Verb, limit: Duration) -> Result<Value, AskError>
         path: path.to_owned(),
         source,
     };
+    let text = exchange(path, verb, limit).map_err(talk)?;
+    answered(path, &text)
+}
+
+/// What the line of an answer says.
+pub(in crate::app) fn answered(path: &Path, text: &str) -> Result<Value, AskError> {
     let strange = || AskError::Strange {
         path: path.to_owned(),
     };
-    let text = exchange(path, verb, limit).map_err(talk)?;
-    let line: Line = serde_json::from_str(&text).map_err(|_| strange())?;
+    let line: Line = serde_json::from_str(text).map_err(|_| strange())?;
     match line.answer().ok_or_else(strange)? {
         Ok(done) => Ok(done),
         Err(failed) => Err(AskError::Failed(failed)),
     }
 }
 
-fn exchange(path: &Path, verb: &Verb, limit: Duration) -> io::Result<String> {
+/// Connects to a socket that is ours, or that we may use as root, and asks.
+pub(in crate::app) fn dial(path: &Path, verb: &Verb, limit: Duration) -> io::Result<UnixStream> {
     let own = rustix::process::geteuid().as_raw();
     let owner = std::fs::symlink_metadata(path)?.uid();
     if owner != own && owner != 0 && own != 0 {
         let what = "the socket belongs to another user";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
-    let end = Instant::now() + limit;
     let mut stream = place::short(path, UnixStream::connect)?;
     stream.set_write_timeout(Some(limit))?;
     stream.write_all(Question::text(verb).as_bytes())?;
+    Ok(stream)
+}
+
+fn exchange(path: &Path, verb: &Verb, limit: Duration) -> io::Result<String> {
+    let end = Instant::now() + limit;
+    let mut stream = dial(path, verb, limit)?;
     let (mut text, mut part) = (Vec::new(), [0; 8192]);
     loop {
         let left = end.saturating_duration_since(Instant::now());

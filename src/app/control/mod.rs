@@ -22,7 +22,10 @@ pub use place::{client_dirs, server_dir};
 pub(super) use place::{is_alive, short};
 pub use words::{Answer, Failed, PROTOCOL, Verb};
 
+pub(super) use client::{answered, dial};
 use words::{Line, Question};
+
+use super::hand_over::Caller;
 
 /// The longest question.
 const LONGEST: u64 = 16 << 10;
@@ -38,6 +41,8 @@ const WORK: Duration = Duration::from_secs(120);
 pub struct Ask {
     /// What is asked for.
     pub verb: Verb,
+    /// The connection itself, where more is to be said than an answer.
+    pub caller: Option<Caller>,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -158,10 +163,17 @@ async fn talk(stream: UnixStream, asking: &mpsc::Sender<Ask>) {
         return;
     };
     let answer = match Question::parse(&line) {
+        Ok(Verb::TakeOver) => {
+            // Nothing follows the question until it is answered.
+            if let Ok(stream) = reader.into_inner().into_inner().reunite(writer) {
+                lend(stream, asking);
+            }
+            return;
+        }
         Ok(verb) => work(verb, asking).await,
         Err(failed) => Err(failed),
     };
-    let text = Line::new(answer).text();
+    let text = told(answer);
     let _ = timeout(PATIENCE, async {
         writer.write_all(text.as_bytes()).await?;
         writer.shutdown().await
@@ -169,9 +181,29 @@ async fn talk(stream: UnixStream, asking: &mpsc::Sender<Ask>) {
     .await;
 }
 
+/// An answer as it is said.
+pub(super) fn told(answer: Answer) -> String {
+    Line::new(answer).text()
+}
+
+/// Hands the connection on. When the gate is busy it closes, which the other side can read.
+fn lend(stream: UnixStream, asking: &mpsc::Sender<Ask>) {
+    let pid = stream.peer_cred().ok().and_then(|who| who.pid());
+    let (answer, _) = oneshot::channel();
+    let _ = asking.try_send(Ask {
+        verb: Verb::TakeOver,
+        caller: Some(Caller { stream, pid }),
+        answer,
+    });
+}
+
 async fn work(verb: Verb, asking: &mpsc::Sender<Ask>) -> Answer {
     let (answer, wait) = oneshot::channel();
-    let asked = asking.try_send(Ask { verb, answer });
+    let asked = asking.try_send(Ask {
+        verb,
+        caller: None,
+        answer,
+    });
     if asked.is_err() {
         return Err(Failed::new(1, "the gate is busy; try again in a moment"));
     }

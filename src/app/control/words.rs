@@ -16,6 +16,8 @@ pub enum Verb {
     Status,
     /// Whether every service takes a connection.
     Ready,
+    /// Hand over to the process that asks (`app/hand_over`).
+    TakeOver,
     /// Read the configuration again, and say what came of it.
     Reload,
     /// What was decided about one of the last requests, and what would be decided now.

@@ -122,6 +122,17 @@ impl Entry {
         }
     }
 
+    /// Two counts of the same: what either of them knows holds.
+    pub fn join(&mut self, other: &Self) {
+        if other.failed > self.failed {
+            (self.failed, self.since) = (other.failed, other.since);
+        }
+        self.until = self.until.max(other.until);
+        self.seen = self.seen.max(other.seen);
+        self.level = self.level.max(other.level);
+        self.strikes = self.strikes.max(other.strikes);
+    }
+
     /// Whether forgetting it would change any answer.
     pub fn is_worth_keeping(&self, rule: &Rule, now: u32) -> bool {
         let is_counting = self.failed > 0 && now.saturating_sub(self.since) < rule.window;

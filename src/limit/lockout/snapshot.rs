@@ -55,6 +55,20 @@ impl Lockout {
         load(&lockout.pairs, &snapshot.pairs, at, passed);
         lockout
     }
+
+    /// Takes over what another process has counted since its snapshot that we began with ([`Lockout::restore`]). A second time it
+    /// changes nothing. False when it hides names by another key: then nothing of it can be told apart.
+    pub fn join(&self, snapshot: &Snapshot, now: Instant, wall: SystemTime) -> bool {
+        if snapshot.secret != self.secret {
+            return false;
+        }
+        let (at, passed) = (self.seconds(now), unix(wall).saturating_sub(snapshot.taken));
+        load(&self.clients, &snapshot.clients, at, passed);
+        load(&self.users, &snapshot.users, at, passed);
+        load(&self.pairs, &snapshot.pairs, at, passed);
+        self.changed();
+        true
+    }
 }
 
 fn unix(wall: SystemTime) -> u64 {
@@ -109,7 +123,10 @@ fn load(table: &Table, saved: &[Saved], at: u32, passed: u64) {
             strikes,
         };
         if entry.is_worth_keeping(&rule, at) {
-            table.put(entry, at);
+            match table.with(entry.key, |own, _| own.join(&entry)) {
+                Some(()) => {}
+                None => table.put(entry, at),
+            }
         }
     }
 }
@@ -179,6 +196,29 @@ mod tests {
             lockout.look(client(3), "x", now).is_some()
                 && lockout.look(client(3), "alice", now).is_none()
         );
+    }
+
+    #[test]
+    fn what_another_process_went_on_counting_is_taken_over_once() {
+        let (wall, settings) = (SystemTime::now(), LockoutSettings::default());
+        let old = some(Instant::now());
+        let (new, now) = again(&old, wall, wall);
+        for (lockout, n) in [(&old, 7), (&old, 8), (&new, 9)] {
+            lockout.begin(client(2), "x", n, now).unwrap().wrong(now);
+        }
+        for n in 0..5 {
+            let guess = old.begin(client(4), &format!("z{n}"), n, now).unwrap();
+            guess.wrong(now);
+        }
+        let (last, before) = (old.snapshot(now, wall), new.changes());
+        assert!(new.join(&last, now, wall) && new.changes() != before);
+        assert!(new.join(&last, now, wall), "twice is once");
+        assert!(new.look(client(4), "bob", now).is_some(), "a new ban");
+        assert!(new.look(client(1), "bob", now).is_some(), "an old one");
+        assert!(new.look(client(2), "x", now).is_none(), "four of five");
+        new.begin(client(2), "x", 10, now).unwrap().wrong(now);
+        assert!(new.look(client(2), "x", now).is_some());
+        assert!(!Lockout::new(settings, now).join(&last, now, wall));
     }
 
     #[test]

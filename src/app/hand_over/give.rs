@@ -1,0 +1,231 @@
+//! The side of the old process. Up to the word `taken` everything can be taken back.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::json;
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::parcel::{expect, send};
+use super::{Last, Offer, READY, Sockets, TAKEN};
+use crate::app::control::{Answer, Failed, told};
+use crate::app::start::Running;
+use crate::flow::Shared;
+use crate::observe::Event;
+
+/// For the new process to look at everything and to start its threads.
+const START: Duration = Duration::from_secs(120);
+/// For it to open its doors.
+const OPEN: Duration = Duration::from_secs(10);
+/// For the last word to be read.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A process that asks for our place: of our user, or root.
+#[derive(Debug)]
+pub struct Caller {
+    /// What it has asked by.
+    pub stream: UnixStream,
+    /// Its process, where the kernel can tell.
+    pub pid: Option<i32>,
+}
+
+/// One that could begin at once.
+#[derive(Debug)]
+pub struct Heir {
+    caller: Caller,
+    /// What was counted when it took over: anything after it is news.
+    counted: u64,
+    /// One at a time.
+    _turn: OwnedSemaphorePermit,
+}
+
+/// Who wants to take over.
+#[derive(Debug)]
+pub struct Giver {
+    turn: Arc<Semaphore>,
+    ready: mpsc::Sender<Heir>,
+    heirs: mpsc::Receiver<Heir>,
+}
+
+impl Giver {
+    /// Nobody yet.
+    pub fn new() -> Self {
+        let (ready, heirs) = mpsc::channel(1);
+        Self {
+            turn: Arc::new(Semaphore::new(1)),
+            ready,
+            heirs,
+        }
+    }
+
+    /// Shows what there is to one who asks, and waits beside for him to be ready. Nothing changes here.
+    pub fn begin(&self, caller: Caller, running: &Running) {
+        let (ready, shared) = (self.ready.clone(), Arc::clone(&running.shared));
+        let turn = Arc::clone(&self.turn).try_acquire_owned();
+        let offer = match turn {
+            Ok(turn) => offer(running)
+                .map(|offer| (turn, offer))
+                .map_err(|error| format!("the running gate cannot hand over: {error}")),
+            Err(_) => Err("another process is about to take over from the running gate".into()),
+        };
+        tokio::spawn(async move {
+            let (turn, (answer, fds)) = match offer {
+                Ok(offer) => offer,
+                Err(why) => {
+                    let text = told(Err(Failed::new(1, why)));
+                    let _ = timeout(PATIENCE, send(&caller.stream, &text, &[])).await;
+                    return;
+                }
+            };
+            let mut heir = Heir {
+                caller,
+                counted: 0,
+                _turn: turn,
+            };
+            let shown = async {
+                send(&heir.caller.stream, &told(answer), &fds).await?;
+                // Ours are as they were: what the other one has of them ends with him.
+                drop(fds);
+                expect(&mut heir.caller.stream, READY).await
+            };
+            match timeout(START, shown).await {
+                Ok(Ok(())) => drop(ready.send(heir).await),
+                Ok(Err(error)) => heir.failed(&shared, &error),
+                Err(_) => heir.failed(&shared, &io::ErrorKind::TimedOut.into()),
+            }
+        });
+    }
+
+    /// The next one who could begin at once. Cancel safe.
+    pub async fn next(&mut self) -> Option<Heir> {
+        self.heirs.recv().await
+    }
+}
+
+/// Everything that listens, once more, and what is known of failed logins.
+fn offer(running: &Running) -> io::Result<(Answer, Vec<std::os::fd::OwnedFd>)> {
+    let (mut listeners, mut fds) = (Vec::new(), Vec::new());
+    for held in &running.held {
+        let mut spares = held.spares()?;
+        // Those of a service manager are one socket for all threads.
+        if running.inherited.has(held.address) {
+            spares.truncate(1);
+        }
+        listeners.push(Sockets {
+            address: held.address.to_string(),
+            name: held.bound.to_string(),
+            sockets: spares.len(),
+        });
+        fds.extend(spares.into_iter().map(Into::into));
+    }
+    let mut admin = Vec::new();
+    for (address, name, socket) in running.desk.spares()? {
+        admin.push(Sockets {
+            address,
+            name,
+            sockets: 1,
+        });
+        fds.push(socket);
+    }
+    let lockout = &running.shared.lockout;
+    let offer = Offer {
+        pid: std::process::id(),
+        listeners,
+        admin,
+        lockouts: lockout.snapshot(Instant::now(), SystemTime::now()),
+    };
+    Ok((Ok(serde_json::to_value(offer)?), fds))
+}
+
+impl Heir {
+    /// Its process.
+    pub fn pid(&self) -> Option<i32> {
+        self.caller.pid
+    }
+
+    /// Gives everything away. False when the other one did not take it; then this process goes on.
+    pub async fn take_all(&mut self, running: &Running) -> bool {
+        match self.try_take(running).await {
+            Ok(()) => {
+                if let Some(file) = &running.lockouts {
+                    file.let_go();
+                }
+                let event = Event::info("handed_over");
+                running.shared.log.event(self.named(event));
+                true
+            }
+            Err(error) => {
+                if let Some(file) = &running.lockouts {
+                    file.resume();
+                }
+                self.failed(&running.shared, &error);
+                false
+            }
+        }
+    }
+
+    async fn try_take(&mut self, running: &Running) -> io::Result<()> {
+        let mut lock = Vec::new();
+        if let Some(file) = running.lockouts.as_ref().map(Arc::clone) {
+            let shared = Arc::clone(&running.shared);
+            let give = move || file.give(&shared.lockout, &shared.log);
+            let given = tokio::task::spawn_blocking(give).await;
+            lock.extend(given.map_err(io::Error::other)?);
+        }
+        let lockout = &running.shared.lockout;
+        self.counted = lockout.changes();
+        let last = Last {
+            lockouts: Some(lockout.snapshot(Instant::now(), SystemTime::now())),
+            has_lock: !lock.is_empty(),
+        };
+        let text = line(&last)?;
+        let agreed = async {
+            send(&self.caller.stream, &text, &lock).await?;
+            expect(&mut self.caller.stream, TAKEN).await
+        };
+        timeout(OPEN, agreed)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Tells what was counted during the drain, when that is over.
+    pub async fn tell_rest(self, shared: &Shared) {
+        let lockout = &shared.lockout;
+        if lockout.changes() == self.counted {
+            return;
+        }
+        let last = Last {
+            lockouts: Some(lockout.snapshot(Instant::now(), SystemTime::now())),
+            has_lock: false,
+        };
+        if let Ok(text) = line(&last) {
+            let _ = timeout(PATIENCE, send(&self.caller.stream, &text, &[])).await;
+        }
+    }
+
+    fn failed(&self, shared: &Shared, error: &io::Error) {
+        let why = match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => "it has ended".to_owned(),
+            io::ErrorKind::TimedOut => "it did not come to an end in time".to_owned(),
+            _ => error.to_string(),
+        };
+        let event = self.named(Event::warn("hand_over_failed"));
+        shared.log.event(event.with("why", why));
+    }
+
+    fn named(&self, event: Event) -> Event {
+        match self.caller.pid {
+            Some(pid) => event.with("pid", pid),
+            None => event,
+        }
+    }
+}
+
+fn line(last: &Last) -> io::Result<String> {
+    Ok(json!(last).to_string() + "\n")
+}

@@ -1,0 +1,56 @@
+//! A new process takes the place of a running one: the very sockets, their queues with them, so that nobody is refused. All or
+//! nothing: until the new one has said that it serves, the old one goes on as if nobody had asked.
+//!
+//! ```text
+//! new: {"do":"take-over"} ────────▶ old
+//!      ◀─ what it has, and sockets    │ goes on serving
+//! compiles, looks, binds the rest     │
+//!      ready ──────────────────────▶  │ writes lockouts for the last time
+//!      ◀── last counts, and the lock  │ writes nothing from here on
+//!      taken ──────────────────────▶  │ drains, and ends
+//! opens its doors                     │
+//!      ◀── what it counted meanwhile ─┘
+//! ```
+
+mod give;
+mod parcel;
+mod take;
+
+pub(super) use give::{Caller, Giver};
+pub use take::{Estate, Rest, TakeOverError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::limit::lockout::Snapshot;
+
+/// Nothing is left in the new one that could fail.
+const READY: &str = "ready\n";
+/// It serves. Who comes until the old one has read it waits in a queue that both have.
+const TAKEN: &str = "taken\n";
+
+/// What the old one has. The sockets come beside it, in this order.
+#[derive(Serialize, Deserialize)]
+struct Offer {
+    /// Its process.
+    pid: u32,
+    listeners: Vec<Sockets>,
+    admin: Vec<Sockets>,
+    lockouts: Snapshot,
+}
+
+/// Sockets of one address.
+#[derive(Debug, Serialize, Deserialize)]
+struct Sockets {
+    /// As its plan has it.
+    address: String,
+    /// What it is called: a port 0 is a real one.
+    name: String,
+    sockets: usize,
+}
+
+/// What it has counted since, and whether the lock of its lockouts comes beside it.
+#[derive(Serialize, Deserialize)]
+struct Last {
+    lockouts: Option<Snapshot>,
+    has_lock: bool,
+}
