@@ -5,28 +5,45 @@ use std::time::{Duration, Instant};
 use crate::support::frames::*;
 use crate::support::*;
 
+/// What a flood may take: some are hundreds of thousands of frames, on a machine that may have other work.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Asks for something as another client, and says how long it took.
+async fn ask(other: &mut Client) -> Duration {
+    let start = Instant::now();
+    assert_eq!(other.get("/other", "").await.status, 200);
+    start.elapsed()
+}
+
 /// Runs the flood, and meanwhile asks for something as another client on the same data thread, again and again.
 async fn while_others_are_served<T>(gate: &Gate, flood: impl Future<Output = T>) -> T {
     let mut other = gate.h1().await;
-    // What is asked meanwhile has its connections already.
-    assert_eq!(other.get("/other", "").await.status, 200);
+    let beat = || tokio::time::sleep(Duration::from_millis(5));
+    // What this machine takes without the flood, be it busy with something else: a few milliseconds where it is not.
+    let mut quiet = Duration::ZERO;
+    for _ in 0..20 {
+        quiet = quiet.max(ask(&mut other).await);
+        beat().await;
+    }
     let mut took = Vec::new();
     let asking = async {
         loop {
-            let start = Instant::now();
-            assert_eq!(other.get("/other", "").await.status, 200);
-            took.push(start.elapsed());
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            took.push(ask(&mut other).await);
+            beat().await;
         }
     };
-    let found = tokio::select! { found = soon("the flood to end", flood) => found, () = asking => unreachable!() };
+    let found = tokio::select! {
+        found = tokio::time::timeout(LONG, flood) => found.expect("the flood to end in time"),
+        () = asking => unreachable!(),
+    };
     took.sort_unstable();
     // The median, of a few the lower one: this process has a flood and a dozen other tests on its hands.
     let middle = took.len().saturating_sub(1) / 2;
     let median = took.get(middle).copied().unwrap_or_default();
+    let most = Duration::from_millis(100) + 5 * quiet;
     assert!(
-        median < Duration::from_millis(100),
-        "others waited {median:?}, at most {:?}",
+        median < most,
+        "others waited {median:?}, at most {:?}, without the flood {quiet:?}",
         took.last()
     );
     found
@@ -167,7 +184,7 @@ async fn answers_that_nobody_reads() {
     ] {
         // Each is over in a moment: several, so that somebody asks meanwhile.
         let flood = async {
-            for _ in 0..10 {
+            for _ in 0..3 {
                 let mut h2 = gate.h2().await;
                 let poured = pour(&mut h2, 2000, |_| bytes.clone()).await;
                 assert_ne!(
