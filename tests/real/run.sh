@@ -198,6 +198,27 @@ wait "$PID" 2>/dev/null
 until_true 20 ask app.lan / -f
 same "and it accepts again by itself" hello "$(ask app.lan /)"
 at_most "lines about it in the log" 20 "$(grep -c accept_failed narrow.err)"
+# Streams take descriptors too: 80 of them want a connection each to a service that is slow, and the gate has few.
+open_ones() { find "/proc/$narrow/fd" -mindepth 1 | wc -l; }
+few_open() { [ "$(open_ones)" -le "$1" ]; }
+failures=$(grep -c accept_failed narrow.err) idle=$(open_ones)
+start streams h2load -n 80 -c 2 -m 40 "https://127.0.0.1:$PORT/hold"
+streams=$PID
+until_true 10 grep -q '^held' service.err || bad "streams are held" "$(tail -3 service.err streams.out)"
+took() { ask app.lan / -o /dev/null -w '%{http_code} %{time_total}' -m 5 "$@"; }
+for n in 1 2 3; do
+    has "another client is served in under a second ($n)" '^200 0\.' "$(took --interface 127.0.0.2)"
+    has "the same one is served, or told so in under a second ($n)" '^(200|503) 0\.' "$(took)"
+done
+kill -0 "$streams" 2>/dev/null || bad "the streams were held meanwhile" "$(cat streams.out)"
+wait "$streams"
+has "every stream has an answer" '80 done, .* 0 errored, 0 timeout' "$(cat streams.out)"
+has "some are served and the others told so" '^status codes: [1-9][0-9]* 2xx, 0 3xx, 0 4xx, [1-9][0-9]* 5xx' "$(cat streams.out)"
+same "no descriptor was missing" "$failures" "$(grep -c accept_failed narrow.err)"
+# A connection for each of its threads may be kept for the next request.
+kept=$((idle + 4))
+until_true 10 few_open "$kept"
+at_most "descriptors afterwards, of $idle before" "$kept" "$(open_ones)"
 kill "$narrow"
 
 echo "== drain"

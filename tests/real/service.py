@@ -65,6 +65,10 @@ class Service(BaseHTTPRequestHandler):
             print("slow begins", file=sys.stderr, flush=True)
             time.sleep(2)
             self.say("slow but whole\n")
+        elif self.path == "/hold":
+            print("held", file=sys.stderr, flush=True)
+            time.sleep(5)
+            self.say("let go\n", Connection="close")
         elif self.path == "/once":
             self.close_connection = True
             self.say("once\n")
