@@ -94,6 +94,7 @@ pub async fn accept(
         );
         let surplus = || Surplus::enter(&worker).map(|_held| Place::Surplus { _held });
         let Some(place) = counted.map(Place::Counted).or_else(surplus) else {
+            unheard(&worker);
             continue;
         };
         let (worker, guard) = (Rc::clone(&worker), drain.guard());
@@ -153,6 +154,12 @@ fn denied(
     let mut record = conn.record(worker, "");
     record.refusal = Some(refusal);
     worker.shared.log.access(record);
+}
+
+/// Counts a connection beyond the limits that is closed without a word.
+fn unheard(worker: &Worker) {
+    let closed = &worker.shared.metrics.surplus_closed;
+    closed.fetch_add(1, Ordering::Relaxed);
 }
 
 async fn serve(
@@ -222,7 +229,10 @@ async fn admit(
         Place::Surplus { .. } => true,
     };
     if !has_room {
-        let _held = Surplus::enter(worker)?;
+        let Some(_held) = Surplus::enter(worker) else {
+            unheard(worker);
+            return None;
+        };
         *place = Place::Surplus { _held };
     }
     Some(admitted)

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Ten minutes of everything at once, by hand: `tests/endurance/run.sh [SECONDS]`. Memory and descriptors of the gate are written to
-# a CSV every second ($CSV, when that is set), and must not grow once it is warm. A short one is part of tests/real/run.sh.
+# Everything at once, by hand: `tests/endurance/run.sh [SECONDS]`, ten minutes without a number, 3600 for an hour. HTTP/1.1, HTTP/2,
+# WebSockets, uploads, logins; every ten seconds the configuration is another one and the service starts anew. Memory and descriptors of
+# the gate are written to a CSV every second ($CSV, when that is set) and drawn ($PICTURE, an SVG), and must not grow once it is warm.
+# A short one is part of tests/real/run.sh.
 set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 here=$ROOT/tests/endurance real=$ROOT/tests/real
@@ -21,13 +23,16 @@ service=$(free_port) sockets=$(free_port)
 start sockets "$python" "$real/sockets.py" serve "$sockets"
 printf 'rowing boat upstream' | "$GATE" hash-password >hash.txt || exit 1
 (umask 077 && echo "alice:$(cat hash.txt)" >users.htpasswd)
-cat >gate.toml <<TOML
+# `config N`: what a reload changes, and what it leaves.
+config() {
+    cat >next.toml <<TOML
 [[listener]]
 address = "127.0.0.1:0"
 networks = { allow = ["loopback"] }
 [limits]
 body_idle = "10s"
 idle = "10s"
+answer = "$((60 + $1 % 2))s"
 [log]
 access = "access.log"
 [auth]
@@ -46,6 +51,11 @@ path = "/chat"
 upstream = "127.0.0.1:$sockets"
 access = "anyone"
 TOML
+    # Another route comes and goes.
+    [ $(($1 % 2)) -eq 0 ] || printf '[[route]]\nhosts = ["app.lan"]\npath = "/more"\nupstream = "127.0.0.1:%s"\n' "$service" >>next.toml
+    mv next.toml gate.toml
+}
+config 0
 serving gate gate.toml
 gate=$PID
 "$GATE" -q ca export -o ca.pem || exit 1
@@ -60,7 +70,7 @@ start load "$python" "$here/load.py" "$PORT" "$WORK/ca.pem" alice "rowing boat u
 load=$PID
 
 echo "second,rss_kib,descriptors" >"$CSV"
-begun=$SECONDS restart=$((SECONDS + 10))
+begun=$SECONDS restart=$((SECONDS + 10)) reload=$((SECONDS + 5)) reloads=0 rejected=0
 while kill -0 "$load" 2>/dev/null; do
     echo "$((SECONDS - begun)),$(rss "$gate"),$(descriptors)" >>"$CSV"
     if [ $SECONDS -ge $restart ]; then
@@ -69,12 +79,20 @@ while kill -0 "$load" 2>/dev/null; do
         wait "$service_pid" 2>/dev/null
         serve
     fi
+    if [ $SECONDS -ge $reload ]; then
+        reload=$((SECONDS + 10)) reloads=$((reloads + 1))
+        config $reloads
+        "$GATE" reload -c gate.toml >reload.out 2>&1 || { rejected=$((rejected + 1)); cat reload.out; }
+    fi
     sleep 1
 done
 wait "$load"
 same "the load ran to its end" 0 $?
 jq . <load.out
+same "every reload was taken, of $reloads" 0 $rejected
 same "nothing but what a restart of the service explains went wrong" '{}' "$(jq -c .wrong <load.out)"
+
+[ -z "${PICTURE:-}" ] || python3 "$here/curve.py" "$CSV" "$PICTURE" || exit 1
 
 # `typical FROM TO COLUMN`: the median of a part of the samples, in percent of all.
 typical() {

@@ -725,6 +725,30 @@ async fn a_body_is_only_so_large() {
 }
 
 #[tokio::test]
+async fn those_that_are_closed_unheard_are_counted() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(&upstream, "connections = 1\n");
+    let closed = || {
+        let metrics = gate.metrics();
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("loopgate_surplus_closed_total "));
+        line.expect("the metric").parse::<usize>().unwrap()
+    };
+    let _inside = gate.h1().await;
+    let _told: Vec<_> = (0..2)
+        .map(|_| std::net::TcpStream::connect(gate.address).unwrap())
+        .collect();
+    let open = |line: &str| line.starts_with("loopgate_connections{") && line.ends_with(" 3");
+    until("two to be told", || gate.metrics().lines().any(open)).await;
+    assert_eq!(closed(), 0, "there are places to tell them");
+    let _many: Vec<_> = (0..300)
+        .map(|_| std::net::TcpStream::connect(gate.address).unwrap())
+        .collect();
+    until("most to be closed", || closed() > 30).await;
+}
+
+#[tokio::test]
 async fn whoever_is_one_too_many_is_told_so() {
     for limits in ["connections = 3\n", "connections_per_client = 3\n"] {
         let upstream = Upstream::ok();

@@ -169,6 +169,12 @@ pub const FAMILIES: &[Family] = &[
         "Connections that could not be accepted, most likely for want of descriptors.",
     ),
     family(
+        "loopgate_surplus_closed_total",
+        Counter,
+        "",
+        "Connections beyond `limits.connections` or `connections_per_client` that were closed unheard; those that were told are decisions with the reason `too-busy`.",
+    ),
+    family(
         "loopgate_panics_total",
         Counter,
         "",

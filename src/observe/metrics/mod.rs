@@ -48,6 +48,8 @@ pub struct Metrics {
     nat_told: [AtomicU64; MOST],
     /// Accepts that failed.
     pub accept_failures: AtomicU64,
+    /// Connections beyond the limits that were closed unheard.
+    pub surplus_closed: AtomicU64,
     /// Panics that were caught; each is a mistake of ours.
     pub panics: AtomicU64,
 }
@@ -65,6 +67,7 @@ impl Default for Metrics {
             reloads: Default::default(),
             nat_told: [const { AtomicU64::new(0) }; MOST],
             accept_failures: AtomicU64::new(0),
+            surplus_closed: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         }
     }
@@ -253,6 +256,8 @@ impl Metrics {
         );
         let failures = self.accept_failures.load(Ordering::Relaxed);
         text.one("loopgate_accept_failures_total", &[], failures);
+        let closed = self.surplus_closed.load(Ordering::Relaxed);
+        text.one("loopgate_surplus_closed_total", &[], closed);
         let panics = self.panics.load(Ordering::Relaxed);
         text.one("loopgate_panics_total", &[], panics);
     }
