@@ -175,7 +175,7 @@ impl<'a> Stream<'a> {
             .get(permit.route())
             .ok_or(Refusal::from(Reason::NoRoute))?;
         if let (Body::Length(0), Some(body)) = (framing, body.as_mut()) {
-            nothing(body, self.plan.limits.body_idle).await?;
+            Box::pin(nothing(body, self.plan.limits.body_idle)).await?;
         }
         let websocket = self.websocket();
         let head = Outbound {
@@ -209,7 +209,7 @@ impl<'a> Stream<'a> {
             if websocket {
                 return Err(broken("no WebSocket leads to an `h2c://` service"));
             }
-            return self.to_h2(&head, &inbound, standing(), body.take()).await;
+            return Box::pin(self.to_h2(&head, &inbound, standing(), body.take())).await;
         }
         if websocket {
             return Box::pin(super::h2_websocket::open(

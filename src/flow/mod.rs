@@ -94,3 +94,23 @@ pub async fn refuse_unread(worker: &Worker, conn: &Conn, client: &Wire, refusal:
         Ok(()) | Err(_) => Done::Cut,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// The size of what an asynchronous function makes.
+    fn four<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn three<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Both are moved and wiped with every request; rare branches are boxed so that they stay small.
+    #[test]
+    fn the_futures_of_a_request_are_small() {
+        let (h1, h2) = (four(super::h1::exchange), three(super::h2::serve_stream));
+        assert!(h1 <= 3700, "{h1}");
+        assert!(h2 <= 3100, "{h2}");
+    }
+}

@@ -16,6 +16,9 @@ use super::stream::Stream;
 const RECORD: usize = 16 << 10;
 /// Bytes in sealed records that go out at once, in one system call.
 const ENOUGH: usize = 4 * RECORD;
+/// What is read before other tasks have their turn: an upload would be read as far as its window goes before any of it is passed on,
+/// and be out of the processor's caches by then.
+const TURN: usize = 128 << 10;
 
 /// A stream whose writes are gathered.
 ///
@@ -31,6 +34,8 @@ pub struct Cork {
     round: Arc<Round>,
     is_waiting: bool,
     is_draining: bool,
+    /// Bytes read in this turn.
+    read: usize,
 }
 
 /// One look of this thread at its sockets. The streams of a connection wake its task as well, many times a round, so being
@@ -83,6 +88,7 @@ impl Cork {
             round: Arc::default(),
             is_waiting: false,
             is_draining: false,
+            read: 0,
         }
     }
 
@@ -126,7 +132,19 @@ impl AsyncRead for Cork {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, into)
+        let me = self.get_mut();
+        if me.read >= TURN {
+            me.read = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = into.filled().len();
+        let polled = Pin::new(&mut me.stream).poll_read(cx, into);
+        me.read = match polled {
+            Poll::Ready(_) => me.read + into.filled().len() - before,
+            Poll::Pending => 0,
+        };
+        polled
     }
 }
 
