@@ -2,7 +2,7 @@
 //! process is counted, so client and service here use fixed memory. In a program of its own, because the allocator is.
 
 #[path = "support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "a kit for many tests")]
+#[allow(unused_imports, reason = "a kit offers more than each test takes")]
 mod support;
 
 use std::alloc::System;
@@ -78,7 +78,6 @@ fn a_request_allocates_nearly_nothing() {
     let credential = format!("Authorization: {}\r\n", basic("alice", "open sesame"));
     for (access, credential) in [("\"anyone\"", ""), ("\"users\"", &*credential)] {
         let each = measured(access, credential);
-        println!("{access}: {each:.2} allocations a request");
         assert!(
             each <= MOST,
             "{access}: {each:.2} allocations a request, at most {MOST}"

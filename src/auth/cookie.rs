@@ -121,9 +121,11 @@ pub fn is_about_a_gate(set_cookie: &[u8]) -> bool {
 
 /// Whether this part of a header is a cookie of a gate. Some readers take names in any case (RFC 6265bis, 4.1.3.2, of prefixes).
 fn is_of_a_gate(part: &[u8]) -> bool {
-    let name = part.split(|c| *c == b'=').next().unwrap_or_default();
-    let head = name.trim_ascii_start().get(..PREFIX.len());
-    head.is_some_and(|head| head.eq_ignore_ascii_case(PREFIX.as_bytes()))
+    // Readers of the old kind (RFC 2109) begin a new cookie at a comma.
+    part.split(|c| *c == b',').any(|name| {
+        let head = name.trim_ascii_start().get(..PREFIX.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(PREFIX.as_bytes()))
+    })
 }
 
 fn as_id(value: &[u8]) -> Option<&str> {
@@ -197,6 +199,9 @@ mod tests {
                 rest("a=1; b=\"2 , 3\";c;;  d = 4"),
             ),
             ("a=1;OURS=ID;b=2", rest("a=1;b=2")),
+            ("a=1, OURS=ID", Stripped::Gone),
+            ("b=2; a=1 ,__Host-loopgate-x=1", rest("b=2")),
+            ("a={\"b\":1,\"c\":2}", Stripped::Untouched),
             ("a=ü; OURS = ID", rest("a=ü")),
         ] {
             assert_eq!(strip(&filled(value)), want, "{value}");

@@ -126,7 +126,13 @@ pub async fn head(
                 }
                 break;
             }
-            Ok(None) => {}
+            Ok(None) => {
+                // HTTP/0.9, or another protocol: there may never be a line end.
+                let input = wire.input.borrow();
+                if !input.data().iter().zip(b"HTTP/1.").all(|(c, p)| c == p) {
+                    return Err(Fault::Refused(broken("an answer that is not HTTP/1")));
+                }
+            }
             Err(_) => {
                 return Err(Fault::Refused(broken(
                     "a bare CR or LF in the head of the answer",

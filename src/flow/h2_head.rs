@@ -29,8 +29,12 @@ pub(super) fn lines(headers: &HeaderMap) -> Vec<Line<'_>> {
         .collect()
 }
 
-/// Fields that HTTP/2 forbids (RFC 9113, 8.2.2), and names that HTTP/1 has no way to say.
+/// Fields that HTTP/2 forbids (RFC 9113, 8.2.1 and 8.2.2), and names that HTTP/1 has no way to say.
 pub(super) fn forbidden(name: &HeaderName, value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    if bytes.trim_ascii().len() != bytes.len() {
+        return true;
+    }
     match name.as_str() {
         "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
         "te" => !value.as_bytes().eq_ignore_ascii_case(b"trailers"),

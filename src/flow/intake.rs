@@ -4,7 +4,8 @@ use super::origin::Origin;
 use crate::base::host::Authority;
 use crate::base::path::Path;
 use crate::base::refusal::Refusal;
-use crate::http1::field::{Name, has_token, tokens};
+use crate::http1::field::{Name, has_token};
+use crate::http1::framing::Options;
 
 /// One field line of either transport.
 #[derive(Clone, Copy, Debug)]
@@ -18,9 +19,6 @@ pub struct Line<'a> {
     /// The value.
     pub value: &'a [u8],
 }
-
-/// Options that `Connection` may have: each is compared with every field.
-const OPTIONS: usize = 32;
 
 /// The facts that decide, and nothing else.
 #[derive(Debug, Default)]
@@ -59,13 +57,10 @@ impl<'a> Facts<'a> {
     /// One pass over the fields.
     pub fn read(lines: impl Iterator<Item = Line<'a>>) -> Result<Self, Refusal> {
         let mut facts = Self::default();
-        let mut options = 0;
+        let mut options = Options::default();
         for line in lines {
             if line.known == Name::Connection {
-                options += tokens(line.value).take(OPTIONS + 1).count();
-                if options > OPTIONS {
-                    return Err(Refusal::bad("more than 32 options in Connection"));
-                }
+                options.add(line.value).map_err(Refusal::bad)?;
             }
             let sensitive = matches!(
                 line.known,

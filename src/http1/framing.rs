@@ -113,6 +113,10 @@ pub fn of_response(
     to_head: bool,
 ) -> Result<(Body, bool), &'static str> {
     let said = read(head, fields, version)?;
+    let mut options = Options::default();
+    for field in fields.iter().filter(|f| f.known == Name::Connection) {
+        options.add(field.value(head))?;
+    }
     let kept = match version {
         Version::Http11 => !said.close,
         Version::Http10 => said.keep_alive && !said.close,
@@ -131,6 +135,30 @@ pub fn of_response(
         _ => {}
     }
     Ok((body, kept && body != Body::Close))
+}
+
+/// Bounds the options of `Connection`, empty ones too: each is compared with the name of every field.
+#[derive(Debug, Default)]
+pub struct Options {
+    count: usize,
+    bytes: usize,
+}
+
+impl Options {
+    /// Takes one more value into account.
+    pub fn add(&mut self, value: &[u8]) -> Result<(), &'static str> {
+        self.bytes += value.len();
+        if self.bytes > 1024 {
+            return Err("more than 1024 bytes of options in Connection");
+        }
+        if !value.is_empty() {
+            self.count += value.split(|c| *c == b',').count();
+        }
+        match self.count {
+            ..=32 => Ok(()),
+            _ => Err("more than 32 options in Connection"),
+        }
+    }
 }
 
 /// The `Content-Length` that an answer without a body may still carry (to HEAD, or 304).

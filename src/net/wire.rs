@@ -151,10 +151,10 @@ impl Wire {
         }
     }
 
-    /// Whether the idle peer still seems to be there and has said nothing, as far as the runtime knows; `now` also asks the
-    /// kernel, which costs a system call.
-    pub async fn is_quiet(&self, now: bool) -> bool {
-        if now && !self.stream.borrow().is_silent() {
+    /// Whether the idle peer still seems to be there and has said nothing, as of now. Asks the kernel: what the runtime knows is as
+    /// old as its last look at its sockets, and an answer that nobody asked for would become somebody's.
+    pub async fn is_quiet(&self) -> bool {
+        if !self.stream.borrow().is_silent() {
             return false;
         }
         poll_fn(|cx| {
@@ -271,14 +271,14 @@ mod tests {
             // The runtime learns that there is nothing to read.
             tokio::task::yield_now().await;
             let nothing = poll_fn(|cx| Poll::Ready(wire.poll_fill_forever(cx, 9))).await;
-            assert!(nothing.is_pending() && wire.is_quiet(true).await);
+            assert!(nothing.is_pending() && wire.is_quiet().await);
             // Not a turn of it lies between this and the look.
             if speaks {
                 peer.write_all(b"x").unwrap();
             } else {
                 drop(peer);
             }
-            assert!(!wire.is_quiet(true).await, "speaks: {speaks}");
+            assert!(!wire.is_quiet().await, "speaks: {speaks}");
         }
     }
 

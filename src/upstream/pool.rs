@@ -66,8 +66,7 @@ impl Pool {
     ) -> Result<Lease, Refusal> {
         while let Some(idle) = self.pop(upstream.id) {
             let age = idle.since.elapsed();
-            // One that cannot be sent again must not be lost to an end that the runtime has not seen yet.
-            if age < IDLE && (again || age < WARM) && idle.wire.is_quiet(!again).await {
+            if age < IDLE && (again || age < WARM) && idle.wire.is_quiet().await {
                 return Ok(Lease {
                     wire: idle.wire,
                     reused: true,

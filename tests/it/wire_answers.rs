@@ -69,6 +69,13 @@ const ANSWERS: &[(&str, Then, Told)] = &[
         Closes,
         Whole(200, "to the end"),
     ),
+    ("hello", Waits, Broken),
+    ("HTTP/0", Waits, Broken),
+    (
+        "HTTP/1.1 200 OK\r\nConnection: x,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\r\nContent-Length: 2\r\n\r\nok",
+        Waits,
+        Broken,
+    ),
     (
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
         Closes,

@@ -565,9 +565,19 @@ fn rest() -> Vec<Row> {
             No(400),
         ),
         Row::new(
-            "commas are no options",
-            of_options(&",".repeat(200), "close"),
+            "a few empty options",
+            of_options(&",".repeat(20), "close"),
             Pass("GET /"),
+        ),
+        Row::new(
+            "commas are options too: each is compared with every field",
+            of_options(&",".repeat(200), "close"),
+            No(400),
+        ),
+        Row::new(
+            "one option of a kilobyte and a half",
+            of_options(&"a".repeat(1500), ""),
+            No(400),
         ),
         Row::new(
             "a long value",
