@@ -24,7 +24,7 @@ use super::known::Proven;
 /// What Basic credentials beside a client certificate are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
-    /// A login here: there is no good certificate, or another user's name, or the password is right.
+    /// A login here: there is no good certificate, or the name is another user's.
     Login,
     /// The application's, or to be taken out like ours.
     Application {
@@ -95,7 +95,8 @@ pub(super) async fn certificate(
 }
 
 /// The password is looked at, so that ours never passes; it is no guess, as whoever has the certificate is in already. Only the first
-/// few that are not ours are told from ours.
+/// few that are not ours are told from ours, by what the application gets and by nothing else: a right one is taken out, and begins
+/// no session.
 async fn own_name(
     worker: &Worker,
     plan: &Plan,
@@ -105,18 +106,20 @@ async fn own_name(
 ) -> Result<Beside, Refusal> {
     let (verifier, passed) = (&worker.shared.verifier, &worker.shared.passed);
     let (name, password) = (user.name(), basic.password());
-    let now = Instant::now();
-    if verifier.cached(&plan.users, name, password, now).is_some() {
-        return Ok(Beside::Login);
-    }
     let (stored, credential) = (user.fingerprint(), verifier.credential(name, password));
+    let ours = Beside::Application { spent: true };
+    // Before what is remembered: a password that another client has just used would be told after any number of wrong ones.
     if let Some(passes) = passed.look(stored, credential) {
         return Ok(Beside::Application { spent: !passes });
+    }
+    let now = Instant::now();
+    if verifier.cached(&plan.users, name, password, now).is_some() {
+        return Ok(ours);
     }
     let network = ClientNet::of(intake.origin.client.address);
     let password = basic.password_owned();
     match verifier.verify(&plan.users, name, password, network).await {
-        Outcome::Right => Ok(Beside::Login),
+        Outcome::Right => Ok(ours),
         Outcome::Wrong => Ok(Beside::Application {
             spent: !passed.put(stored, credential),
         }),

@@ -14,6 +14,7 @@ use rustls::version::{TLS12, TLS13};
 
 use crate::support::client::{End, Identity, config};
 use crate::support::gate::route;
+use crate::support::message::Answer;
 use crate::support::*;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -369,9 +370,11 @@ async fn a_revoked_certificate_ends_what_rests_on_it_and_nothing_else() {
     assert_eq!(both.get("/both", &login).await.status, 101);
     let mut other = h1(&gate, Some(&bob)).await;
     assert_eq!(other.get("/required", SWITCH).await.status, 101);
-    // The same device, but by the password alone.
-    let mut password = h1(&gate, Some(&alice)).await;
+    // By the password alone; beside a certificate that is enough it would say nothing.
+    let mut password = h1(&gate, None).await;
     assert_eq!(password.get("/accepted", &login).await.status, 101);
+    let mut beside = h1(&gate, Some(&alice)).await;
+    assert_eq!(beside.get("/accepted", &login).await.status, 101);
     let (mut one, mut two) = (h1(&gate, Some(&alice)).await, h2(&gate, Some(&alice)).await);
     assert_eq!(one.get("/required", "").await.status, 200);
     assert_eq!(two.get(1, "/required").await.status(), 200);
@@ -380,6 +383,7 @@ async fn a_revoked_certificate_ends_what_rests_on_it_and_nothing_else() {
     gate.try_replan(LOCAL, &tables).unwrap();
     assert_ne!(cut.closed().await, End::Clean);
     both.closed().await;
+    beside.closed().await;
     assert_eq!(one.get("/required", "").await.status, 403);
     assert_eq!(two.get(3, "/required").await.status(), 403);
     assert_eq!(
@@ -542,6 +546,40 @@ async fn beside_a_good_certificate_authorization_is_the_applications() {
         h1(&gate, None).await.get("/accepted", &right).await.status,
         200
     );
+}
+
+#[tokio::test]
+async fn a_password_beside_a_certificate_is_told_by_nothing_in_the_answer() {
+    let upstream = witness();
+    let gate = Gate::listening(LOCAL, &routes(&upstream));
+    let (alice, _) = gate.issue("alice", YEAR);
+    gate.try_replan(LOCAL, &routes(&upstream)).unwrap();
+    let lines = |password: &str| {
+        let value = basic("alice", password);
+        format!("Authorization: {value}\r\nAccept: text/html\r\nSec-Fetch-Mode: navigate\r\n")
+    };
+    let right = lines("open sesame");
+    let mut client = h1(&gate, Some(&alice)).await;
+    let same = |one: &Answer, two: &Answer| {
+        assert_eq!((one.status, two.status), (200, 200));
+        assert_eq!(one.text(), two.text());
+        assert!(one.all("set-cookie").is_empty() && two.all("set-cookie").is_empty());
+    };
+    // Nobody has used it yet.
+    let first = client.get("/required", &right).await;
+    assert_eq!(first.text(), "");
+    same(&first, &first);
+    // Alice uses hers elsewhere, so that it is remembered. That one is a login.
+    let login = h1(&gate, None).await.get("/accepted", &right).await;
+    assert_eq!(login.status, 200);
+    assert_eq!(login.all("set-cookie").len(), 1);
+    let mut wrong = None;
+    for n in 0..20 {
+        wrong = Some(client.get("/required", &lines(&format!("guess {n}"))).await);
+    }
+    let told = client.get("/required", &right).await;
+    same(&told, &wrong.unwrap());
+    assert_eq!(upstream.requests().len(), 23);
 }
 
 #[tokio::test]
