@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::meant::{gates, is_here};
 use super::url::split;
 use super::{Plan, certificate, visitor};
 use crate::access::{Asked, Need, People, Rule};
@@ -180,7 +181,7 @@ pub fn explain(
         Host::Ip(_) => None,
     };
     let local = match &authority.host {
-        Host::Ip(address) if plan.site.table.is_own(*address) => *address,
+        Host::Ip(address) if is_here(plan, *address) => *address,
         Host::Ip(_) | Host::Name(_) => IpAddr::from([127, 0, 0, 1]),
     };
     let request = Request {
@@ -210,7 +211,7 @@ pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
 
     let (authority, path, local) = (&request.authority, &request.path, request.local);
 
-    let gates = gates(plan, request.listener, authority.port);
+    let gates = gates(plan, request.listener, authority);
     let admits = |i: &&usize| {
         let mut trial = told.clone();
         visitor::judge(&plan.listeners[**i].gate, "", request, &mut trial).is_ok()
@@ -326,27 +327,6 @@ fn rule(rule: Option<&Rule>) -> &'static str {
     match rule.map(|r| &r.people) {
         Some(People::Some(_)) => "named, or in a named group",
         Some(People::Users | People::Anyone | People::Nobody) | None => "every user may",
-    }
-}
-
-/// The listeners that the address or the port can mean; all of them when none has it.
-fn gates(plan: &Plan, listener: Option<SocketAddr>, port: Option<u16>) -> Vec<usize> {
-    let with = |has: &dyn Fn(&SocketAddr) -> bool| -> Vec<usize> {
-        let all = plan.listeners.iter().enumerate();
-        all.filter(|(_, l)| l.addresses.iter().any(has))
-            .map(|(i, _)| i)
-            .collect()
-    };
-    let meant = match listener {
-        Some(address) => with(&|a| *a == address),
-        None => Vec::new(),
-    };
-    match (meant.is_empty(), port) {
-        (false, _) => meant,
-        (true, Some(port)) if !with(&|a| a.port() == port).is_empty() => {
-            with(&|a| a.port() == port)
-        }
-        (true, _) => with(&|_| true),
     }
 }
 

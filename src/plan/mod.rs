@@ -32,6 +32,7 @@ mod kept;
 mod leaving;
 mod listener;
 mod live;
+mod meant;
 mod own;
 mod past;
 mod people;
