@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::args::WhichGate;
 use super::output::{Output, plain};
-use super::serve::env;
+use super::serve::{env, ground};
 use super::{Code, Failure};
 use crate::app::control::{AskError, Failed, Gate, Verb, ask, client_dirs, find};
-use crate::app::{EXPOSED, state_dir};
+use crate::app::{EXPOSED, Source, state_dir};
+use crate::config::Severity;
 
 /// For a reload: the plan is compiled, its tests run, every upstream is looked at.
 pub(super) const PATIENCE: Duration = Duration::from_secs(130);
@@ -127,6 +128,95 @@ pub(super) fn enforce(output: &Output, reads: impl Fn(&Gate) -> bool) -> Result<
         "the file is changed, but here what it said before still counts until the gate reads it; repair what is said, then `loopgate reload`:\n{}",
         failed.join("\n")
     )))
+}
+
+/// What a command has written for people, and what it is about.
+pub(super) struct Written<'a> {
+    /// The key of the file under `[auth]`; a gate's status has the same.
+    pub key: &'static str,
+    /// The file.
+    pub file: &'a Path,
+    /// The configuration that named it.
+    pub config: Option<PathBuf>,
+    /// What a gate that goes by another file still does: `lets alice in`.
+    pub still: Option<String>,
+    /// Whether it does, by that other file.
+    pub counts: &'a dyn Fn(&Path) -> bool,
+}
+
+/// The same for what is written about people. The gate of the configuration is concerned too when it goes by another file than the
+/// configuration names now, because that was not taken: there the command has changed nothing.
+pub(super) fn enforce_written(output: &Output, written: &Written<'_>) -> Result<(), Failure> {
+    let (key, file) = (written.key, written.file);
+    let (gates, _) = find(&client_dirs(&env, state_dir(&env).as_deref()));
+    let mut configs: Vec<PathBuf> = written.config.iter().cloned().collect();
+    for gate in gates.iter().filter(|gate| reads(gate, key, file)) {
+        let config = gate.status["config"].as_str().map(PathBuf::from);
+        configs.extend(config.filter(|one| !configs.iter().any(|known| is_same(known, one))));
+    }
+    let mut elsewhere = Vec::new();
+    for gate in gates.iter().filter(|gate| !reads(gate, key, file)) {
+        let Some(config) = written.config.as_deref().filter(|c| runs(gate, c)) else {
+            continue;
+        };
+        let _ = ask(&gate.path, &Verb::Reload, PATIENCE);
+        let now = ask(&gate.path, &Verb::Status, Duration::from_secs(10));
+        let named = now.as_ref().unwrap_or(&gate.status)[key].as_str();
+        let other = named.map(PathBuf::from);
+        if let Some(line) = other.and_then(|other| still(written, gate, config, &other)) {
+            elsewhere.push(line);
+        }
+    }
+    for config in &configs {
+        next_start(output, config);
+    }
+    let is_read = gates.iter().any(|gate| reads(gate, key, file));
+    let done = match is_read || elsewhere.is_empty() {
+        true => enforce(output, |gate| reads(gate, key, file)),
+        false => Ok(()),
+    };
+    if elsewhere.is_empty() {
+        return done;
+    }
+    let rest = done.err().map(|failure| failure.message);
+    elsewhere.extend(rest);
+    Err(Failure::failed(elsewhere.join("\n")))
+}
+
+/// What a gate of this configuration still does by another file; `None` when it goes by ours now, or that one does not say so.
+fn still(written: &Written<'_>, gate: &Gate, config: &Path, other: &Path) -> Option<String> {
+    if is_same(other, written.file) || !(written.counts)(other) {
+        return None;
+    }
+    let (pid, option) = (&gate.status["pid"], written.key.replace('_', "-"));
+    let what = match &written.still {
+        Some(still) => format!("still {still} by {}", other.display()),
+        None => format!("goes by {} and knows nothing of it", other.display()),
+    };
+    Some(format!(
+        "{} is changed, but gate {pid} {what} (its configuration {} has mistakes and is not taken: see `loopgate check`).\n  Repair that, or write into the file that counts there: `--{option} {}`",
+        written.file.display(),
+        config.display(),
+        other.display(),
+    ))
+}
+
+/// Says which lines keep the next start from this configuration: whoever was removed is out at once, though a group or a rule still
+/// names him, but no gate starts with a name in it that nobody has.
+fn next_start(output: &Output, config: &Path) {
+    let Ok(ground) = ground() else {
+        return;
+    };
+    let Err(mut report) = Source::File(config.to_owned()).plan(&ground.machine, &ground.kept, None)
+    else {
+        return;
+    };
+    report.problems.retain(|p| p.severity == Severity::Error);
+    output.warn(&format!(
+        "warning: no gate starts with {} again before this is changed in it:\n\n{}",
+        config.display(),
+        report.render(output.color, output.width).trim_end()
+    ));
 }
 
 /// Whether the plan in force there was made of this file; `key` is where its status names it.

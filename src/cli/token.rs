@@ -1,12 +1,12 @@
 //! `loopgate token add|revoke|list`. A token is shown once and stored hashed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
 use super::args::{Token as Act, TokensFile};
-use super::control::{enforce, in_force, reads};
+use super::control::{Written, enforce_written, in_force};
 use super::output::Output;
 use super::serve::{env, wrong};
 use super::table::Table;
@@ -14,6 +14,28 @@ use super::{Code, Failure};
 use crate::auth::token::Token;
 use crate::auth::token_file;
 use crate::config;
+
+/// Those that applications are called with (RFC 9110, PATCH, WebDAV).
+const METHODS: [&str; 18] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
+    "PATCH",
+    "TRACE",
+    "COPY",
+    "LOCK",
+    "MKCOL",
+    "MOVE",
+    "PROPFIND",
+    "PROPPATCH",
+    "REPORT",
+    "SEARCH",
+    "UNLOCK",
+    "MKCALENDAR",
+];
 
 fn now() -> i64 {
     SystemTime::now()
@@ -30,7 +52,12 @@ pub(super) fn token(output: &Output, act: Act) -> Result<(), Failure> {
             method,
             file,
         } => {
-            let into = tokens_file(output, &file)?;
+            let (into, config) = tokens_file(output, &file)?;
+            for method in method.iter().filter(|m| !METHODS.contains(&m.as_str())) {
+                output.warn(&format!(
+                    "warning: `{method}` is no usual method; is it written as it is meant?"
+                ));
+            }
             let expires =
                 duration.map(|d| now() + i64::try_from(d.as_secs()).unwrap_or(i64::MAX / 2));
             let (mut token, text) = Token::new(&name, now(), expires);
@@ -38,23 +65,45 @@ pub(super) fn token(output: &Output, act: Act) -> Result<(), Failure> {
             token.methods = method;
             token_file::add(&into, token).map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
             output.say(&format!(
-                "token `{name}` is in {}; this is the only time that it is shown.\nSend it as `Authorization: Bearer …` or `Loopgate-Token: …`.",
-                into.display()
+                "token `{name}` is in {}; this is the only time that it is shown.\nSend it as `Authorization: Bearer …` or `Loopgate-Token: …`.{}",
+                into.display(),
+                match expires {
+                    Some(_) => "",
+                    None => "\nIt never ends: `--for 30d` makes one that does.",
+                }
             ));
             output.print(text.expose()).map_err(Failure::failed)?;
-            enforce(output, |gate| reads(gate, "tokens_file", &into))
+            let written = Written {
+                key: "tokens_file",
+                file: &into,
+                config,
+                still: None,
+                counts: &|_| true,
+            };
+            enforce_written(output, &written)
         }
         Act::Revoke { name, file } => {
-            let from = tokens_file(output, &file)?;
+            let (from, config) = tokens_file(output, &file)?;
             let gone = token_file::revoke(&from, &name).map_err(Failure::failed)?;
             output.say(&format!("token `{}` is revoked", gone.name));
-            enforce(output, |gate| reads(gate, "tokens_file", &from))
+            let has = |other: &Path| {
+                let is_it = |token: &Token| token.id == gone.id;
+                token_file::load(other).map_or(true, |(all, _)| all.iter().any(is_it))
+            };
+            let written = Written {
+                key: "tokens_file",
+                file: &from,
+                config,
+                still: Some(format!("takes the token `{}`", gone.name)),
+                counts: &has,
+            };
+            enforce_written(output, &written)
         }
-        Act::List { file, json } => list(output, &tokens_file(output, &file)?, json),
+        Act::List { file, json } => list(output, &tokens_file(output, &file)?.0, json),
     }
 }
 
-fn list(output: &Output, path: &std::path::Path, as_json: bool) -> Result<(), Failure> {
+fn list(output: &Output, path: &Path, as_json: bool) -> Result<(), Failure> {
     let (tokens, _) = token_file::load(path).map_err(|e| {
         let lines: Vec<String> = e
             .problems
@@ -101,10 +150,10 @@ fn list(output: &Output, path: &std::path::Path, as_json: bool) -> Result<(), Fa
     output.print(text.trim_end()).map_err(Failure::failed)
 }
 
-/// The file named by the option, else by the configuration.
-fn tokens_file(output: &Output, file: &TokensFile) -> Result<PathBuf, Failure> {
+/// The file named by the option, else by the configuration, and that.
+fn tokens_file(output: &Output, file: &TokensFile) -> Result<(PathBuf, Option<PathBuf>), Failure> {
     if let Some(path) = &file.tokens_file {
-        return Ok(path.clone());
+        return Ok((path.clone(), file.config.config.clone()));
     }
     let config = config::find(file.config.config.as_deref(), &env).map_err(|p| {
         Failure::new(
@@ -118,17 +167,20 @@ fn tokens_file(output: &Output, file: &TokensFile) -> Result<PathBuf, Failure> {
     let loaded = match config::load(&config, std::env::vars()) {
         Ok(loaded) => loaded,
         Err(report) => {
-            return in_force(&config, "tokens_file").ok_or_else(|| wrong(output, &report));
+            let path = in_force(&config, "tokens_file").ok_or_else(|| wrong(output, &report))?;
+            return Ok((path, Some(config)));
         }
     };
     let missing = || {
         Failure::new(
             Code::Config,
             format!(
-                "{} names no tokens file; add `[auth] tokens_file = \"tokens.toml\"`",
+                "{} names no tokens file; add `tokens_file = \"tokens.toml\"` under `[auth]`",
                 config.display()
             ),
         )
     };
-    loaded.raw.auth.tokens_file.ok_or_else(missing)
+    let named = loaded.raw.auth.tokens_file;
+    let path = named.or_else(|| in_force(&config, "tokens_file"));
+    Ok((path.ok_or_else(missing)?, Some(config)))
 }

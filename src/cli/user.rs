@@ -1,13 +1,13 @@
 //! `loopgate user` and `hash-password`. A password comes from a prompt or from standard input, never from an argument.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::json;
 
 use super::args::{User, UsersFile};
-use super::control::{enforce, in_force, reads};
+use super::control::{Written, enforce_written, in_force};
 use super::output::Output;
 use super::serve::{env, wrong};
 use super::table::Table;
@@ -28,7 +28,7 @@ pub(super) fn user(output: &Output, act: User) -> Result<(), Failure> {
                     format!("`{name}` cannot be a user name: {problem}"),
                 ));
             }
-            let path = users_file(output, &file)?;
+            let (path, config) = users_file(output, &file)?;
             let hash = hashed(output, &format!("Password for {name}: "))?;
             let done = edit(
                 &path,
@@ -44,25 +44,42 @@ pub(super) fn user(output: &Output, act: User) -> Result<(), Failure> {
                 "has a new password"
             };
             output.say(&format!("{name} {verb} in {}", path.display()));
-            enforce(output, |gate| reads(gate, "users_file", &path))
+            let written = Written {
+                key: "users_file",
+                file: &path,
+                config,
+                still: None,
+                counts: &|_| true,
+            };
+            enforce_written(output, &written)
         }
         User::Remove { name, file } => {
-            let path = users_file(output, &file)?;
+            let (path, config) = users_file(output, &file)?;
             match edit(&path, Edit::Remove { name: &name }).map_err(Failure::failed)? {
                 Edited::Removed => {
                     output.say(&format!("{name} removed from {}", path.display()));
-                    enforce(output, |gate| reads(gate, "users_file", &path))
+                    let has = |other: &Path| {
+                        users::load(other).map_or(true, |all| all.users.find(&name).is_some())
+                    };
+                    let written = Written {
+                        key: "users_file",
+                        file: &path,
+                        config,
+                        still: Some(format!("lets {name} in")),
+                        counts: &has,
+                    };
+                    enforce_written(output, &written)
                 }
                 Edited::Added | Edited::Replaced | Edited::NotThere => Err(Failure::failed(
                     format!("there is no user `{name}` in {}", path.display()),
                 )),
             }
         }
-        User::List { file, json } => list(output, &users_file(output, &file)?, json),
+        User::List { file, json } => list(output, &users_file(output, &file)?.0, json),
     }
 }
 
-fn list(output: &Output, path: &std::path::Path, as_json: bool) -> Result<(), Failure> {
+fn list(output: &Output, path: &Path, as_json: bool) -> Result<(), Failure> {
     let loaded = users::load(path).map_err(|e| {
         let lines: Vec<String> = e
             .problems
@@ -99,10 +116,10 @@ pub(super) fn hash_password(output: &Output) -> Result<(), Failure> {
     output.print(&hash).map_err(Failure::failed)
 }
 
-/// The file named by the option, else by the configuration.
-fn users_file(output: &Output, file: &UsersFile) -> Result<PathBuf, Failure> {
+/// The file named by the option, else by the configuration, and that.
+fn users_file(output: &Output, file: &UsersFile) -> Result<(PathBuf, Option<PathBuf>), Failure> {
     if let Some(path) = &file.users_file {
-        return Ok(path.clone());
+        return Ok((path.clone(), file.config.config.clone()));
     }
     let config = config::find(file.config.config.as_deref(), &env).map_err(|p| {
         Failure::new(
@@ -116,19 +133,22 @@ fn users_file(output: &Output, file: &UsersFile) -> Result<PathBuf, Failure> {
     let loaded = match config::load(&config, std::env::vars()) {
         Ok(loaded) => loaded,
         Err(report) => {
-            return in_force(&config, "users_file").ok_or_else(|| wrong(output, &report));
+            let path = in_force(&config, "users_file").ok_or_else(|| wrong(output, &report))?;
+            return Ok((path, Some(config)));
         }
     };
     let named = loaded.raw.auth.users_file;
-    named.ok_or_else(|| {
+    let path = named.or_else(|| in_force(&config, "users_file"));
+    let path = path.ok_or_else(|| {
         Failure::new(
             Code::Config,
             format!(
-                "{} names no users file; add `[auth] users_file = \"users.htpasswd\"`",
+                "{} names no users file; add `users_file = \"users.htpasswd\"` under `[auth]`",
                 config.display()
             ),
         )
-    })
+    })?;
+    Ok((path, Some(config)))
 }
 
 /// Reads a password, twice from a terminal, and hashes it.

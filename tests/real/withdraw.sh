@@ -75,8 +75,13 @@ out=$("$GATE" user remove carol -c gate.toml 2>&1)
 same "a user is removed" 0 $?
 has "in force when the command returns" 'in force at [0-9]+' "$out"
 same "she is out, though a group names her" 401 "$(status carol)"
+has "which keeps the gate from its next start, as is said" 'warning: no gate starts with .*gate.toml again' "$out"
+has "with the line" 'gate.toml:1[0-9]:' "$out"
+has "and the name" 'there is no user `carol`' "$out"
+has "the status shows it too" 'there is no user `carol`' "$("$GATE" status -c gate.toml)"
 out=$(echo pass-carol | "$GATE" user add carol -c gate.toml 2>&1)
 has "and in again when she is added" 'in force at [0-9]+' "$out"
+lacks "with nothing left to warn of" 'warning|there is no user' "$out$("$GATE" status -c gate.toml)"
 same "at once" 200 "$(status carol)"
 out=$("$GATE" user remove carol --users-file /dev/null 2>&1)
 same "who is not there cannot be removed" 1 $?
@@ -115,6 +120,27 @@ grep -v '^bob:' users >new && chmod 600 new && mv new users
 is_out() { [ "$(status bob)" = 401 ]; }
 until_true 10 is_out && ok "who is taken out by an editor is out as well" || bad "who is taken out by an editor is out as well"
 has "the log says so" 'people_taken change="?users: 1 removed' "$(cat gate.err)"
+
+echo "== while a configuration that is not taken names other files"
+cp users other-users && cp tokens.toml other-tokens.toml
+TOKEN=$("$GATE" -q token add --name three --tokens-file tokens.toml)
+cp tokens.toml other-tokens.toml
+same "by the files that are in force" 200 "$(status carol)"
+{ sed 's/"users"$/"other-users"/; s/"tokens.toml"/"other-tokens.toml"/' good.toml
+    printf '[[test]]\nfrom = "127.0.0.1"\nuser = "alice"\nrequest = "GET https://localhost/"\nexpect = "not-permitted"\n'; } >new && mv new gate.toml
+out=$("$GATE" user remove carol -c gate.toml 2>&1)
+same "a removal that concerns the other file has failed" 1 $?
+has "because she is still in" 'still lets carol in by .*/users ' "$out"
+has "with what to do" "--users-file .*/users\`" "$out"
+same "as she is" 200 "$(status carol)"
+out=$("$GATE" token revoke three -c gate.toml 2>&1)
+same "so has the end of a token" 1 $?
+has "because it is still taken" 'still takes the token `three` by .*/tokens.toml ' "$out"
+out=$("$GATE" user remove carol --users-file users 2>&1)
+same "in the file that counts it is done" 0 $?
+same "and she is out" 401 "$(status carol)"
+echo pass-carol | "$GATE" -q user add carol --users-file users 2>/dev/null
+cp good.toml gate.toml
 
 echo "== while the users file has a mistake itself"
 { echo 'dora:plain'; grep -v '^carol:' users; } >new && chmod 600 new && mv new users
