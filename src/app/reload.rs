@@ -98,7 +98,7 @@ pub(super) async fn reloaded(
     reloads.stamp = site.source.stamp(site.kept, &running.shared.live.current());
     let taken = reload(running, site).await;
     match &taken {
-        Ok(_) => reloads.accepted(),
+        Ok(warnings) => reloads.accepted(warnings),
         Err(rejected) => reloads.rejected(rejected),
     }
     taken

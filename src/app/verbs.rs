@@ -36,6 +36,8 @@ pub(super) struct Reloads {
     started: Instant,
     at: SystemTime,
     error: Option<Report>,
+    /// What an accepted one had to say.
+    warnings: Option<Report>,
     are_people_taken: bool,
     /// Accepted ones since the start.
     count: u64,
@@ -51,6 +53,7 @@ impl Reloads {
             started: Instant::now(),
             at: SystemTime::now(),
             error: None,
+            warnings: None,
             are_people_taken: true,
             count: 0,
             stamp: Stamp::default(),
@@ -58,9 +61,10 @@ impl Reloads {
         }
     }
 
-    pub fn accepted(&mut self) {
+    pub fn accepted(&mut self, warnings: &Report) {
         self.at = SystemTime::now();
         self.error = None;
+        self.warnings = Some(warnings.clone()).filter(|w| !w.problems.is_empty());
         self.are_people_taken = true;
         self.count += 1;
     }
@@ -252,6 +256,7 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
             "text": reloads.error.as_ref().map(|report| report.render(false, 76)),
             "problems": reloads.error.as_ref().map(Report::to_json),
             "people_taken": reloads.are_people_taken,
+            "warnings": reloads.warnings.as_ref().filter(|_| reloads.error.is_none()).map(|report| report.render(false, 76)),
         },
         "log": { "lines_lost": shared.log.lost() },
         "sandbox": running.sandbox.to_string(),

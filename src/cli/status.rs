@@ -168,7 +168,12 @@ fn reload(reload: &Value, paint: Paint) -> String {
     let label = paint.soft(&format!("{:<14}", "Last load"));
     let at = words(&reload["at"]);
     match reload["text"].as_str() {
-        None => format!("{label}{at}, {}\n", paint.good("in force")),
+        None => {
+            let warnings = reload["warnings"].as_str().unwrap_or_default();
+            let end = if warnings.is_empty() { "" } else { "\n" };
+            let rest = indented(warnings);
+            format!("{label}{at}, {}\n{end}{rest}{end}", paint.good("in force"))
+        }
         Some(why) => {
             let what = match reload["people_taken"].as_bool() {
                 Some(true) => {
@@ -177,13 +182,14 @@ fn reload(reload: &Value, paint: Paint) -> String {
                 Some(false) | None => "rejected; the plan before stays in force",
             };
             let what = paint.bad(what);
-            let why: String = why
-                .lines()
-                .map(|line| format!("  {}\n", plain(line).trim_end()))
-                .collect();
-            format!("{label}{at}, {what}\n\n{}\n", why.trim_end())
+            format!("{label}{at}, {what}\n\n{}\n", indented(why).trim_end())
         }
     }
+}
+
+fn indented(text: &str) -> String {
+    let line = |line: &str| format!("  {}\n", plain(line).trim_end());
+    text.trim_end().lines().map(line).collect()
 }
 
 /// What the process has given up; cut in two where it is long.
@@ -329,6 +335,10 @@ mod tests {
                 {"name": "local-ca", "not_after": "2036-11-28T00:00:00Z", "seconds_left": 315_000_000},
             ],
         });
+        let mut taken = status.clone();
+        taken["reload"] = json!({"at": "2026-11-28T17:20:00Z", "accepted": true, "text": null, "warnings": "warning: there is no user `bob`\n --> a.toml:9:1\n"});
+        let taken = page(&taken, 80, Paint::default());
+        assert!(taken.contains("in force\n\n  warning: there is no user `bob`\n   --> a.toml"));
         let page = page(&status, 80, Paint::default());
         for line in page.lines() {
             assert!(line.chars().count() <= 80, "{line}");
