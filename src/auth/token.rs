@@ -91,12 +91,17 @@ impl Tokens {
         path: &Path<'_>,
         now: i64,
     ) -> Result<&Token, TokenRefusal> {
+        let token = self.genuine(presented)?;
+        token.judge(method, path, now).map(|()| token)
+    }
+
+    /// The token that was presented, whatever it is for: who sends it has not guessed.
+    pub fn genuine(&self, presented: &str) -> Result<&Token, TokenRefusal> {
         let (id, sha256) = read(presented).ok_or(TokenRefusal::Malformed)?;
         let found = self.by_id.get(id).map(|at| &self.list[*at]);
         let stored = found.map_or(&[0; 32], |token| &token.sha256);
         let is_equal = constant_time::verify_slices_are_equal(stored, &sha256).is_ok();
-        let token = found.filter(|_| is_equal).ok_or(TokenRefusal::Unknown)?;
-        token.judge(method, path, now).map(|()| token)
+        found.filter(|_| is_equal).ok_or(TokenRefusal::Unknown)
     }
 
     /// Whether the token of that name lets this request in, for `explain`; `None` when there is no such token.

@@ -48,7 +48,7 @@ pub async fn judge<'l>(
     // A certificate that the route cannot do without comes before everything that costs something; else it stands behind what the
     // request itself says.
     let certified = certificate::demanded(worker, conn, &stage)?;
-    let identity = identify(worker, conn, plan, intake, lines, &stage).await?;
+    let identity = identify(worker, conn, plan, intake, lines, &stage, record).await?;
     let (identity, certified) =
         certificate::completed(worker, conn, plan, &stage, identity, certified)?;
     let Identity {
