@@ -58,13 +58,19 @@ fn people(
     let mut all = HashSet::new();
     for (i, user) in table.users.iter().enumerate() {
         if !known(user) {
-            let problem = Problem::error(
-                "unknown-user",
-                format!("{key}.access.users[{i}]"),
-                format!("there is no user `{user}` in the users file"),
-            );
-            problems.push(problem.hint(format!(
-                "add the user with `loopgate user add {user}`, or correct the name"
+            let (what, how) = match user.strip_prefix("token:") {
+                Some(token) => (
+                    format!("there is no token `{token}` in the tokens file"),
+                    format!("`loopgate token add --name {token}`"),
+                ),
+                None => (
+                    format!("there is no user `{user}` in the users file"),
+                    format!("`loopgate user add {user}`"),
+                ),
+            };
+            let key = format!("{key}.access.users[{i}]");
+            problems.push(Problem::error("unknown-user", key, what).hint(format!(
+                "take the name out, correct it, or add it with {how}"
             )));
         }
         all.insert(user.clone());

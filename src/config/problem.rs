@@ -61,11 +61,11 @@ impl Problem {
         }
     }
 
-    /// Says what to write instead.
+    /// Says what to write instead; nothing where there is nothing to say.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self {
-            hint: Some(hint.into()),
+            hint: Some(hint.into()).filter(|hint| !hint.is_empty()),
             ..self
         }
     }

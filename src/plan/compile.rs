@@ -105,7 +105,7 @@ pub fn compile(
                 format!("{key}.access"),
                 "this route is for users, but there is no users file",
             );
-            list.push(problem.hint("write `[auth] users_file = \"users.htpasswd\"` and add somebody with `loopgate user add NAME`, or write `access = \"anyone\"`"));
+            list.push(problem.hint("write `users_file = \"users.htpasswd\"` under `[auth]` and add somebody with `loopgate user add NAME`, or write `access = \"anyone\"`"));
         }
         if let Some(route) = making.route(raw, &key, &rule, list) {
             routes.push(route);
@@ -119,6 +119,14 @@ pub fn compile(
         .flat_map(|l| l.listener.addresses.iter().copied())
         .collect();
     own::refuse(config, &own, admin.as_ref(), &mut problems);
+    let is_unread = |p: &Problem| {
+        matches!(p.code, "users-file" | "tokens-file")
+            && p.severity == crate::config::Severity::Error
+    };
+    if problems.iter().any(is_unread) {
+        // Nobody can tell who is missing in a file that cannot be read.
+        problems.retain(|p| p.code != "unknown-user");
+    }
     if before.is_some() {
         // Who was removed may still be named in a group or a rule, where nobody can be him any more. That must not keep him in:
         // refusing the whole file would leave the old plan, and him, in force.

@@ -110,7 +110,7 @@ pub(super) fn groups(
                     format!("there is no user `{user}` in the users file"),
                 );
                 problems.push(problem.hint(format!(
-                    "add the user with `loopgate user add {user}`, or correct the name"
+                    "take the name out, correct it, or add it with `loopgate user add {user}`"
                 )));
             }
         }

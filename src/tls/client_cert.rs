@@ -146,7 +146,13 @@ impl ClientAuthority {
                 }
             }
         }
-        Self::new(ca, &good, lists).map(|made| (made, notes))
+        let made = Self::new(ca, &good, Vec::new())?;
+        // What is wrong from here on is wrong with the lists.
+        let made = match crl {
+            Some(crl) => Self::new(crl, &good, lists)?,
+            None => made,
+        };
+        Ok((made, notes))
     }
 
     /// Names the authorities: another value when others are believed.
