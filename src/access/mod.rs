@@ -151,6 +151,24 @@ impl Site {
         })
     }
 
+    /// Whether somebody who is no user and in no group, a visitor by a link, may ever come to this path.
+    pub fn lets_visitors(&self, host: &Host<'_>, local: IpAddr, path: &Path<'_>) -> bool {
+        let found = self.table.find(host, local, path).ok();
+        let rule = found.and_then(|found| self.rules.get(found.route));
+        rule.is_some_and(|rule| {
+            let needs_none = match rule.certificate {
+                CertificateUse::Off | CertificateUse::Accepted => true,
+                CertificateUse::Required | CertificateUse::WithLogin => false,
+            };
+            match rule.people {
+                People::Anyone => true,
+                People::Users => needs_none || rule.either,
+                People::Some(_) => rule.either,
+                People::Nobody => false,
+            }
+        })
+    }
+
     /// Step 9: may this person? `who` is what identification found, and `certified` the user of a client certificate that is
     /// good.
     pub fn after(

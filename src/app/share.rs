@@ -1,6 +1,7 @@
 //! Links that log one visitor in: made, listed and revoked by the owner over the control socket.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use super::run::Site;
 use super::scrape::stamp;
 use super::start::Running;
 use crate::auth::share::Limits;
-use crate::base::host::Host;
+use crate::base::host::{Authority, Host};
 use crate::base::path::Path;
 use crate::observe::Event;
 use crate::plan::Plan;
@@ -49,6 +50,7 @@ pub(super) fn share(
         let what = "there is no https address of this gate for such a link";
         return Err(Failed::new(1, what));
     }
+    reachable(&plan, &all, &limits.path)?;
     let wall = SystemTime::now();
     let made = shared
         .shares
@@ -95,6 +97,31 @@ pub(super) fn revoke(running: &Running, id: Option<&str>) -> Answer {
     match (gone, id) {
         (0, Some(id)) => Err(Failed::new(1, format!("there is no link `{id}`"))),
         _ => Ok(json!({ "revoked": gone })),
+    }
+}
+
+/// A link that leads where no visitor may go is a mistake that only the visitor would see.
+fn reachable(plan: &Plan, urls: &[String], text: &str) -> Result<(), Failed> {
+    let Ok(path) = Path::parse(text) else {
+        return Ok(());
+    };
+    let lets = |url: &String| {
+        let place = url.strip_prefix("https://").unwrap_or(url);
+        let authority = Authority::parse(place).ok()?;
+        let local = match authority.host {
+            Host::Ip(address) => address,
+            Host::Name(_) => IpAddr::from([127, 0, 0, 1]),
+        };
+        Some(plan.site.lets_visitors(&authority.host, local, &path))
+    };
+    match urls.iter().any(|url| lets(url).unwrap_or(true)) {
+        true => Ok(()),
+        false => Err(Failed::new(
+            2,
+            format!(
+                "no visitor may come to `{text}`: its route is for users or groups by name, for nobody, or asks for a certificate; name another one with `--path`"
+            ),
+        )),
     }
 }
 

@@ -141,6 +141,14 @@ impl Shares {
         Some((share.visitor(key), id))
     }
 
+    /// Where the link of a secret leads, and the visit that it opened.
+    pub fn about(&self, secret: &str, now: Instant) -> Option<(String, Option<Key>)> {
+        let link = session_id::key_of(secret)?;
+        let list = self.lock(now);
+        let share = list.iter().find(|share| share.link == link)?;
+        Some((share.limits.path.clone(), share.session))
+    }
+
     /// The visitor of an id as it came in a cookie.
     pub fn lookup(&self, id: &str, now: Instant) -> Option<Visitor> {
         let key = session_id::key_of(id)?;

@@ -10,12 +10,14 @@ use super::intake::{Intake, Line};
 use super::judge::{asked, same_origin};
 use super::onboard;
 use super::refuse::{Reply, reply};
-use super::share;
+use super::share::{self, Browser};
 use super::state::{Conn, Worker};
 use crate::auth::cookie::CookieName;
 use crate::auth::login::{Csrf, FORM_LIFE, Form, form, safe_return};
 use crate::auth::session::{Found, Origin};
 use crate::auth::session_id::ID_LENGTH;
+use crate::auth::share::Visitor;
+use crate::base::id::RequestId;
 use crate::base::path::percent_decode;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::field::Name;
@@ -59,14 +61,14 @@ pub async fn answer<'l>(
         cookies,
     };
     let path = std::str::from_utf8(&intake.path.decoded).unwrap_or_default();
-    match (path, intake.method) {
+    let id = record.id;
+    let answered = match (path, intake.method) {
         (LOGIN, "GET" | "HEAD") => Ok(visit.login_form(None, None, 200)),
         (LOGIN, "POST") => visit.login(body, record).await,
         (LOGOUT, "POST") => visit.logout(),
         ("/.loopgate" | "/.loopgate/" | LOGOUT, "GET" | "HEAD") => Ok(visit.account()),
         (path, _) if web::SHARE.len() + ID_LENGTH == path.len() && path.starts_with(web::SHARE) => {
-            let is_known = visit.is_known();
-            share::answer(worker, plan, intake, path, is_known, record)
+            share::answer(worker, plan, intake, path, visit.browser(), record)
         }
         (path, _) if path.starts_with(web::ONBOARD) => {
             onboard::answer(&worker.shared.onboard, path, intake, &plan.realm)
@@ -78,7 +80,8 @@ pub async fn answer<'l>(
             Reason::NoRoute,
             "no page of ours has this path",
         )),
-    }
+    };
+    answered.map(|reply| reply.numbered(id))
 }
 
 /// Where a browser without credentials is sent.
@@ -124,12 +127,20 @@ impl Visit<'_> {
         ))
     }
 
-    /// Whether this browser is logged in, as a user or by a link.
-    fn is_known(&self) -> bool {
-        let id = self.plan.cookie.find(self.cookies.iter().copied());
-        let shares = &self.worker.shared.shares;
-        let came = |id| shares.lookup(id, Instant::now()).is_some();
-        self.session().is_some() || id.ok().flatten().is_some_and(came)
+    /// Who came by a link before, with the id in his cookie.
+    fn visitor(&self) -> Option<(&str, Visitor)> {
+        let id = self.plan.cookie.find(self.cookies.iter().copied()).ok()??;
+        let visitor = self.worker.shared.shares.lookup(id, Instant::now())?;
+        Some((id, visitor))
+    }
+
+    /// Whom a link meets.
+    fn browser(&self) -> Browser<'_> {
+        match (self.session(), self.visitor()) {
+            (Some(_), _) => Browser::User,
+            (None, Some((id, visitor))) => Browser::Visitor(id, visitor),
+            (None, None) => Browser::Stranger,
+        }
     }
 
     /// Where the query of the form's address asks to go afterwards.
@@ -146,7 +157,12 @@ impl Visit<'_> {
             .to_owned()
     }
 
-    fn login_form(&self, tried: Option<&Form>, error: Option<&str>, status: u16) -> Reply {
+    fn login_form(
+        &self,
+        tried: Option<&Form>,
+        error: Option<(&str, RequestId)>,
+        status: u16,
+    ) -> Reply {
         let to = tried.map_or_else(
             || self.asked_return(),
             |f| safe_return(&f.to).unwrap_or("/").to_owned(),
@@ -194,7 +210,7 @@ impl Visit<'_> {
         if !browser.is_some_and(|b| self.worker.shared.csrf.check(&form.csrf, b, now)) {
             return Ok(self.login_form(
                 Some(&form),
-                Some("This form was too old. Please try again."),
+                Some(("This form was too old. Please try again.", record.id)),
                 403,
             ));
         }
@@ -252,7 +268,7 @@ impl Visit<'_> {
     fn login_refused(&self, form: &Form, refusal: Refusal, record: &mut Record) -> Reply {
         record.refusal = Some(refusal);
         let row = refusal.reason.row();
-        let mut reply = self.login_form(Some(form), Some(row.sentence), row.status);
+        let mut reply = self.login_form(Some(form), Some((row.sentence, record.id)), row.status);
         if refusal.retry() > 0 {
             reply
                 .fields
@@ -278,7 +294,10 @@ impl Visit<'_> {
 
     fn account(&self) -> Reply {
         let Some((_, found)) = self.session() else {
-            return redirect(&web::login_url("/.loopgate/"));
+            return match self.visitor() {
+                Some((_, visitor)) => self.visit_page(&visitor),
+                None => redirect(&web::login_url("/.loopgate/")),
+            };
         };
         let groups = self
             .plan
@@ -294,6 +313,20 @@ impl Visit<'_> {
             by: "a session of this browser",
             until: None,
             csrf: Some(""),
+            next: "/",
+        };
+        page(200, web::account_page(&shown))
+    }
+
+    fn visit_page(&self, visitor: &Visitor) -> Reply {
+        let shown = AccountPage {
+            realm: &self.plan.realm,
+            user: &format!("share:{}", visitor.id),
+            groups: &[],
+            by: "a link that was given to you",
+            until: None,
+            csrf: Some(""),
+            next: &visitor.limits.path,
         };
         page(200, web::account_page(&shown))
     }
@@ -318,7 +351,7 @@ pub fn refused(
                 && intake.is_navigation()
                 && intake.origin.is_secure() =>
         {
-            to_login(intake)
+            to_login(intake).numbered(record.id)
         }
         _ => reply(refusal, intake, conn, plan, record.id, hint),
     }

@@ -106,6 +106,13 @@ fn allowed(site: &Site, intake: &Intake<'_>, conn: &Conn) -> Option<String> {
 }
 
 impl Reply {
+    /// With the id by which the log knows the request.
+    pub fn numbered(mut self, id: RequestId) -> Self {
+        self.fields
+            .push(("x-request-id", id.as_str().to_owned().into()));
+        self
+    }
+
     /// The reply as HTTP/1.1. `with_body` is false for HEAD, which announces the length all the same.
     pub fn write_h1(&self, with_body: bool, close: bool, out: &mut Vec<u8>) {
         let phrase = http::StatusCode::from_u16(self.status)

@@ -13,6 +13,7 @@ use super::refuse::Reply;
 use super::standing::Basis;
 use super::state::Worker;
 use crate::access::Need;
+use crate::auth::share::Visitor;
 use crate::auth::{Method, Who};
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::field::Name;
@@ -21,18 +22,39 @@ use crate::observe::{Event, Record};
 use crate::plan::Plan;
 use crate::web::{self, SHARE};
 
-/// Answers for a link. Only the button opens it; `is_known` says that this browser is logged in already and needs none.
+/// Whom a link meets, by our cookie.
+pub(super) enum Browser<'a> {
+    /// A user, who needs none.
+    User,
+    /// Somebody who came by a link, this one or another; with the id in his cookie.
+    Visitor(&'a str, Visitor),
+    /// Nobody who is known.
+    Stranger,
+}
+
+/// Answers for a link. Only the button opens it. Who is in by this very link already, or as a user, goes where it leads.
 pub(super) fn answer(
     worker: &Worker,
     plan: &Plan,
     intake: &Intake<'_>,
     path: &str,
-    is_known: bool,
+    browser: Browser<'_>,
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
     let secret = path.strip_prefix(SHARE).unwrap_or_default();
+    let about = worker.shared.shares.about(secret, Instant::now());
+    let is_in = match &browser {
+        Browser::User => true,
+        Browser::Visitor(_, visitor) => about
+            .as_ref()
+            .is_some_and(|(_, visit)| *visit == Some(visitor.key)),
+        Browser::Stranger => false,
+    };
     match intake.method {
-        _ if is_known => Ok(redirect("/")),
+        "GET" | "HEAD" | "POST" if is_in => {
+            let path = about.as_ref().map_or("/", |(path, _)| path.as_str());
+            Ok(redirect(path))
+        }
         "GET" | "HEAD" => {
             let mut reply = page(200, web::share_page(&plan.realm, intake.target));
             // The address is a secret: it goes nowhere, not even to the application behind us.
@@ -43,7 +65,7 @@ pub(super) fn answer(
             }
             Ok(reply)
         }
-        "POST" => open(worker, plan, intake, secret, record),
+        "POST" => open(worker, plan, intake, secret, &browser, record),
         _ => Err(Refusal::new(Reason::MethodDenied, "a page of ours")),
     }
 }
@@ -53,6 +75,7 @@ fn open(
     plan: &Plan,
     intake: &Intake<'_>,
     secret: &str,
+    browser: &Browser<'_>,
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
     // A page without a referrer sends `Origin: null` with its own form; `Sec-Fetch-Site` says where it stands.
@@ -68,9 +91,13 @@ fn open(
         let what = "the link is unknown, used, over or revoked";
         record.refusal = Some(Refusal::new(Reason::CredentialsWrong, what));
         // A page without a challenge: a browser would ask for a name and a password, which are of no use here.
-        return Ok(page(401, web::spent_page(&plan.realm)));
+        return Ok(page(401, web::spent_page(&plan.realm, record.id)));
     };
     guess.unjudged();
+    // The new cookie takes the place of the old one, which nobody has from now on.
+    if let Browser::Visitor(old, _) = browser {
+        worker.shared.shares.leave(old, now);
+    }
     worker.tally.login("share", AuthResult::Success);
     let name = format!("share:{}", visitor.id);
     let event = Event::info("share_opened").with("client", client);

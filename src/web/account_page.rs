@@ -20,6 +20,8 @@ pub struct AccountPage<'a> {
     pub until: Option<&'a str>,
     /// For the form that logs out; absent when there is no session that could end.
     pub csrf: Option<&'a str>,
+    /// Where it goes on.
+    pub next: &'a str,
 }
 
 /// The account page.
@@ -38,7 +40,7 @@ pub fn account_page(shown: &AccountPage<'_>) -> String {
                 p.soft { "Your browser or program sends this by itself with every request, so there is nothing to log out of here." }
             }
             div.row {
-                a.button href="/" { "Continue" }
+                a.button href=(shown.next) { "Continue" }
                 @if let Some(csrf) = shown.csrf {
                     form method="post" action=(LOGOUT) {
                         input type="hidden" name="csrf" value=(csrf);
@@ -77,6 +79,7 @@ mod tests {
             by: "a session of this browser",
             until: None,
             csrf: Some("c5rf"),
+            next: "/",
         };
         let text = account_page(&shown);
         assert!(text.contains("ali&lt;ce") && text.contains("ops, dev"));

@@ -4,6 +4,7 @@ use maud::html;
 
 use super::LOGIN;
 use super::html::{Frame, page};
+use crate::base::id::RequestId;
 
 /// What the form shows.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +18,7 @@ pub struct LoginPage<'a> {
     /// The name that was tried before.
     pub user: Option<&'a str>,
     /// Why this page is shown again.
-    pub error: Option<&'a str>,
+    pub error: Option<(&'a str, RequestId)>,
 }
 
 /// The login page: one form, without JavaScript, in the shape that password managers look for.
@@ -34,7 +35,7 @@ pub fn login_page(shown: &LoginPage<'_>) -> String {
         Frame::new(title, shown.realm),
         html! {
             h1 { "Log in" }
-            @if let Some(error) = shown.error { p.error #error role="alert" { (error) } }
+            @if let Some(error) = shown.error { p.error #error role="alert" { (error.0) } }
             form.login method="post" action=(LOGIN) {
                 input type="hidden" name="csrf" value=(shown.csrf);
                 input type="hidden" name="to" value=(shown.to);
@@ -48,7 +49,10 @@ pub fn login_page(shown: &LoginPage<'_>) -> String {
                 button type="submit" { "Log in" }
             }
         },
-        html! { p { "Protected by loopgate. Your password goes to this address and nowhere else." } },
+        html! {
+            p { "Protected by loopgate. Your password goes to this address and nowhere else." }
+            @if let Some((_, id)) = shown.error { p { "Request id " code { (id) } "." } }
+        },
     )
 }
 
@@ -102,7 +106,7 @@ mod tests {
     fn says_what_was_wrong_and_keeps_the_name_but_never_the_password() {
         let text = login_page(&LoginPage {
             user: Some("<bob>"),
-            error: Some("No."),
+            error: Some(("No.", RequestId::fresh())),
             ..SHOWN
         });
         assert!(text.contains("role=\"alert\">No."));

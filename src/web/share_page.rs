@@ -3,6 +3,7 @@
 use maud::html;
 
 use super::html::{Frame, page};
+use crate::base::id::RequestId;
 
 /// The page. `action` is where the button leads.
 pub fn share_page(realm: &str, action: &str) -> String {
@@ -21,7 +22,7 @@ pub fn share_page(realm: &str, action: &str) -> String {
 }
 
 /// The page of a link that opens nothing, whatever the reason: who guesses learns none.
-pub fn spent_page(realm: &str) -> String {
+pub fn spent_page(realm: &str, id: RequestId) -> String {
     let title = "This link opens nothing";
     page(
         Frame::new(title, realm),
@@ -32,7 +33,7 @@ pub fn spent_page(realm: &str) -> String {
                  another one."
             }
         },
-        html! { p { "Protected by loopgate." } },
+        html! { p { "Protected by loopgate. Request id " code { (id) } "." } },
     )
 }
 

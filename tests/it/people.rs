@@ -471,6 +471,66 @@ async fn beside_a_token_in_its_own_field_authorization_is_the_applications() {
     );
 }
 
+#[tokio::test]
+async fn a_good_token_in_the_wrong_place_is_logged_by_its_name() {
+    let upstream = Upstream::ok();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("tokens.toml");
+    let (mut token, text) = Token::new("ci", 0, None);
+    token.paths = vec!["/api".into()];
+    token.methods = vec!["GET".into()];
+    token_file::add(&file, token).expect("a token");
+    let auth = format!("tokens_file = \"{}\"\n", file.display());
+    let tables = route("app.lan", "/", &upstream, "\"users\"");
+    let gate = Gate::with(&auth, "networks = { allow = [\"loopback\"] }", &tables);
+    let good = format!("Loopgate-Token: {}\r\n", text.expose());
+    let mut client = gate.h1().await;
+    assert_eq!(client.get("/api", &good).await.status, 200);
+    assert_eq!(client.get("/x", &good).await.status, 403);
+    let post = format!("POST /api HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 0\r\n{good}\r\n");
+    assert_eq!(client.ask(post).await.status, 403);
+    let wrong = format!(
+        "Loopgate-Token: {}\r\n",
+        "lgt_".to_owned() + &"a".repeat(60)
+    );
+    assert_eq!(client.get("/api", &wrong).await.status, 401);
+    let log = gate.log(4).await;
+    for (line, user) in log.iter().zip(["token:ci", "token:ci", "token:ci", "-"]) {
+        let said = line["user"].as_str().unwrap_or("-");
+        let by = line["auth"].as_str().unwrap_or("-");
+        assert_eq!(said, user, "{line}");
+        assert_eq!(by, if user == "-" { "-" } else { "token" }, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_refused_by_a_page_of_ours_gets_the_id_of_the_request() {
+    let upstream = Upstream::ok();
+    let gate = Gate::with(
+        "lockout = { failures = 5, window = \"5m\", ban = \"15m\" }\n",
+        "networks = { allow = [\"loopback\"] }",
+        &route("app.lan", "/", &upstream, "\"users\""),
+    );
+    let mut ids = Vec::new();
+    for n in 0..7 {
+        let answer = form_login(&gate, "alice", &format!("wrong{n}")).await;
+        let answer = answer.expect_err("a wrong password");
+        assert_eq!(answer.status, if n < 5 { 401 } else { 429 });
+        let id = answer.all("x-request-id").join("");
+        assert!(!id.is_empty() && answer.text().contains(&id), "{answer:?}");
+        ids.push(id);
+    }
+    // Two requests each.
+    let log = gate.log(14).await;
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(log[2 * n + 1]["request_id"], id.as_str());
+    }
+    for path in ["/.loopgate/login", "/.loopgate/none", "/x"] {
+        let answer = gate.h1().await.get(path, "Accept: text/html\r\n").await;
+        assert_eq!(answer.all("x-request-id").len(), 1, "{path}");
+    }
+}
+
 const SWITCH: &str = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// Switches to what it is asked for and echoes, or begins an answer that goes on in silence.

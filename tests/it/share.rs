@@ -116,11 +116,14 @@ async fn a_visitor_may_what_any_user_may_within_the_limits_and_no_more() {
             "{cookie} {host} {path}"
         );
     }
-    // The account page, and login, are for users.
-    assert_eq!(
-        gate.h1().await.get("/.loopgate/", &everywhere).await.status,
-        303
-    );
+    // The account page has the way out, and leads back to where he may go.
+    let page = gate.h1().await.get("/.loopgate/", &narrow).await;
+    assert_eq!(page.status, 200);
+    for part in ["action=\"/.loopgate/logout\"", "share:", "href=\"/a\""] {
+        assert!(page.text().contains(part), "{part} {}", page.text());
+    }
+    let login = gate.h1().await.get("/.loopgate/login", &narrow).await;
+    assert_eq!(login.status, 200, "login is for users");
 }
 
 #[tokio::test]
@@ -137,10 +140,29 @@ async fn other_sites_cannot_press_the_button_and_who_is_logged_in_needs_it_not()
         let answer = gate.h1().await.ask(post(&secret, lines)).await;
         assert_eq!(answer.status, 403, "{lines}");
     }
-    let (_, other) = gate.share(None, "/", HOUR);
-    let cookie = opened(&gate, &other).await;
-    let answer = gate.h1().await.ask(post(&secret, &cookie)).await;
-    assert!(answer.status == 303 && answer.all("set-cookie").is_empty());
+    let alice = format!(
+        "Authorization: {}\r\nAccept: text/html\r\n",
+        basic("alice", "open sesame")
+    );
+    let answer = gate.h1().await.get("/", &alice).await;
+    let cookie = answer.all("set-cookie").join("");
+    let cookie = format!(
+        "Cookie: {}\r\n",
+        cookie.split(';').next().unwrap_or_default()
+    );
+    upstream.forget();
+    let (_, docs) = gate.share(None, "/docs", HOUR);
+    let page = format!("/.loopgate/share/{docs}");
+    for answer in [
+        gate.h1().await.ask(post(&docs, &cookie)).await,
+        gate.h1().await.get(&page, &cookie).await,
+    ] {
+        assert_eq!(
+            (answer.status, answer.all("location")),
+            (303, vec!["/docs"])
+        );
+        assert!(answer.all("set-cookie").is_empty());
+    }
     let browser = "Origin: null\r\nSec-Fetch-Site: same-origin\r\n";
     let answer = gate.h1().await.ask(post(&secret, browser)).await;
     assert_eq!(answer.status, 303, "it was not used up");
@@ -158,6 +180,48 @@ async fn other_sites_cannot_press_the_button_and_who_is_logged_in_needs_it_not()
     );
     assert_eq!(gate.h1().await.ask(foreign).await.status, 403);
     assert!(upstream.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_visitor_comes_back_by_his_own_link_and_opens_others() {
+    let upstream = Upstream::ok();
+    let lockout = "lockout = { failures = 5, window = \"5m\", ban = \"15m\" }\n";
+    let networks = "networks = { allow = [\"loopback\"] }";
+    let gate = Gate::with(lockout, networks, &site(&upstream));
+    let (_, photos) = gate.share(None, "/photos", HOUR);
+    let (_, docs) = gate.share(None, "/docs", HOUR);
+    let cookie = opened(&gate, &photos).await;
+    let page = |secret: &str| format!("/.loopgate/share/{secret}");
+    // Tapped, or its button pressed, again and again: it leads there, and is no guess.
+    for _ in 0..10 {
+        for answer in [
+            gate.h1().await.get(&page(&photos), &cookie).await,
+            gate.h1().await.ask(post(&photos, &cookie)).await,
+        ] {
+            assert_eq!(
+                (answer.status, answer.all("location")),
+                (303, vec!["/photos"])
+            );
+        }
+    }
+    // Another one is opened by its button.
+    let shown = gate.h1().await.get(&page(&docs), &cookie).await;
+    assert!(shown.status == 200 && shown.text().contains("<form"));
+    let answer = gate.h1().await.ask(post(&docs, &cookie)).await;
+    assert_eq!(
+        (answer.status, answer.all("location")),
+        (303, vec!["/docs"])
+    );
+    let set = answer.all("set-cookie").join("");
+    let second = format!("Cookie: {}\r\n", set.split(';').next().unwrap_or_default());
+    assert_eq!(gate.h1().await.get("/docs", &second).await.status, 200);
+    // The cookie of before is nobody's any more.
+    assert_eq!(gate.h1().await.get("/photos", &cookie).await.status, 401);
+    // And somebody else's links are no way in.
+    let spent = gate.h1().await.ask(post(&photos, &second)).await;
+    assert_eq!(spent.status, 401);
+    let id = spent.all("x-request-id").join("");
+    assert!(!id.is_empty() && spent.text().contains(&id));
 }
 
 #[tokio::test]
@@ -186,7 +250,7 @@ async fn a_link_that_is_revoked_is_over_at_once_and_so_is_what_runs_by_it() {
     soon("the stream to end", streams[0].closed()).await;
     assert_eq!(gate.h1().await.get("/", &cookie).await.status, 401);
     let still = gate.h1().await.get("/.loopgate/logout", &stays).await;
-    assert_eq!(still.status, 303, "{still:?}");
+    assert_eq!(still.status, 200, "{still:?}");
     let logout = format!(
         "POST /.loopgate/logout HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 0\r\n{stays}\r\n"
     );

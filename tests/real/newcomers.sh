@@ -248,6 +248,9 @@ same "another site's button does nothing" 403 "$(code -X POST -H 'Content-Length
 same "its own button opens it" 303 "$(opens anna)"
 has "and leads to the path" '^location: /in' "$(tr A-Z a-z <head | tr -d '\r')"
 has "with a cookie for the browser alone" '__host-.*; secure; httponly' "$(tr A-Z a-z <head | grep set-cookie | sed 's/path=[^;]*; //')"
+same "tapped again by whom it let in" 303 "$(as anna -D head "$LINK")"
+has "it leads there again" '^location: /in' "$(tr A-Z a-z <head | tr -d '\r')"
+has "a page of ours lets a visitor go" 'action="/.loopgate/logout"' "$(as anna "$site/.loopgate/" >/dev/null; cat body)"
 same "once" 401 "$(opens berta)"
 same "and whoever came second has nothing" 401 "$(as berta "$site/in/x")"
 for path in /in /in/x '/in/x?y=/../z'; do same "$path is within" 200 "$(as anna "$site$path")"; done
@@ -294,7 +297,7 @@ for wrong in 8d 0s; do
     "$GATE" share --for $wrong >/dev/null 2>&1
     same "--for $wrong is refused" 2 $?
 done
-for wrong in relative /a/../b '/a?b' /.loopgate/x; do
+for wrong in relative /a/../b '/a?b' /.loopgate/x /named; do
     "$GATE" share --path "$wrong" >/dev/null 2>&1
     same "--path $wrong is refused" 2 $?
 done
