@@ -17,6 +17,8 @@ use crate::upstream::Upstream;
 pub struct Found {
     /// Upstreams that can be reached around the gate and must not be.
     pub exposed: Vec<(Arc<Upstream>, Verdict)>,
+    /// Upstreams of which it cannot be told who can reach them, and why; they are served.
+    pub unsure: Vec<(Arc<Upstream>, String)>,
     /// One of them was not refused before: what runs there has to end.
     pub is_news: bool,
     /// Nothing listens at one of them, or it is refused as exposed: what comes there next is worth an early look.
@@ -39,6 +41,9 @@ pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Opti
     let mut found = Found::default();
     for ((upstream, verdict), begun) in upstreams.into_iter().zip(verdicts).zip(begun) {
         found.is_unsettled |= matches!(verdict, Verdict::NotListening);
+        let why = doubt(&verdict);
+        let unsure = why.map(|why| (Arc::clone(upstream), why));
+        found.unsure.extend(unsure);
         if let Some(log) = log {
             found.is_news |= note(upstream, &verdict, log);
             if let Some(path) = upstream.target().address.unix() {
@@ -69,12 +74,22 @@ fn note(upstream: &Upstream, verdict: &Verdict, log: &Log) -> bool {
             .with("refused", upstream.is_refused());
         log.event(event.with("verdict", verdict.to_string().replace('\n', " ")));
     }
-    let is_unsure = matches!(verdict, Verdict::CannotTell(_));
-    if upstream.note_unsure(is_unsure) && is_unsure {
+    let why = doubt(verdict);
+    if upstream.note_unsure(why.as_deref())
+        && let Some(why) = why
+    {
         let event = Event::warn("exposure_unknown").with("upstream", upstream.target());
-        log.event(event.with("why", verdict));
+        log.event(event.with("why", why));
     }
     is_news && upstream.is_refused()
+}
+
+/// Why it cannot be told who can reach an upstream, if so.
+fn doubt(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::CannotTell(_) => Some(verdict.to_string()),
+        Verdict::Loopback | Verdict::Exposed(_) | Verdict::NotListening => None,
+    }
 }
 
 /// Tells the log what a check cannot see here, whatever it finds; once, at the start.

@@ -31,6 +31,13 @@ pub(super) fn scrape(shared: &Shared) -> String {
             u64::from(is_exposed),
         );
     }
+    for (label, is_unknown) in unknown(&plan) {
+        text.one(
+            "loopgate_upstream_exposure_unknown",
+            &[("route", label)],
+            u64::from(is_unknown),
+        );
+    }
     text.one("loopgate_log_lines_lost_total", &[], shared.log.lost());
     process(&mut text, shared.metrics.started);
     text.into_string()
@@ -63,6 +70,15 @@ pub(super) fn exposure(plan: &Plan) -> BTreeMap<&str, bool> {
     let mut all = BTreeMap::new();
     for route in &plan.routes {
         *all.entry(&*route.label).or_default() |= route.upstream.is_exposed();
+    }
+    all
+}
+
+/// Every route by its label, and whether it cannot be told who can reach its service.
+fn unknown(plan: &Plan) -> BTreeMap<&str, bool> {
+    let mut all = BTreeMap::new();
+    for route in &plan.routes {
+        *all.entry(&*route.label).or_default() |= route.upstream.unsure().is_some();
     }
     all
 }

@@ -211,6 +211,15 @@ fn unlock(shared: &Shared, user: Option<&str>, client: Option<IpAddr>) -> bool {
     ended.contains(&true)
 }
 
+/// What the last look said of the ways around the gate to a service, in a word.
+fn around(upstream: &Upstream) -> &'static str {
+    match (upstream.is_exposed(), upstream.unsure().is_some()) {
+        (true, _) => "reachable",
+        (false, true) => "unknown",
+        (false, false) => "none-found",
+    }
+}
+
 fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
     let file = match site.source {
         Source::File(path) => std::path::absolute(path).ok(),
@@ -227,7 +236,7 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         Err(over) => -i64::try_from(over.duration().as_secs()).unwrap_or(i64::MAX),
     };
     let certificate = |(name, (until, _)): (String, (SystemTime, bool))| json!({ "name": name, "not_after": stamp(until), "seconds_left": left(until) });
-    let route = |route: &Route| json!({ "route": *route.label, "upstream": route.upstream.target().to_string(), "exposed": route.upstream.is_exposed(), "refused": route.upstream.refuses_exposed(), "certificate": service_cert(&route.upstream) });
+    let route = |route: &Route| json!({ "route": *route.label, "upstream": route.upstream.target().to_string(), "exposed": route.upstream.is_exposed(), "refused": route.upstream.is_refused(), "around": around(&route.upstream), "around_unknown": route.upstream.unsure().as_deref(), "certificate": service_cert(&route.upstream) });
     json!({
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Proof that an address is on loopback or a Unix socket. Neither `Clone` nor `Default`: whoever dials holds it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoopbackAddr(Place);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Ip(SocketAddr),
     /// `localhost`: both families, never asked of DNS.

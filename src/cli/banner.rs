@@ -53,6 +53,8 @@ pub struct Banner<'a> {
     pub is_plain: bool,
     /// What no look at this machine can see, one sentence each.
     pub unseen: &'a [String],
+    /// Why it cannot be told who can reach the service, one sentence each.
+    pub unknown: &'a [String],
 }
 
 /// The widest label and its gap.
@@ -192,6 +194,9 @@ impl Banner<'_> {
         }
         if let Some(hint) = self.ca_hint {
             lines.field("Trust", hint, as_it_is);
+        }
+        for sentence in self.unknown {
+            lines.field("Beware", sentence, Paint::warning);
         }
         for sentence in self.unseen {
             lines.field("Unseen", sentence, Paint::soft);
@@ -404,6 +409,7 @@ mod tests {
                 ca_hint: Some("loopgate onboard --for 10m helps a phone to trust it"),
                 is_plain: false,
                 unseen: &[],
+                unknown: &[],
             };
             let text = banner.render(width, true, Paint::default());
             for part in urls.iter().map(|url| &url.url).chain([password.expose()]) {
@@ -434,10 +440,12 @@ mod tests {
             ca_hint: None,
             is_plain: true,
             unseen: &["What nobody sees.".to_owned()],
+            unknown: &["Another port is open.".to_owned()],
         };
         let text = banner.render(80, true, Paint::default());
         assert!(text.contains("none: every device") && text.contains("nobody"));
         assert!(text.contains("NOT ENCRYPTED") && text.contains("Unseen    What nobody sees."));
+        assert!(text.contains("Beware    Another port is open."));
         assert!(!text.contains('\u{1b}') && !text.contains("Password"));
     }
 }

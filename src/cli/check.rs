@@ -9,7 +9,8 @@ use super::{Code, Failure};
 use crate::app::Source;
 use crate::base::loopback::Scheme;
 use crate::config::{self, Problem};
-use crate::exposure::unix;
+use crate::exposure::{self, Verdict, unix};
+use crate::net::Machine;
 use crate::plan::{Plan, Route};
 
 pub(super) fn check(output: &Output, file: &ConfigFile, json: bool) -> Result<(), Failure> {
@@ -24,6 +25,7 @@ pub(super) fn check(output: &Output, file: &ConfigFile, json: bool) -> Result<()
     match Source::File(path.clone()).plan(&ground.machine, &ground.kept, None) {
         Ok((plan, mut warnings)) => {
             warnings.problems.extend(sockets(&plan));
+            warnings.problems.extend(unknown(&plan, &ground.machine));
             let good = format!("{}: no mistakes{}", path.display(), services(&plan));
             tell(output, &warnings, json, &good)
         }
@@ -40,6 +42,28 @@ fn sockets(plan: &Plan) -> Vec<Problem> {
         standing.is_warning().then_some(problem)
     };
     plan.routes.iter().enumerate().filter_map(told).collect()
+}
+
+/// Services of which it cannot be told who can reach them, as they run now. Nothing is dialled for it.
+fn unknown(plan: &Plan, machine: &Machine) -> Vec<Problem> {
+    let upstreams = plan
+        .routes
+        .iter()
+        .map(|r| r.upstream.target().address.clone());
+    let upstreams: Vec<_> = upstreams.collect();
+    let now = exposure::gather(&upstreams, &[]);
+    let told = |(at, upstream)| match exposure::judge(&now, &machine.interfaces, upstream, &[]) {
+        verdict @ Verdict::CannotTell(_) => {
+            let key = format!("route[{at}].upstream");
+            Some(Problem::warning(
+                "exposure-unknown",
+                key,
+                verdict.to_string(),
+            ))
+        }
+        Verdict::Loopback | Verdict::Exposed(_) | Verdict::NotListening => None,
+    };
+    upstreams.iter().enumerate().filter_map(told).collect()
 }
 
 /// Which certificates https services are held to; a line for each.

@@ -87,7 +87,7 @@ fn gate(
     }
     let source = Source::Given(Box::new(config), users);
     let plan = compiled(output, &source, &ground)?;
-    proven(&plan, &ground.machine, &[])?;
+    let unknown = proven(&plan, &ground.machine, &[])?;
     let running = started(plan, &ground.machine, crate::app::start_alone)?;
     let urls = urls(&running.addresses, options, &ground);
     let shown = Shown {
@@ -95,6 +95,7 @@ fn gate(
         upstream_state: state(&parsed),
         urls: &urls,
         password: password.as_ref(),
+        unknown: &unknown,
     };
     output
         .print(&banner(output, &shown, options, &ground))
@@ -143,6 +144,8 @@ pub(super) struct Shown<'a> {
     pub upstream_state: UpstreamState,
     pub urls: &'a [Url],
     pub password: Option<&'a Secret<String>>,
+    /// Why it cannot be told who can reach the service, if so.
+    pub unknown: &'a [String],
 }
 
 /// The banner as text.
@@ -176,6 +179,7 @@ pub(super) fn banner(
         ),
         is_plain: options.unsafe_plain_http,
         unseen: &unseen,
+        unknown: shown.unknown,
     };
     banner.render(output.width, output.is_terminal, output.paint())
 }

@@ -45,6 +45,7 @@ pub(super) fn run(output: &Output, asked: &args::Run, verbose: bool) -> Result<u
         upstream_state: UpstreamState::Starting,
         urls: &urls,
         password: password.as_ref(),
+        unknown: &[],
     };
     output.warn(&banner(output, &shown, &asked.options, &ground));
     let given = Given {

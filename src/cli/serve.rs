@@ -63,15 +63,19 @@ pub(super) fn wrong(output: &Output, report: &Report) -> Failure {
 }
 
 /// Proves that nothing goes around the gate, or says what does (exit 4).
-/// `ours` are addresses that we have sockets of already.
-pub(super) fn proven(plan: &Plan, machine: &Machine, ours: &[SocketAddr]) -> Result<(), Failure> {
+/// `ours` are addresses that we have sockets of already. What cannot be told is given, in sentences.
+pub(super) fn proven(
+    plan: &Plan,
+    machine: &Machine,
+    ours: &[SocketAddr],
+) -> Result<Vec<String>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
     let found = runtime.block_on(app::look(plan, machine, ours, None));
     if found.exposed.is_empty() {
-        return Ok(());
+        return Ok(found.unsure.into_iter().map(|(_, why)| why).collect());
     }
     let mut lines: Vec<String> = found
         .exposed

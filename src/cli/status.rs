@@ -8,7 +8,7 @@ use super::Failure;
 use super::args::WhichGate;
 use super::control::{gates, name, one};
 use super::output::{Output, Paint, plain};
-use super::table::Table;
+use super::table::{Table, wrap};
 
 /// How often the page is drawn anew.
 const EVERY: Duration = Duration::from_secs(1);
@@ -82,6 +82,13 @@ fn page(status: &Value, width: usize, paint: Paint) -> String {
         if !table.is_empty() {
             page += "\n";
             page += &table.render(width.max(40), paint);
+        }
+    }
+    for (upstream, why) in unknown(status) {
+        page += "\n";
+        for line in wrap(&format!("! {upstream}: {why}"), width.max(40)) {
+            page += &paint.warning(&line);
+            page += "\n";
         }
     }
     page
@@ -217,6 +224,7 @@ fn routes(status: &Value) -> Table {
     let mut table = Table::new(["ROUTE", "SERVICE", "AROUND THE GATE"]);
     for route in list(&status["routes"]) {
         let verdict = match (route["exposed"].as_bool(), route["refused"].as_bool()) {
+            (Some(false), _) if !route["around_unknown"].is_null() => "UNKNOWN: see below",
             (Some(false), _) => "no way found",
             (_, Some(true)) => "REACHABLE, so it is refused: see loopgate audit",
             _ => "REACHABLE: see loopgate audit",
@@ -224,6 +232,19 @@ fn routes(status: &Value) -> Table {
         table.row([&words(&route["route"]), &words(&route["upstream"]), verdict]);
     }
     table
+}
+
+/// Why it cannot be told who can reach a service, once for each.
+fn unknown(status: &Value) -> Vec<(String, String)> {
+    let mut told: Vec<(String, String)> = Vec::new();
+    for route in list(&status["routes"]) {
+        let why = words(&route["around_unknown"]);
+        let upstream = words(&route["upstream"]);
+        if !route["around_unknown"].is_null() && !told.iter().any(|(name, _)| *name == upstream) {
+            told.push((upstream, why));
+        }
+    }
+    told
 }
 
 /// The certificates of https services, cut to what the eye can compare; whole in `--json` and in `loopgate upstream-cert list`.
@@ -325,9 +346,10 @@ mod tests {
             "reload": {"at": "2026-11-28T17:20:00Z", "accepted": false, "text": "error: unknown key `acces`\n --> a.toml:7:1\n"},
             "listeners": [{"address": "0.0.0.0:8443", "connections": 12}],
             "routes": [
-                {"route": "app.lan/", "upstream": "127.0.0.1:3000", "exposed": false, "refused": true},
+                {"route": "app.lan/", "upstream": "127.0.0.1:3000", "exposed": false, "refused": false,
+                 "around": "unknown", "around_unknown": "cannot tell: python (pid 7) also listens on 0.0.0.0:3001: if that is the same service, everyone can reach it"},
                 {"route": "cam.lan/", "upstream": "127.0.0.1:8080", "exposed": true, "refused": true},
-                {"route": "pve.lan/", "upstream": "https://127.0.0.1:8006", "exposed": false, "refused": true,
+                {"route": "pve.lan/", "upstream": "https://127.0.0.1:8006", "exposed": false, "refused": false,
                  "certificate": {"trust": "first-seen", "believed": [format!("sha256:{}", "ab".repeat(32))], "refused": format!("sha256:{}", "cd".repeat(32))}},
             ],
             "certificates": [
@@ -345,6 +367,8 @@ mod tests {
             assert!(!line.contains('\u{1b}'));
         }
         for want in [
+            "UNKNOWN: see below",
+            "! 127.0.0.1:3000: cannot tell: python (pid 7) also listens on",
             "loopgate 0.1.0  serving  pid 4711  up 3 d 3 h",
             "12 and 3 tunnels",
             "4.2/s, 1234567 in all",

@@ -3,11 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::chain::around;
 use super::forward::Forward;
-use super::owner::Process;
+use super::owner::{Holder, Process};
+use super::probe;
 use super::reach::{Reach, reach};
+use super::same;
 use super::socket_table::{LO, Protocol, Socket};
 use super::spelling::Hosts;
 use super::surroundings::Surroundings;
@@ -25,6 +28,10 @@ pub struct Snapshot {
     pub owners: HashMap<u64, Process>,
     /// Inodes of this process's own sockets.
     pub own: HashSet<u64>,
+    /// Processes behind upstreams, with the open sockets that they hold besides.
+    pub holders: Vec<Holder>,
+    /// The inodes of listening Unix sockets that were asked for.
+    pub paths: HashMap<PathBuf, u64>,
     /// Forwarders that run here.
     pub forwards: Vec<Forward>,
     /// The names of loopback by which they may call it.
@@ -46,8 +53,8 @@ pub enum Verdict {
     Exposed(Exposure),
     /// Nothing listens there now; who will, is judged then.
     NotListening,
-    /// Nothing was found open, but something hides what would be.
-    CannotTell(Doubt),
+    /// Nothing was found open, but something hides what would be, or is open and may be the same service.
+    CannotTell(Vec<Doubt>),
 }
 
 /// How an upstream is open to others.
@@ -98,6 +105,26 @@ pub enum Doubt {
     UnseenForwarder(String),
     /// Something answers although no socket listens: the kernel redirects to another namespace.
     AnswersFromElsewhere,
+    /// Whether 127.0.0.1 is routed cannot be read.
+    UnknownRouting,
+    /// This machine has more addresses than are dialled.
+    TooManyAddresses(usize),
+    /// The process behind it listens elsewhere too, open to others: that may be the same service.
+    AlsoListens {
+        /// The process.
+        who: String,
+        /// Where.
+        at: String,
+        /// Who can reach that.
+        reach: String,
+    },
+    /// A forwarder stands in its place, and what it leads to may be reached by itself.
+    LeadsOn {
+        /// The forwarder.
+        who: String,
+        /// Where it leads.
+        to: String,
+    },
 }
 
 impl Verdict {
@@ -137,7 +164,7 @@ impl Verdict {
                 port: upstream.port().unwrap_or(0),
                 openings: openings().collect(),
             }),
-            Self::NotListening if itself => Self::CannotTell(Doubt::AnswersFromElsewhere),
+            Self::NotListening if itself => Self::CannotTell(vec![Doubt::AnswersFromElsewhere]),
             Self::Loopback | Self::NotListening | Self::CannotTell(_) => self,
         }
     }
@@ -157,7 +184,7 @@ pub fn judge(
     };
     let port = upstream.port().unwrap_or(0);
     if let Some(reason) = &snapshot.unreadable {
-        return Verdict::CannotTell(Doubt::NoTable(reason.clone()));
+        return Verdict::CannotTell(vec![Doubt::NoTable(reason.clone())]);
     }
     let on_port: Vec<&Socket> = snapshot
         .sockets
@@ -183,26 +210,38 @@ pub fn judge(
             openings,
         });
     }
+    let mut doubts = Vec::new();
     if let Some(unseen) = around.unseen.first() {
-        return Verdict::CannotTell(Doubt::UnseenForwarder(unseen.process.label()));
+        doubts.push(Doubt::UnseenForwarder(unseen.process.label()));
     }
-    if upstream.unix().is_some() {
-        return Verdict::Loopback;
+    if upstream.unix().is_none() {
+        let serves = |to: SocketAddr| on_port.iter().any(|s| s.accepts(to.ip(), LO));
+        if doubts.is_empty() && !upstream.sockets().any(serves) {
+            return Verdict::NotListening;
+        }
+        // The kernel drops packets from outside to ::1 whatever is configured, and to 127.0.0.0/8 unless it is told otherwise.
+        if upstream.sockets().any(|to| to.is_ipv4() && serves(to)) {
+            let here = &snapshot.surroundings;
+            if here.is_routing_unknown {
+                doubts.push(Doubt::UnknownRouting);
+            } else if !here.routed_loopback.is_empty() {
+                doubts.push(Doubt::RoutedLoopback(here.routed_loopback.clone()));
+            }
+        }
+        let count = probe::not_dialled(interfaces);
+        if count > 0 {
+            doubts.push(Doubt::TooManyAddresses(count));
+        }
     }
-    let serves = |to: SocketAddr| on_port.iter().any(|s| s.accepts(to.ip(), LO));
-    if !upstream.sockets().any(serves) {
-        return Verdict::NotListening;
+    doubts.extend(same::doubts(snapshot, interfaces, upstream, ours));
+    match doubts.is_empty() {
+        true => Verdict::Loopback,
+        false => Verdict::CannotTell(doubts),
     }
-    // The kernel drops packets from outside to ::1 whatever is configured, and to 127.0.0.0/8 unless it is told otherwise.
-    let routed = &snapshot.surroundings.routed_loopback;
-    if !routed.is_empty() && upstream.sockets().any(|to| to.is_ipv4() && serves(to)) {
-        return Verdict::CannotTell(Doubt::RoutedLoopback(routed.clone()));
-    }
-    Verdict::Loopback
 }
 
 /// A socket is ours when we hold it and asked for it. Another process may share the address by `SO_REUSEPORT`; that one is not.
-fn is_ours(socket: &Socket, snapshot: &Snapshot, ours: &[SocketAddr]) -> bool {
+pub(super) fn is_ours(socket: &Socket, snapshot: &Snapshot, ours: &[SocketAddr]) -> bool {
     ours.contains(&socket.address) && snapshot.own.contains(&socket.inode)
 }
 

@@ -17,6 +17,7 @@ pub mod owner;
 pub mod probe;
 mod proc_net;
 mod reach;
+mod same;
 pub mod socket_table;
 pub mod spelling;
 mod surroundings;
@@ -115,26 +116,37 @@ impl Dials {
 }
 
 async fn read_for(upstreams: &[&LoopbackAddr], ours: &[SocketAddr]) -> Snapshot {
-    let ports: Vec<u16> = upstreams.iter().filter_map(|u| u.port()).collect();
+    let upstreams: Vec<LoopbackAddr> = upstreams.iter().map(|u| (*u).clone()).collect();
     let ours = ours.to_vec();
-    let read = tokio::task::spawn_blocking(move || gather(&ports, &ours)).await;
+    let read = tokio::task::spawn_blocking(move || gather(&upstreams, &ours)).await;
     read.unwrap_or_else(|error| Snapshot {
         unreadable: Some(error.to_string()),
         ..Snapshot::default()
     })
 }
 
-/// Reads what [`judge()`] needs for upstreams on these ports: the TCP table, the owners of what is open, forwarders that name them.
-/// Blocking. Never fails: a table that cannot be read is itself a fact.
-pub fn gather(ports: &[u16], ours: &[SocketAddr]) -> Snapshot {
+/// Reads what [`judge()`] needs for these upstreams: the TCP table, the owners of what is open, forwarders that name them, what else
+/// the processes behind them listen on. Blocking. Never fails: a table that cannot be read is itself a fact.
+pub fn gather(upstreams: &[LoopbackAddr], ours: &[SocketAddr]) -> Snapshot {
+    let ports: Vec<u16> = upstreams.iter().filter_map(LoopbackAddr::port).collect();
     let mut snapshot = table_now();
+    let datagrams = socket_table::read(Protocol::Udp).map_or_else(|_| Vec::new(), |(all, _)| all);
+    let on_port = |s: &Socket| ports.contains(&s.address.port());
+    snapshot
+        .sockets
+        .extend(datagrams.into_iter().filter(on_port));
+    snapshot.paths = same::paths(upstreams);
+    let (served, open) = same::wanted(&snapshot.sockets, &snapshot.paths, upstreams);
+    snapshot.holders = same::holders(served, open);
     snapshot.forwards = forward::running();
     snapshot.forwards.retain(|f| !f.places.is_empty());
     let has_forwards = !snapshot.forwards.is_empty();
     if has_forwards {
         snapshot.hosts = hosts();
     }
-    let is_open = |s: &Socket| !s.is_loopback() && ports.contains(&s.address.port());
+    let is_open = |s: &Socket| {
+        s.protocol == Protocol::Tcp && !s.is_loopback() && ports.contains(&s.address.port())
+    };
     let is_ours = |s: &Socket| !s.is_loopback() && ours.contains(&s.address);
     if snapshot.sockets.iter().any(is_ours) {
         snapshot.own = owner::own_inodes();

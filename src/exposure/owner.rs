@@ -97,6 +97,35 @@ pub fn owners(inodes: &HashSet<u64>) -> HashMap<u64, Process> {
     found
 }
 
+/// A process that holds one of the sockets that were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub process: Process,
+    /// What it holds of all that was asked for.
+    pub inodes: HashSet<u64>,
+}
+
+/// Every process that holds one of these sockets, with those of the others that it holds besides.
+pub fn holders(one: &HashSet<u64>, others: &HashSet<u64>) -> Vec<Holder> {
+    let mut found = Vec::new();
+    if one.is_empty() {
+        return found;
+    }
+    let mut left = MOST_DESCRIPTORS;
+    for pid in processes() {
+        let inodes: HashSet<u64> = socket_inodes(&format!("/proc/{pid}/fd"), &mut left)
+            .filter(|inode| one.contains(inode) || others.contains(inode))
+            .collect();
+        if !one.is_disjoint(&inodes)
+            && let Some(process) = Process::read(pid)
+        {
+            found.push(Holder { process, inodes });
+        }
+    }
+    found
+}
+
 /// The inodes of the sockets that these processes hold, as far as they may be inspected.
 pub fn held_by(pids: &[u32]) -> HashSet<u64> {
     let mut left = MOST_DESCRIPTORS;

@@ -11,7 +11,7 @@ use crate::net::interfaces::Interfaces;
 
 /// How long one dial may take. An address of this machine answers in microseconds, or a firewall swallows the packet.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// At most so many addresses are dialled: hosts with hundreds are judged by the table.
+/// At most so many addresses are dialled; of a host with more it is said that it cannot be told.
 const MOST: usize = 64;
 /// And so many at a time.
 const AT_ONCE: usize = 16;
@@ -42,6 +42,13 @@ pub fn targets(port: u16, interfaces: &Interfaces, ours: &[SocketAddr]) -> Vec<S
             ip => SocketAddr::new(ip, port),
         })
         .collect()
+}
+
+/// How many addresses of this machine are beyond what is dialled.
+pub fn not_dialled(interfaces: &Interfaces) -> usize {
+    let addresses = interfaces.list.iter().flat_map(|i| &i.addresses);
+    let all = addresses.filter(|net| !net.addr().is_loopback()).count();
+    all.saturating_sub(MOST)
 }
 
 /// Those that accept a connection. It is closed at once, and nothing is sent.
@@ -103,6 +110,17 @@ mod tests {
         assert_eq!(
             list(&["[::]:3000"]),
             ["192.168.1.5:3000", "172.17.0.1:3000"]
+        );
+    }
+
+    #[test]
+    fn addresses_beyond_what_is_dialled_are_counted() {
+        let many: Vec<String> = (0..70).map(|n| format!("10.0.0.{n}/24")).collect();
+        let many = machine(&["lo 127.0.0.1/8", &format!("eth0 {}", many.join(" "))]);
+        assert_eq!((targets(1, &many, &[]).len(), not_dialled(&many)), (64, 6));
+        assert_eq!(
+            not_dialled(&machine(&["lo 127.0.0.1/8", "eth0 10.0.0.1/8"])),
+            0
         );
     }
 

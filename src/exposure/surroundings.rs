@@ -5,6 +5,18 @@ use std::path::Path;
 
 use super::socket_table::Source;
 
+/// Which processes of this machine `/proc` shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Processes {
+    /// All of this namespace.
+    #[default]
+    All,
+    /// Our own user's alone (`hidepid`, `ProtectProc=invisible`).
+    Own,
+    /// None: there is no `/proc`.
+    None,
+}
+
 /// Where the check is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
@@ -12,6 +24,10 @@ pub struct Surroundings {
     pub container: Option<String>,
     /// Interfaces on which `route_localnet` is set: packets from outside may be sent on to 127.0.0.0/8 there.
     pub routed_loopback: Vec<String>,
+    /// Whether any is set cannot be read.
+    pub is_routing_unknown: bool,
+    /// Which processes can be seen.
+    pub processes: Processes,
     /// Where the table of sockets came from.
     pub source: Source,
     /// The ports that the kernel gives to clients.
@@ -43,6 +59,12 @@ impl Surroundings {
                 &text("/run/systemd/container"),
             ),
             routed_loopback,
+            is_routing_unknown: cfg!(target_os = "linux")
+                && fs::read_to_string("/proc/sys/net/ipv4/conf/all/route_localnet").is_err(),
+            processes: processes(
+                Path::new("/proc/self").exists(),
+                Path::new("/proc/1").exists(),
+            ),
             source,
             client_ports: ports(&text("/proc/sys/net/ipv4/ip_local_port_range")),
         }
@@ -64,6 +86,24 @@ impl Surroundings {
                 self.routed_loopback.join(", ")
             ));
         }
+        match self.processes {
+            Processes::All => {}
+            Processes::Own => said.push(
+                "Processes of other users are hidden here (`hidepid`, `ProtectProc=invisible`): a forwarder or a tunnel that another user \
+                 runs, or a second port of a service of another user, is not noticed; `loopgate audit` as root sees them."
+                    .to_owned(),
+            ),
+            Processes::None => said.push(
+                "There is no /proc here: neither processes nor `route_localnet` can be seen, so no forwarder, no tunnel and no second port \
+                 of a service is noticed."
+                    .to_owned(),
+            ),
+        }
+        if self.is_routing_unknown && self.processes != Processes::None {
+            said.push(
+                "/proc/sys cannot be read here: whether `route_localnet` lets others reach 127.0.0.1 is not known.".to_owned(),
+            );
+        }
         if self.source == Source::Proc {
             said.push(
                 "The kernel refused netlink, so sockets are read from /proc/net: a socket held to one interface is taken for open on all."
@@ -71,6 +111,15 @@ impl Surroundings {
             );
         }
         said
+    }
+}
+
+/// By whether we see ourselves, and the first process.
+fn processes(own: bool, first: bool) -> Processes {
+    match (own, first) {
+        (false, _) => Processes::None,
+        (true, false) => Processes::Own,
+        (true, true) => Processes::All,
     }
 }
 
@@ -140,6 +189,24 @@ mod tests {
             ..Surroundings::default()
         };
         assert_eq!(kube.unseen().len(), 3);
+        for (own, first, is_routing_unknown, want) in [
+            (true, true, false, &[][..]),
+            (true, false, false, &["Processes of other users are hidden"]),
+            (false, false, true, &["There is no /proc"]),
+            (true, true, true, &["/proc/sys cannot be read"]),
+        ] {
+            let here = Surroundings {
+                processes: processes(own, first),
+                is_routing_unknown,
+                ..Surroundings::default()
+            };
+            let said = here.unseen();
+            assert_eq!(said.len(), want.len(), "{said:?}");
+            assert!(
+                said.iter().zip(want).all(|(s, w)| s.starts_with(w)),
+                "{said:?}"
+            );
+        }
     }
 
     #[test]

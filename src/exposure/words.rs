@@ -19,7 +19,13 @@ impl fmt::Display for Verdict {
             Self::Loopback => f.write_str("on loopback alone"),
             Self::Exposed(exposure) => exposure.fmt(f),
             Self::NotListening => f.write_str("nothing listens there yet"),
-            Self::CannotTell(doubt) => doubt.fmt(f),
+            Self::CannotTell(doubts) => {
+                f.write_str("cannot tell: ")?;
+                for (at, doubt) in doubts.iter().enumerate() {
+                    write!(f, "{}{doubt}", if at == 0 { "" } else { "; and " })?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -141,22 +147,38 @@ impl fmt::Display for Doubt {
         match self {
             Self::NoTable(reason) => write!(
                 f,
-                "cannot tell: the kernel's socket table cannot be read here ({reason}); dialling this machine's own addresses found \
+                "the kernel's socket table cannot be read here ({reason}); dialling this machine's own addresses found \
                  nothing open"
             ),
             Self::RoutedLoopback(interfaces) => write!(
                 f,
-                "cannot tell: it is bound to loopback, but `route_localnet` is set ({}), so address translation or a neighbour on that \
+                "it is bound to loopback, but `route_localnet` is set ({}), so address translation or a neighbour on that \
                  link may reach 127.0.0.1; the rules that `loopgate firewall` prints close that",
                 interfaces.join(", ")
             ),
             Self::UnseenForwarder(label) => write!(
                 f,
-                "cannot tell: {label} leads to it, and where that listens cannot be seen from here (ask as root: `loopgate audit`)"
+                "{label} leads to it, and where that listens cannot be seen from here (ask as root: `loopgate audit`)"
             ),
             Self::AnswersFromElsewhere => f.write_str(
-                "cannot tell: it answers although nothing listens here, so the kernel redirects it to another namespace, whose sockets \
+                "it answers although nothing listens here, so the kernel redirects it to another namespace, whose sockets \
                  cannot be seen",
+            ),
+            Self::UnknownRouting => f.write_str(
+                "it is bound to loopback, but whether `route_localnet` lets others reach 127.0.0.1 cannot be read here (/proc/sys)",
+            ),
+            Self::TooManyAddresses(count) => write!(
+                f,
+                "this machine has {count} more addresses than are dialled, and what the kernel redirects there is not found"
+            ),
+            Self::AlsoListens { who, at, reach } => write!(
+                f,
+                "{who} also listens on {at}: if that is the same service, {reach} can reach it without passing this gate; bind that to \
+                 loopback too, or close it"
+            ),
+            Self::LeadsOn { who, to } => write!(
+                f,
+                "{who} stands in its place and leads to {to}: whoever reaches that address by itself does not pass this gate"
             ),
         }
     }

@@ -81,6 +81,14 @@ impl<'a> Making<'a> {
                 return None;
             }
         };
+        if self.is_file && raw.exposed_upstream == ExposedUpstream::Warn {
+            let what =
+                "the service is served even while it can be reached without passing this gate";
+            problems.push(
+                Problem::warning("exposed-upstream", format!("{key}.exposed_upstream"), what)
+                    .hint("bind the service to 127.0.0.1 and leave `exposed_upstream` out"),
+            );
+        }
         let host = raw.hosts.first().map_or("*", String::as_str);
         Some(Route {
             label: format!("{host}{}", raw.path).into(),

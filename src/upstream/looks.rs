@@ -1,8 +1,8 @@
 //! What is known of an upstream by looking: whether it can be reached around the gate, and whether whatever is there now has been
 //! looked at. Who was not there may come back bound otherwise, so it is looked at before it is served.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -37,7 +37,8 @@ impl Looks {
 pub(super) struct Seen {
     looks: Arc<Looks>,
     exposed: AtomicBool,
-    unsure: AtomicBool,
+    /// Why it cannot be told who can reach it.
+    unsure: Mutex<Option<Arc<str>>>,
     open_socket: AtomicBool,
     /// Counts reasons to look; the first is that nobody has looked yet.
     doubts: AtomicU64,
@@ -51,7 +52,7 @@ impl Seen {
         Self {
             looks: Arc::clone(looks),
             exposed: AtomicBool::new(false),
-            unsure: AtomicBool::new(false),
+            unsure: Mutex::default(),
             open_socket: AtomicBool::new(false),
             doubts: AtomicU64::new(1),
             settled: AtomicU64::new(0),
@@ -145,9 +146,24 @@ impl super::Upstream {
         self.seen.exposed.swap(exposed, Ordering::Relaxed) != exposed
     }
 
-    /// Notes whether it could not be told who can reach it; true when that is news.
-    pub fn note_unsure(&self, is_unsure: bool) -> bool {
-        self.seen.unsure.swap(is_unsure, Ordering::Relaxed) != is_unsure
+    /// Notes why it could not be told who can reach it, if so; true when that is news.
+    pub fn note_unsure(&self, why: Option<&str>) -> bool {
+        let mut unsure = self.unsure_now();
+        let is_news = unsure.as_deref() != why;
+        if is_news {
+            *unsure = why.map(Arc::from);
+        }
+        is_news
+    }
+
+    /// Why the last look could not tell who can reach it; `None` when it could. Not for the request path.
+    pub fn unsure(&self) -> Option<Arc<str>> {
+        self.unsure_now().clone()
+    }
+
+    fn unsure_now(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        let unsure = self.seen.unsure.lock();
+        unsure.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes whether others than they should may connect to its Unix socket; true when that is news.

@@ -199,6 +199,12 @@ pub const FAMILIES: &[Family] = &[
         "1 if the service of the route can be reached around the gate.",
     ),
     family(
+        "loopgate_upstream_exposure_unknown",
+        Gauge,
+        "route",
+        "1 if it cannot be told whether the service of the route can be reached around the gate.",
+    ),
+    family(
         "loopgate_log_lines_lost_total",
         Counter,
         "",

@@ -1,0 +1,393 @@
+//! What else the process behind an upstream does: a second port that it listens on may be the same service, and a forwarder in its
+//! place leads to one that may be reached by itself. Neither can be known from here, so it is said and not acted upon. Pure but for
+//! [`holders`].
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::forward::{Way, recognise};
+use super::judge::{Doubt, Snapshot, is_ours};
+use super::owner::{self, Holder, Process};
+use super::reach::reach;
+use super::socket_table::{LO, Protocol, Socket};
+use crate::base::cidr::fold;
+use crate::base::loopback::LoopbackAddr;
+use crate::net::interfaces::Interfaces;
+
+/// While the same sockets are there they are in the same hands: so long they are not looked for again.
+const KEPT: Duration = Duration::from_secs(60);
+
+struct Last {
+    asked: [BTreeSet<u64>; 2],
+    at: Instant,
+    found: Vec<Holder>,
+}
+
+static LAST: Mutex<Option<Last>> = Mutex::new(None);
+
+/// The processes that hold the sockets of upstreams, with those of the open ones that they hold too. Blocking. To look through the
+/// descriptors of all processes is dear, so it is done when the sockets have changed and once a minute.
+pub(super) fn holders(served: HashSet<u64>, open: HashSet<u64>) -> Vec<Holder> {
+    let sorted = |set: &HashSet<u64>| set.iter().copied().collect::<BTreeSet<u64>>();
+    let asked = [sorted(&served), sorted(&open)];
+    if let Some(last) = &*LAST.lock().unwrap_or_else(PoisonError::into_inner)
+        && last.asked == asked
+        && last.at.elapsed() < KEPT
+    {
+        return last.found.clone();
+    }
+    let mut found = owner::holders(&served, &open);
+    let own = std::process::id();
+    // systemd holds the sockets of every service that it starts by socket.
+    found.retain(|h| h.process.pid != own && h.process.name != "systemd");
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Last {
+        asked,
+        at: Instant::now(),
+        found: found.clone(),
+    });
+    found
+}
+
+/// Whether the kernel would give a connection to the upstream to this socket.
+fn serves(socket: &Socket, upstream: &LoopbackAddr) -> bool {
+    let takes = |to: SocketAddr| socket.address.port() == to.port() && socket.accepts(to.ip(), LO);
+    socket.protocol == Protocol::Tcp && upstream.sockets().any(takes)
+}
+
+/// Whether a socket is open to others and another place than the upstream's own: another port, or datagrams on the same one (HTTP/3).
+fn is_other(socket: &Socket, upstream: &LoopbackAddr) -> bool {
+    let is_same = Some(socket.address.port()) == upstream.port();
+    !socket.is_loopback()
+        && match socket.protocol {
+            Protocol::Tcp => !is_same,
+            Protocol::Udp => is_same,
+        }
+}
+
+/// The sockets to look for in a table: those of the upstreams, and those that are open to others.
+pub(super) fn wanted(
+    sockets: &[Socket],
+    paths: &std::collections::HashMap<PathBuf, u64>,
+    upstreams: &[LoopbackAddr],
+) -> (HashSet<u64>, HashSet<u64>) {
+    let inodes = |is: &dyn Fn(&Socket) -> bool| -> HashSet<u64> {
+        let chosen = sockets.iter().filter(|s| s.inode != 0 && is(s));
+        chosen.map(|s| s.inode).collect()
+    };
+    let mut served = inodes(&|s| upstreams.iter().any(|u| serves(s, u)));
+    served.extend(paths.values());
+    (served, inodes(&|s| !s.is_loopback()))
+}
+
+/// What is doubtful about the process behind an upstream.
+pub(super) fn doubts(
+    snapshot: &Snapshot,
+    interfaces: &Interfaces,
+    upstream: &LoopbackAddr,
+    ours: &[SocketAddr],
+) -> Vec<Doubt> {
+    let sockets = || snapshot.sockets.iter().filter(|s| serves(s, upstream));
+    let mut served: HashSet<u64> = sockets().map(|s| s.inode).collect();
+    served.extend(upstream.unix().and_then(|path| snapshot.paths.get(path)));
+    let others: Vec<&Socket> = snapshot
+        .sockets
+        .iter()
+        .filter(|s| is_other(s, upstream) && !is_ours(s, snapshot, ours))
+        .collect();
+    let (mut doubts, mut told, mut is_led) = (Vec::new(), HashSet::new(), false);
+    let behind = snapshot
+        .holders
+        .iter()
+        .filter(|holder| !served.is_disjoint(&holder.inodes));
+    for holder in behind.clone() {
+        // Workers share what they were started with: each socket is told once.
+        let also: Vec<&Socket> = others
+            .iter()
+            .copied()
+            .filter(|s| holder.inodes.contains(&s.inode) && told.insert(s.inode))
+            .collect();
+        doubts.extend(also_listens(&holder.process.label(), &also, interfaces));
+        if !is_led
+            && let Some(to) = leads_to(&holder.process, snapshot)
+        {
+            is_led = true;
+            let who = holder.process.label();
+            doubts.push(Doubt::LeadsOn { who, to });
+        }
+    }
+    // Whose it is cannot be seen; then a socket of the same user may be of the same process. Root has too many to say so.
+    let unseen = |s: &&Socket| s.uid != 0 && !behind.clone().any(|h| h.inodes.contains(&s.inode));
+    for uid in sockets()
+        .filter(unseen)
+        .map(|s| s.uid)
+        .collect::<BTreeSet<u32>>()
+    {
+        let also: Vec<&Socket> = others
+            .iter()
+            .copied()
+            .filter(|s| s.uid == uid && told.insert(s.inode))
+            .collect();
+        let who = format!("a process of the same user ({uid}) that cannot be seen from here");
+        doubts.extend(also_listens(&who, &also, interfaces));
+    }
+    doubts
+}
+
+/// At most so many places are named.
+const SHOWN: usize = 4;
+
+fn also_listens(who: &str, also: &[&Socket], interfaces: &Interfaces) -> Option<Doubt> {
+    let widest = also
+        .iter()
+        .map(|s| reach(s, interfaces))
+        .max_by_key(|r| r.openness)?;
+    let mut at: Vec<String> = also
+        .iter()
+        .map(|s| {
+            format!(
+                "{}{}",
+                s.address,
+                if s.protocol == Protocol::Udp {
+                    " (UDP)"
+                } else {
+                    ""
+                }
+            )
+        })
+        .collect();
+    at.sort();
+    at.dedup();
+    let more = at.len().saturating_sub(SHOWN);
+    at.truncate(SHOWN);
+    if more > 0 {
+        at.push(format!("{more} more"));
+    }
+    Some(Doubt::AlsoListens {
+        who: who.to_owned(),
+        at: at.join(", "),
+        reach: widest.to_string(),
+    })
+}
+
+/// Where a forwarder that stands in the place of a service leads, when that is not loopback alone.
+fn leads_to(process: &Process, snapshot: &Snapshot) -> Option<String> {
+    let forward = recognise(process).filter(|forward| forward.way == Way::Listener)?;
+    if let Some(to) = far(&process.arguments) {
+        return Some(to);
+    }
+    let near = forward
+        .places
+        .iter()
+        .flat_map(|place| snapshot.hosts.sockets(place));
+    let open = |(ip, port): (std::net::IpAddr, u16)| {
+        let is_it = |s: &&Socket| {
+            s.protocol == Protocol::Tcp && s.address.port() == port && !s.is_loopback()
+        };
+        let mut open = snapshot.sockets.iter().filter(is_it);
+        open.find(|s| s.accepts(ip, LO))
+            .map(|s| s.address.to_string())
+    };
+    near.into_iter().find_map(open)
+}
+
+/// The first address in the arguments of a forwarder that is not of loopback; pure.
+fn far(arguments: &[String]) -> Option<String> {
+    let after = |option: &str| {
+        let mut words = arguments.iter().skip_while(|word| *word != option);
+        words.nth(1)
+    };
+    if let (Some(ip), Some(port)) = (after("-container-ip"), after("-container-port")) {
+        return Some(format!("{ip}:{port}"));
+    }
+    let is_far = |to: &SocketAddr| {
+        let ip = fold(to.ip());
+        !ip.is_loopback() && !ip.is_unspecified() && to.port() != 0
+    };
+    let words = arguments
+        .iter()
+        .skip(1)
+        .flat_map(|word| word.split([',', ' ', '/', '=', '@']));
+    words
+        .flat_map(|word| {
+            let starts = word.match_indices(':').map(|(at, _)| at + 1);
+            std::iter::once(0)
+                .chain(starts)
+                .filter_map(|at| word.get(at..))
+        })
+        .filter_map(|word| word.parse::<SocketAddr>().ok())
+        .find(is_far)
+        .map(|to| to.to_string())
+}
+
+/// Where the kernel has the sockets of these paths. Blocking.
+pub(super) fn paths(upstreams: &[LoopbackAddr]) -> std::collections::HashMap<PathBuf, u64> {
+    let wanted: Vec<&Path> = upstreams.iter().filter_map(LoopbackAddr::unix).collect();
+    if wanted.is_empty() {
+        return std::collections::HashMap::new();
+    }
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let inode = |path: &Path| {
+        super::proc_net::unix_inode(&table, path).or_else(|| {
+            let real = std::fs::canonicalize(path).ok()?;
+            super::proc_net::unix_inode(&table, &real)
+        })
+    };
+    let found = wanted
+        .into_iter()
+        .filter_map(|path| Some((path.to_owned(), inode(path)?)));
+    found.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::judge::{Verdict, judge};
+    use super::super::reach::tests::machine;
+    use super::super::socket_table::tests::socket;
+    use super::*;
+    use crate::base::loopback::Target;
+
+    /// What is said of an upstream, with sockets and the processes that hold them.
+    fn said(upstream: &str, sockets: &[&str], holders: &[(&str, &[u64])]) -> String {
+        let mut snapshot = Snapshot {
+            sockets: sockets.iter().map(|text| socket(text)).collect(),
+            ..Snapshot::default()
+        };
+        snapshot.paths.insert("/run/app.sock".into(), 77);
+        for (pid, (line, inodes)) in (7_u32..).zip(holders) {
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            snapshot.holders.push(Holder {
+                process: Process {
+                    pid,
+                    name: arguments[0].clone(),
+                    arguments,
+                    container: None,
+                },
+                inodes: inodes.iter().copied().collect(),
+            });
+        }
+        let home = machine(&["lo 127.0.0.1/8", "eth0 192.168.1.5/24"]);
+        let to = upstream.parse::<Target>().unwrap().address;
+        let verdict = judge(&snapshot, &home, &to, &[]);
+        assert!(!verdict.is_exposed());
+        match verdict {
+            Verdict::CannotTell(_) => verdict.to_string(),
+            _ => String::new(),
+        }
+    }
+
+    #[test]
+    fn another_open_port_of_the_same_process_is_told() {
+        let app = "127.0.0.1:3000 inode 1";
+        for (upstream, sockets, holders, want) in [
+            (
+                "3000",
+                &[app, "0.0.0.0:3001 inode 2"][..],
+                &[("python", &[1_u64, 2][..])][..],
+                "python (pid 7) also listens on 0.0.0.0:3001: if",
+            ),
+            (
+                "3000",
+                &[app, "0.0.0.0:3001 inode 2"],
+                &[("python", &[1])],
+                "",
+            ),
+            (
+                "3000",
+                &[app, "127.0.0.1:3001 inode 2"],
+                &[("python", &[1, 2])],
+                "",
+            ),
+            (
+                "3000",
+                &[app, "0.0.0.0:3000 udp inode 2"],
+                &[("python", &[1, 2])],
+                "on 0.0.0.0:3000 (UDP): if",
+            ),
+            (
+                "3000",
+                &[app, "0.0.0.0:3001 udp inode 2"],
+                &[("python", &[1, 2])],
+                "",
+            ),
+            // The worker has what its master opened, and one of its own.
+            (
+                "3000",
+                &[app, "0.0.0.0:3001 inode 2"],
+                &[("master", &[1]), ("worker", &[1, 2])],
+                "worker (pid 8) also",
+            ),
+            (
+                "unix:/run/app.sock",
+                &["0.0.0.0:3001 inode 2"],
+                &[("python", &[77, 2])],
+                "also listens on 0.0.0.0:3001",
+            ),
+            (
+                "unix:/run/other.sock",
+                &["0.0.0.0:3001 inode 2"],
+                &[("python", &[77, 2])],
+                "",
+            ),
+            // Nobody can be seen: the user may be the same.
+            (
+                "3000",
+                &[app, "0.0.0.0:3001 inode 2"],
+                &[],
+                "same user (1000) that cannot be seen",
+            ),
+        ] {
+            let said = said(upstream, sockets, holders);
+            assert_eq!(said.is_empty(), want.is_empty(), "{sockets:?} {said}");
+            assert!(said.contains(want), "{sockets:?} {said}");
+        }
+    }
+
+    #[test]
+    fn a_forwarder_in_the_place_of_the_service_leads_on() {
+        let app = "127.0.0.1:3000 inode 1";
+        for (line, want) in [
+            (
+                "socat TCP-LISTEN:3000,bind=127.0.0.1,fork TCP:172.30.0.2:80",
+                "172.30.0.2:80",
+            ),
+            (
+                "socat TCP-LISTEN:3000,bind=127.0.0.1 TCP6:[fd00::2]:80",
+                "[fd00::2]:80",
+            ),
+            (
+                "docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port 3000 -container-ip 172.30.0.2 -container-port 80",
+                "172.30.0.2:80",
+            ),
+            (
+                "simpleproxy -L 127.0.0.1:3000 -R 10.0.0.5:80",
+                "10.0.0.5:80",
+            ),
+            ("socat TCP-LISTEN:3000 TCP:127.0.0.1:4000", "0.0.0.0:4000"),
+            ("socat TCP-LISTEN:3000 TCP:127.0.0.1:5000", ""),
+            ("python3 TCP:172.30.0.2:80", ""),
+        ] {
+            let said = said("3000", &[app, "0.0.0.0:4000 inode 9"], &[(line, &[1])]);
+            assert_eq!(said.is_empty(), want.is_empty(), "{line} {said}");
+            assert!(said.contains(want), "{line} {said}");
+        }
+    }
+
+    #[test]
+    fn who_holds_both_is_found_among_the_running() {
+        let [one, two] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let inode = |l: &std::net::TcpListener| {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(l);
+            let about = std::fs::metadata(format!("/proc/self/fd/{fd}")).unwrap();
+            std::os::unix::fs::MetadataExt::ino(&about)
+        };
+        let found = owner::holders(&HashSet::from([inode(&one)]), &HashSet::from([inode(&two)]));
+        let ours = found
+            .iter()
+            .find(|h| h.process.pid == std::process::id())
+            .unwrap();
+        assert_eq!(ours.inodes, HashSet::from([inode(&one), inode(&two)]));
+    }
+}
