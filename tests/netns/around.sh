@@ -286,6 +286,87 @@ same "a service on its network address alone: exit 4" 4 $?
 has "the repair names that address" 'its host is "192\.168\.77\.1": make it "127\.0\.0\.1"' "$(cat "$WORK/lan.out")"
 stop "$lan"
 
+# ---- the same process on another port: it may be the same service, or not; it is said everywhere and served
+cat >"$WORK/both.py" <<'PY'
+import http.server, socket, sys, threading
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"right")
+    def log_message(self, *_): pass
+for place in sys.argv[1:]:
+    kind, host, port = place.split(":")
+    if kind == "udp":
+        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); held.bind((host, int(port)))
+    elif kind == "unix":
+        held = socket.socket(socket.AF_UNIX); held.bind(host); held.listen(8)
+    else:
+        server = http.server.ThreadingHTTPServer((host, int(port)), Page)
+        threading.Thread(target=server.serve_forever).start()
+threading.Event().wait()
+PY
+both() { start both ip netns exec "$tag-gate" python3 "$WORK/both.py" "$@"; both=$PID; }
+both tcp:127.0.0.1:3000 tcp:0.0.0.0:3001
+listens 3001
+file
+same "check: another port of the same process is no mistake" 0 "$(told_by_check >/dev/null; echo $?)"
+has "but a warning" "warning\[exposure-unknown\].*python3 \(pid $both\) also listens on 0\.0\.0\.0:3001" "$(told_by_check | tr -s ' \n|' ' ')"
+serve
+if until_true 5 told "warn exposure_unknown .*python3 \(pid $both\) also listens on 0\.0\.0\.0:3001"; then ok "the log says it"; else bad "the log is silent" "$(log)"; fi
+same "and it is served" right "$(page)"
+at gate "$GATE" status -c "$WORK/loopgate.toml" >"$WORK/status.out" 2>&1
+has "status says so" "UNKNOWN: see below" "$(cat "$WORK/status.out")"
+has "and why" "! 127\.0\.0\.1:3000: cannot tell: python3 \(pid $both\) also listens" "$(tr -s ' \n' ' ' <"$WORK/status.out")"
+at gate "$GATE" status --json -c "$WORK/loopgate.toml" >"$WORK/status.json" 2>&1
+has "status --json: unknown, neither exposed nor refused" '"around": ?"unknown".*"exposed": ?false,.*"refused": ?false' "$(tr -d '\n' <"$WORK/status.json" | tr -s ' ')"
+stop "$both"
+both tcp:127.0.0.1:3000
+listens 3000
+until_true 10 at gate bash -c "$GATE status --json -c $WORK/loopgate.toml | grep -q none-found" && ok "when the port is closed it is over" || bad "it is not over" "$(log)"
+stop "$both"
+stop "$serve"
+both tcp:127.0.0.1:3000 udp:0.0.0.0:3000
+listens 3000
+has "check: datagrams on the same port" 'also listens on 0\.0\.0\.0:3000 \(UDP\)' "$(told_by_check | tr -s ' \n|' ' ')"
+start banner ip netns exec "$tag-gate" "$GATE" expose 3000 -l 127.0.0.1:0 --unsafe-no-auth
+banner=$PID
+until_true 10 grep -q 'Beware' "$WORK/banner.out"
+has "expose: in the banner" 'Beware +cannot tell: python3' "$(cat "$WORK/banner.out")"
+stop "$banner"
+stop "$both"
+both "unix:$WORK/both.sock:0" tcp:0.0.0.0:3001
+listens 3001
+file
+sed -i "s#^upstream = .*#upstream = \"unix:$WORK/both.sock\"#" "$WORK/loopgate.toml"
+has "check: a Unix socket whose process has an open port" 'also listens on 0\.0\.0\.0:3001' "$(told_by_check | tr -s ' \n|' ' ')"
+stop "$both"
+file
+start front ip netns exec "$tag-gate" socat TCP-LISTEN:3000,bind=127.0.0.1,fork,reuseaddr TCP:172.30.0.2:80
+front=$PID
+listens 3000
+has "check: a forwarder in the place of the service" "socat \(pid $front\) stands in its place and leads to 172\.30\.0\.2:80" "$(told_by_check | tr -s ' \n|' ' ')"
+stop "$front"
+file 'exposed_upstream = "warn"'
+has 'check: exposed_upstream = "warn" is unwise' 'warning\[exposed-upstream\]' "$(told_by_check)"
+same "and no mistake" 0 "$(told_by_check >/dev/null; echo $?)"
+file
+lacks "check: without it no word" 'warning' "$(told_by_check)"
+
+# ---- what /proc hides is said
+service 127.0.0.1 right
+right=$PID
+answers 127.0.0.1
+hidden() { # OPTIONS OF unshare's shell
+    mkdir -p "$WORK/hidden" && chown nobody "$WORK/hidden"
+    at gate unshare -m bash -c "$1; exec setpriv --reuid nobody --clear-groups env STATE_DIRECTORY=$WORK/hidden timeout 3 $GATE expose 3000 -l 127.0.0.1:0 --unsafe-no-auth" >"$WORK/hidden.out" 2>&1
+    tr -s ' \n' ' ' <"$WORK/hidden.out"
+}
+has "processes of others are hidden (hidepid, as in the unit): said" 'Processes of other users are hidden' "$(hidden 'mount -t proc -o hidepid=2 proc /proc')"
+nothing=$(hidden 'mount -t tmpfs none /proc')
+has "no /proc: said" 'There is no /proc here' "$nothing"
+has "and the verdict is that it cannot tell" 'exposure_unknown .*whether `route_localnet` lets others' "$nothing"
+lacks "with all of it: no such word" 'are hidden|no /proc|route_localnet' "$(hidden true)"
+stop "$right"
+
 # ---- in a container the banner says what nobody sees, and no line of the log comes between
 start demo ip netns exec "$tag-gate" env KUBERNETES_SERVICE_HOST=1 "$GATE" demo
 demo=$PID
