@@ -28,6 +28,10 @@ pub struct Facts {
     pub replaceable: bool,
     /// Somebody who may do so: neither root, nor the user of this gate, nor the socket's owner.
     pub stranger: Option<u32>,
+    /// A group that may do so, and has such a member.
+    pub strangers: Option<u32>,
+    /// Who put it, or a folder on its path, into a folder where everyone may put something: neither root nor the user of this gate.
+    pub squatter: Option<u32>,
 }
 
 /// Who may connect to it.
@@ -55,6 +59,16 @@ pub enum Standing {
         /// The owner.
         uid: u32,
     },
+    /// The members of a group can, who may write to a folder on the way.
+    ReplaceableByGroup {
+        /// The group.
+        gid: u32,
+    },
+    /// It stands where everyone may put one, and this is whose it is.
+    Anyones {
+        /// The owner.
+        uid: u32,
+    },
     /// It belongs to somebody who is neither root nor this user.
     Foreign {
         /// The owner.
@@ -73,6 +87,8 @@ impl Standing {
             Self::Everyone { .. }
             | Self::Replaceable
             | Self::ReplaceableBy { .. }
+            | Self::ReplaceableByGroup { .. }
+            | Self::Anyones { .. }
             | Self::Foreign { .. }
             | Self::NotASocket => true,
             Self::Owner { .. } | Self::Group { .. } | Self::Missing => false,
@@ -97,6 +113,16 @@ impl fmt::Display for Standing {
                 f,
                 "user {uid}, who is neither root nor the user of this gate or the socket, may put his own in its place: a folder or a \
                  link on its path is his; move it to a folder of its owner or of root"
+            ),
+            Self::ReplaceableByGroup { gid } => write!(
+                f,
+                "members of group {gid} may put their own socket in its place: a folder on its path can be written by that group; make it \
+                 0750, or give it a group without other members"
+            ),
+            Self::Anyones { uid } => write!(
+                f,
+                "user {uid} has put it into a folder where everyone may put one (as /tmp): whoever comes first is the service; move it to a \
+                 folder of its owner or of root"
             ),
             Self::Foreign { uid } => write!(
                 f,
@@ -129,11 +155,19 @@ fn facts(path: &Path, us: u32) -> Option<Facts> {
     let trusted = [0, us, socket.uid()];
     let way = way(path)?;
     let (mut everyone_passes, mut replaceable, mut stranger) = (true, false, None);
+    let (mut strangers, mut squatter) = (None, None);
+    let groups = Groups::read();
     for Step { folder, entry } in &way {
         let mode = folder.mode();
         // To exchange an entry takes the right to write to its folder, and in one with the sticky bit to own either.
         let is_sticky = mode & 0o1000 != 0;
         replaceable |= everyone_passes && mode & 0o003 == 0o003 && !is_sticky;
+        if everyone_passes && mode & 0o003 == 0o003 && is_sticky && ![0, us].contains(entry) {
+            squatter = squatter.or(Some(*entry));
+        }
+        if mode & 0o030 == 0o030 && !is_sticky && groups.has_other(folder.gid(), &trusted) {
+            strangers = strangers.or(Some(folder.gid()));
+        }
         everyone_passes &= mode & 0o001 != 0;
         let owners = [Some(folder.uid()), is_sticky.then_some(*entry)];
         let owners = owners.into_iter().flatten();
@@ -147,7 +181,61 @@ fn facts(path: &Path, us: u32) -> Option<Facts> {
         everyone_passes,
         replaceable,
         stranger,
+        strangers,
+        squatter,
     })
+}
+
+/// Who is in which group, as `/etc` has it.
+struct Groups {
+    passwd: String,
+    group: String,
+}
+
+impl Groups {
+    fn read() -> Self {
+        let text = |path| fs::read_to_string(path).unwrap_or_default();
+        Self {
+            passwd: text("/etc/passwd"),
+            group: text("/etc/group"),
+        }
+    }
+
+    /// Whether others than these users are in a group. One that is not in the file may have any members; that of root has none.
+    fn has_other(&self, gid: u32, trusted: &[u32]) -> bool {
+        if gid == 0 {
+            return false;
+        }
+        // name:x:UID:GID:…
+        let users: Vec<(&str, u32, u32)> = self
+            .passwd
+            .lines()
+            .filter_map(|line| {
+                let mut f = line.split(':');
+                let name = f.next()?;
+                Some((name, f.nth(1)?.parse().ok()?, f.next()?.parse().ok()?))
+            })
+            .collect();
+        let is_trusted = |name: &str| {
+            let mut known = users.iter().filter(|(n, ..)| *n == name);
+            known.any(|(_, uid, _)| trusted.contains(uid))
+        };
+        // name:x:GID:members
+        let members = self.group.lines().find_map(|line| {
+            let mut f = line.split(':');
+            (f.nth(2)?.parse() == Ok(gid)).then(|| f.next().unwrap_or_default())
+        });
+        let primary = users
+            .iter()
+            .any(|(_, uid, group)| *group == gid && !trusted.contains(uid));
+        match members {
+            None => true,
+            Some(members) => {
+                let mut names = members.split(',').filter(|name| !name.trim().is_empty());
+                primary || names.any(|name| !is_trusted(name.trim()))
+            }
+        }
+    }
 }
 
 /// A folder on the way to a socket, and the owner of what the way takes there: a folder, a link, at last the socket.
@@ -205,6 +293,12 @@ pub fn judge(facts: Facts, us: u32) -> Standing {
     if let Some(uid) = facts.stranger {
         return Standing::ReplaceableBy { uid };
     }
+    if let Some(gid) = facts.strangers {
+        return Standing::ReplaceableByGroup { gid };
+    }
+    if let Some(uid) = facts.squatter.filter(|_| us == 0) {
+        return Standing::Anyones { uid };
+    }
     if facts.uid != 0 && facts.uid != us && us != 0 {
         return Standing::Foreign { uid: facts.uid };
     }
@@ -232,6 +326,8 @@ mod tests {
         everyone_passes: true,
         replaceable: false,
         stranger: None,
+        strangers: None,
+        squatter: None,
     };
 
     #[test]
@@ -293,6 +389,32 @@ mod tests {
                 Standing::ReplaceableBy { uid: 7 },
             ),
             (
+                Facts {
+                    strangers: Some(100),
+                    ..GOOD
+                },
+                1000,
+                Standing::ReplaceableByGroup { gid: 100 },
+            ),
+            (
+                Facts {
+                    squatter: Some(1001),
+                    uid: 1001,
+                    ..GOOD
+                },
+                0,
+                Standing::Anyones { uid: 1001 },
+            ),
+            (
+                Facts {
+                    squatter: Some(1001),
+                    uid: 1001,
+                    ..GOOD
+                },
+                1000,
+                Standing::Foreign { uid: 1001 },
+            ),
+            (
                 Facts { uid: 1001, ..GOOD },
                 0,
                 Standing::Owner { uid: 1001 },
@@ -316,6 +438,25 @@ mod tests {
             ),
         ] {
             assert_eq!(judge(facts, us), want, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_group_has_others_by_either_file() {
+        let groups = Groups {
+            passwd: "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/:/\nbob:x:1001:100::/:/\n".into(),
+            group: "root:x:0:\nann:x:1000:\nusers:x:100:\nweb:x:33:ann\nmore:x:34:ann,bob\nodd:x:35:who\n".into(),
+        };
+        for (gid, want) in [
+            (0, false),
+            (1000, false),
+            (100, true),
+            (33, false),
+            (34, true),
+            (35, true),
+            (4711, true),
+        ] {
+            assert_eq!(groups.has_other(gid, &[0, 1000]), want, "{gid}");
         }
     }
 
