@@ -142,6 +142,7 @@ pub(super) mod tests {
                         _ => Kind::Ordinary,
                     },
                     has_default_route: name == "eth0",
+                    is_up: true,
                 }
             })
             .collect();

@@ -264,6 +264,7 @@ mod tests {
             on_link: Vec::new(),
             kind: Kind::Bridge,
             has_default_route,
+            is_up: true,
         };
         let mut machine = Machine {
             gateways: vec!["192.168.1.1".parse().unwrap()],

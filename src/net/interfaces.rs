@@ -42,6 +42,8 @@ pub struct Interface {
     pub kind: Kind,
     /// Whether a default route of either family leaves through it.
     pub has_default_route: bool,
+    /// Whether it is up and has a carrier.
+    pub is_up: bool,
 }
 
 /// All interfaces that have an address, and the gateways of the default routes.
@@ -100,6 +102,13 @@ impl Interfaces {
             .flat_map(|i| i.addresses.iter().map(IpNet::addr))
     }
 
+    /// Whether an address is on links alone that are down or have no carrier.
+    pub fn is_down(&self, ip: IpAddr) -> bool {
+        let holds = |i: &&Interface| i.addresses.iter().any(|net| net.addr() == ip);
+        let mut holders = self.list.iter().filter(holds).peekable();
+        holders.peek().is_some() && holders.all(|i| !i.is_up)
+    }
+
     /// The interface that holds this address.
     pub fn holder(&self, ip: IpAddr) -> Option<&Interface> {
         let ip = fold(ip);
@@ -144,13 +153,20 @@ pub fn read() -> io::Result<Interfaces> {
                 on_link: Vec::new(),
                 kind: kind(name, &Facts::read(name, found.index.unwrap_or(0))),
                 has_default_route: false,
+                is_up: found.is_oper_up(),
             }),
         }
     }
     let text = |path| fs::read_to_string(path).unwrap_or_default();
     let four = parse_route(&text("/proc/net/route"));
     let six = parse_ipv6_route(&text("/proc/net/ipv6_route"));
-    Ok(assemble(list, &four, &six))
+    let mut all = assemble(list, &four, &six);
+    #[cfg(target_os = "linux")]
+    all.gateways
+        .extend(super::routes::gateways().unwrap_or_default());
+    all.gateways.sort();
+    all.gateways.dedup();
+    Ok(all)
 }
 
 /// Puts links and routes together; pure.
@@ -522,6 +538,7 @@ mod tests {
                 on_link: Vec::new(),
                 kind: *kind,
                 has_default_route: false,
+                is_up: true,
             })
             .collect();
         let four = parse_route(&format!("{HEAD}\n{}", machine.route));

@@ -22,9 +22,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Whether this machine has an address in one of these networks. 127.0.0.1 and ::1 are no place.
+    /// Whether this machine has an address in one of these networks. 127.0.0.1 and ::1 are no place, nor is an address that was left
+    /// on a link that is down or has no carrier.
     pub fn is_in(&self, nets: &[IpNet]) -> bool {
-        let mut placed = self.addresses.iter().filter(|ip| !ip.is_loopback());
+        let mut placed = self
+            .addresses
+            .iter()
+            .filter(|ip| !ip.is_loopback() && !self.interfaces.is_down(**ip));
         placed.any(|ip| nets.iter().any(|net| net.contains(ip)))
     }
 }
@@ -69,4 +73,41 @@ pub fn read() -> std::io::Result<Machine> {
         gateways: interfaces.gateways.clone(),
         interfaces,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::interfaces::{Interface, Kind};
+    use super::*;
+
+    #[test]
+    fn an_address_on_a_link_that_is_down_is_no_place() {
+        let link = |name: &str, is_up| Interface {
+            name: name.to_owned(),
+            index: 2,
+            addresses: vec!["10.9.9.5/24".parse().unwrap()],
+            on_link: Vec::new(),
+            kind: Kind::Ordinary,
+            has_default_route: false,
+            is_up,
+        };
+        let home = ["10.9.9.0/24".parse().unwrap()];
+        for (list, want) in [
+            (vec![link("eth0", true)], true),
+            (vec![link("eth0", false)], false),
+            (vec![link("eth0", false), link("eth1", true)], true),
+            // Nothing is known about its link.
+            (vec![], true),
+        ] {
+            let machine = Machine {
+                addresses: vec!["10.9.9.5".parse().unwrap()],
+                interfaces: Interfaces {
+                    list,
+                    gateways: Vec::new(),
+                },
+                ..Machine::default()
+            };
+            assert_eq!(machine.is_in(&home), want);
+        }
+    }
 }

@@ -8,6 +8,8 @@ mod frames;
 pub mod interfaces;
 pub mod machine;
 pub mod proxy_protocol;
+#[cfg(target_os = "linux")]
+mod routes;
 mod stream;
 mod timer;
 mod wire;
