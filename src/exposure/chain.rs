@@ -58,7 +58,9 @@ pub(super) fn around<'s>(snapshot: &'s Snapshot, upstream: &LoopbackAddr) -> Aro
             reached.paths.extend(paths(forward).map(Path::to_owned));
             if forward.way == Way::Tunnel || held(forward, snapshot).any(|s| !s.is_loopback()) {
                 around.open.push(forward);
-            } else if !forward.is_visible && has_nameless(snapshot) {
+            } else if is_elsewhere(forward, snapshot)
+                || !forward.is_visible && has_nameless(snapshot)
+            {
                 around.unseen.push(forward);
             }
         }
@@ -117,6 +119,11 @@ fn held<'s>(forward: &'s Forward, snapshot: &'s Snapshot) -> impl Iterator<Item 
         let holder = snapshot.owners.get(&s.inode);
         s.protocol == Protocol::Tcp && holder.is_some_and(|p| p.pid == forward.process.pid)
     })
+}
+
+/// Whether it lives in another network namespace, from where it comes by a path.
+fn is_elsewhere(forward: &Forward, snapshot: &Snapshot) -> bool {
+    snapshot.elsewhere.contains(&forward.process.pid) && paths(forward).next().is_some()
 }
 
 /// Whether a socket is open to others that nobody is known to hold.
@@ -299,6 +306,29 @@ mod tests {
             ),
         ] {
             assert_eq!(found(upstream, &programs), want, "{upstream} {programs:?}");
+        }
+    }
+
+    #[test]
+    fn one_in_another_namespace_that_leads_to_the_socket_is_told() {
+        let process = Process {
+            pid: 7,
+            name: "socat".into(),
+            arguments: ["socat", "TCP-LISTEN:9000", "UNIX-CONNECT:/run/app.sock"]
+                .map(str::to_owned)
+                .to_vec(),
+            container: None,
+        };
+        for (elsewhere, upstream, want) in [
+            (true, "unix:/run/app.sock", 1),
+            (false, "unix:/run/app.sock", 0),
+            (true, "unix:/run/other.sock", 0),
+        ] {
+            let mut snapshot = Snapshot::default();
+            snapshot.forwards.extend(recognise(&process));
+            snapshot.elsewhere.extend(elsewhere.then_some(7));
+            let target = upstream.parse::<Target>().unwrap().address;
+            assert_eq!(around(&snapshot, &target).unseen.len(), want, "{upstream}");
         }
     }
 

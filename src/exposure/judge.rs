@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub paths: HashMap<PathBuf, u64>,
     /// Forwarders that run here.
     pub forwards: Vec<Forward>,
+    /// Those of them that live in another network namespace.
+    pub elsewhere: HashSet<u32>,
     /// The names of loopback by which they may call it.
     pub hosts: Hosts,
     /// Processes that are gates, as they have proven: their program is ours, or they answer on a control socket of ours.

@@ -13,6 +13,7 @@ mod expected;
 pub mod firewall;
 pub mod forward;
 mod judge;
+mod namespaces;
 pub mod owner;
 pub mod probe;
 mod proc_net;
@@ -140,6 +141,9 @@ pub fn gather(upstreams: &[LoopbackAddr], ours: &[SocketAddr]) -> Snapshot {
     snapshot.holders = same::holders(served, open);
     snapshot.forwards = forward::running();
     snapshot.forwards.retain(|f| !f.places.is_empty());
+    let pids = snapshot.forwards.iter().map(|f| f.process.pid);
+    let elsewhere = pids.filter(|pid| namespaces::is_elsewhere(*pid));
+    snapshot.elsewhere = elsewhere.collect();
     let has_forwards = !snapshot.forwards.is_empty();
     if has_forwards {
         snapshot.hosts = hosts();
@@ -178,7 +182,9 @@ fn table_now() -> Snapshot {
 /// What no check can see here, one sentence each. Blocking.
 pub fn unseen() -> Vec<String> {
     let source = socket_table::read(Protocol::Tcp).map_or(Source::Proc, |(_, source)| source);
-    Surroundings::read(source).unseen()
+    let mut said = Surroundings::read(source).unseen();
+    said.extend(namespaces::unseen());
+    said
 }
 
 /// Reads everything that [`audit()`] shows: both protocols, all owners, all forwarders. Blocking, and dearer than [`gather`].

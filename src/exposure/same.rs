@@ -110,9 +110,7 @@ pub(super) fn doubts(
             .filter(|s| holder.inodes.contains(&s.inode) && told.insert(s.inode))
             .collect();
         doubts.extend(also_listens(&holder.process.label(), &also, interfaces));
-        if !is_led
-            && let Some(to) = leads_to(&holder.process, snapshot)
-        {
+        if !is_led && let Some(to) = leads_to(&holder.process, snapshot) {
             is_led = true;
             let who = holder.process.label();
             doubts.push(Doubt::LeadsOn { who, to });

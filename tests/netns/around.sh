@@ -195,6 +195,15 @@ lacks "check: not any more" upstream-socket "$(told_by_check)"
 chown nobody "$WORK/way"
 has "check: a folder above is a stranger's" 'upstream-socket.*user [0-9]+, who is neither' "$(told_by_check)"
 chown root "$WORK/way"
+chgrp 100 "$WORK/way" && chmod 775 "$WORK/way"
+has "check: a folder above can be written by a group with others" 'upstream-socket.*members of group 100 may put' "$(told_by_check)"
+chgrp root "$WORK/way" && chmod 755 "$WORK/way"
+lacks "check: by root's it is no matter" upstream-socket "$(told_by_check)"
+chmod 1777 "$WORK/way/inner" && chown nobody "$WORK/way/inner/app.sock"
+has "check, as root: in a folder for everyone somebody has put it" 'upstream-socket.*has put it into a folder where everyone' "$(told_by_check)"
+chown root "$WORK/way/inner/app.sock"
+lacks "check: root has" upstream-socket "$(told_by_check)"
+chmod 755 "$WORK/way/inner"
 chmod 666 "$WORK/way/inner/app.sock"
 has "check: everybody may connect" 'every user of this machine may connect' "$(told_by_check)"
 stop "$unix"
@@ -271,6 +280,39 @@ done
 file
 sed -i 's#^networks = .*#&\nonly_on = ["10.0.0.0/8"]#' "$WORK/loopgate.toml"
 has "firewall marks a listener that only_on closes" 'Closed here and now: .*only_on' "$(at gate "$GATE" firewall -c "$WORK/loopgate.toml" 2>/dev/null)"
+
+# ---- a place is one whose link is up
+at gate ip link add home type dummy && at gate ip addr add 10.9.9.5/24 dev home && at gate ip link set home up
+service 127.0.0.1 right
+right=$PID
+answers 127.0.0.1
+file
+sed -i 's#^networks = .*#&\nonly_on = ["10.9.9.0/24"]#' "$WORK/loopgate.toml"
+serve
+until_true 5 is 200 && ok "only_on: at home it is open" || bad "only_on: closed at home" "$(log)"
+at gate ip link set home down
+until_true 10 is 000 && ok "with the link down, its address left, it is closed" || bad "it is open with the link down" "$(code) $(log)"
+at gate ip link set home up
+until_true 10 is 200 && ok "with the link up it is open again" || bad "it stays closed" "$(log)"
+stop "$serve"
+at gate ip link del home
+
+# ---- every gateway is one behind which many may be
+file
+explained() { at gate "$GATE" explain -c "$WORK/loopgate.toml" --from "$1" https://192.168.77.1:8443/ 2>&1; }
+lacks "a neighbour is no gateway" gateway "$(explained 192.168.77.9)"
+at gate ip route add default nexthop via 192.168.77.254 nexthop via 192.168.77.253
+has "the first next hop of a default route" gateway "$(explained 192.168.77.254)"
+has "the second one" gateway "$(explained 192.168.77.253)"
+at gate ip route del default
+at gate ip route add default via 192.168.77.252 table 100
+has "that of another table" gateway "$(explained 192.168.77.252)"
+at gate ip route flush table 100
+at gate ip route add 0.0.0.0/1 via 192.168.77.251 && at gate ip route add 128.0.0.0/1 via 192.168.77.251
+has "that of both halves" gateway "$(explained 192.168.77.251)"
+at gate ip route del 0.0.0.0/1 && at gate ip route del 128.0.0.0/1
+lacks "and then not any more" gateway "$(explained 192.168.77.251)"
+stop "$right"
 
 # ---- a service on the address of the network alone
 cat >"$WORK/lan.py" <<'PY'
@@ -350,6 +392,21 @@ has 'check: exposed_upstream = "warn" is unwise' 'warning\[exposed-upstream\]' "
 same "and no mistake" 0 "$(told_by_check >/dev/null; echo $?)"
 file
 lacks "check: without it no word" 'warning' "$(told_by_check)"
+
+# ---- a forwarder in another network namespace, to the Unix socket of the service
+both "unix:$WORK/both.sock:0" tcp:127.0.0.1:3009
+listens 3009
+start far ip netns exec "$tag-neighbour" socat TCP-LISTEN:9000,fork,reuseaddr "UNIX-CONNECT:$WORK/both.sock"
+far=$PID
+until_true 5 at neighbour bash -c "ss -Hltn 'sport = :9000' | grep -q ."
+sed -i "s#^upstream = .*#upstream = \"unix:$WORK/both.sock\"#" "$WORK/loopgate.toml"
+serve
+has "a forwarder in another namespace: it cannot tell" "exposure_unknown .*socat \(pid $far\) leads to it" "$(log)"
+has "and other namespaces are told at the start" 'exposure_unseen .*Something listens in .*network namespace' "$(log)"
+stop "$serve"
+stop "$far"
+stop "$both"
+file
 
 # ---- what /proc hides is said
 service 127.0.0.1 right
