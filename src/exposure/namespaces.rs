@@ -30,8 +30,15 @@ pub(super) fn unseen() -> Option<String> {
         if seen.len() > MOST {
             break;
         }
-        if of(&pid.to_string()).is_some_and(|space| seen.insert(space)) && listens(pid) {
-            listen.extend(Process::read(pid).map(|process| process.label()));
+        // A thread of the kernel has no arguments, and listens to nobody.
+        let is_new = |space: &PathBuf| !seen.contains(space);
+        let Some(space) = of(&pid.to_string()).filter(is_new) else {
+            continue;
+        };
+        let process = Process::read(pid).filter(|process| !process.arguments.is_empty());
+        if let Some(process) = process {
+            seen.insert(space);
+            listen.extend(listens(pid).then(|| process.label()));
         }
     }
     sentence(&listen)
