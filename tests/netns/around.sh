@@ -406,7 +406,9 @@ far=$PID
 until_true 5 at neighbour bash -c "ss -Hltn 'sport = :9000' | grep -q ."
 sed -i "s#^upstream = .*#upstream = \"unix:$WORK/both.sock\"#" "$WORK/loopgate.toml"
 serve
+until_true 5 told "exposure_unknown .*socat"
 has "a forwarder in another namespace: it cannot tell" "exposure_unknown .*socat \(pid $far\) leads to it" "$(log)"
+until_true 5 told "exposure_unseen .*Something listens"
 has "and other namespaces are told at the start" 'exposure_unseen .*Something listens in .*network namespace' "$(log)"
 stop "$serve"
 stop "$far"
@@ -419,7 +421,7 @@ right=$PID
 answers 127.0.0.1
 hidden() { # OPTIONS OF unshare's shell
     mkdir -p "$WORK/hidden" && chown nobody "$WORK/hidden"
-    at gate unshare -m bash -c "$1; exec setpriv --reuid nobody --clear-groups env STATE_DIRECTORY=$WORK/hidden timeout 3 $GATE expose 3000 -l 127.0.0.1:0 --unsafe-no-auth" >"$WORK/hidden.out" 2>&1
+    at gate unshare -m bash -c "$1; exec setpriv --reuid nobody --regid 65534 --clear-groups env STATE_DIRECTORY=$WORK/hidden timeout 3 $GATE expose 3000 -l 127.0.0.1:0 --unsafe-no-auth" >"$WORK/hidden.out" 2>&1
     tr -s ' \n' ' ' <"$WORK/hidden.out"
 }
 has "processes of others are hidden (hidepid, as in the unit): said" 'Processes of other users are hidden' "$(hidden 'mount -t proc -o hidepid=2 proc /proc')"
