@@ -21,6 +21,9 @@ pub struct Listener {
 /// The rules. They drop what the plan refuses and open nothing that another table closes.
 pub fn rules(listeners: &[Listener], upstream_ports: &[u16]) -> String {
     let mut text = String::from(HEAD);
+    // As the kernel chooses a socket: one address before all of them, whose last word would shut out whom that one lets in.
+    let mut listeners: Vec<&Listener> = listeners.iter().collect();
+    listeners.sort_by_key(|listener| listener.address.ip().is_unspecified());
     let mut ports = upstream_ports.to_vec();
     ports.sort_unstable();
     ports.dedup();
@@ -31,7 +34,7 @@ pub fn rules(listeners: &[Listener], upstream_ports: &[u16]) -> String {
             text,
             "\n    chain before_translation {{\n        type filter hook prerouting priority raw; policy accept;\n"
         );
-        for listener in listeners {
+        for listener in &listeners {
             let _ = writeln!(text, "        {} return", place(listener.address));
         }
         let _ = writeln!(
@@ -169,19 +172,45 @@ mod tests {
         assert_eq!(
             rules,
             [
+                "ip daddr 192.168.1.5 tcp dport 9000 return",
                 "meta nfproto ipv4 tcp dport 8443 return",
                 "meta nfproto ipv6 tcp dport 8443 return",
-                "ip daddr 192.168.1.5 tcp dport 9000 return",
                 "iifname != \"lo\" fib daddr type local tcp dport { 3000, 3001 } drop",
+                "ip daddr 192.168.1.5 tcp dport 9000 drop",
                 "meta nfproto ipv4 tcp dport 8443 ip saddr { 192.168.1.66/32 } drop",
                 "meta nfproto ipv4 tcp dport 8443 ip saddr { 127.0.0.0/8, 192.168.1.0/24 } accept",
                 "meta nfproto ipv4 tcp dport 8443 drop",
                 "meta nfproto ipv6 tcp dport 8443 ip6 saddr { fd00::/8 } accept",
                 "meta nfproto ipv6 tcp dport 8443 drop",
-                "ip daddr 192.168.1.5 tcp dport 9000 drop",
                 "iifname != \"lo\" tcp dport { 3000, 3001 } drop",
             ]
         );
+    }
+
+    #[test]
+    fn one_address_stands_before_all_of_them() {
+        let text = rules(
+            &[
+                listener("0.0.0.0:8443", &["10.0.0.0/8"], &[]),
+                listener("[::]:8443", &["fd00::/64"], &[]),
+                listener("192.168.77.1:8443", &["192.168.77.0/24"], &[]),
+                listener("[fd77::1]:8443", &["fd77::/64"], &[]),
+            ],
+            &[],
+        );
+        let at = |rule: &str| text.find(rule).unwrap_or_else(|| panic!("{rule}\n{text}"));
+        for (accept, drop) in [
+            (
+                "ip daddr 192.168.77.1 tcp dport 8443 ip saddr { 192.168.77.0/24 } accept",
+                "meta nfproto ipv4 tcp dport 8443 drop",
+            ),
+            (
+                "ip6 daddr fd77::1 tcp dport 8443 ip6 saddr { fd77::/64 } accept",
+                "meta nfproto ipv6 tcp dport 8443 drop",
+            ),
+        ] {
+            assert!(at(accept) < at(drop), "{text}");
+        }
     }
 
     #[test]
