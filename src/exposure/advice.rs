@@ -137,6 +137,7 @@ mod tests {
             name: name.chars().take(15).collect(),
             arguments,
             container: None,
+            is_cut: false,
         }
     }
 

@@ -275,6 +275,7 @@ mod tests {
             name: name.trim_end_matches(':').to_owned(),
             arguments,
             container: None,
+            is_cut: false,
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Around<'s> {
     pub open: Vec<&'s Forward>,
     /// They lead there, and where they listen cannot be seen.
     pub unseen: Vec<&'s Forward>,
+    /// Open to others, and perhaps they lead there.
+    pub unsure: Vec<&'s Forward>,
 }
 
 /// The places from which the upstream is reached, growing.
@@ -41,6 +43,8 @@ pub(super) fn around<'s>(snapshot: &'s Snapshot, upstream: &LoopbackAddr) -> Aro
             .iter()
             .partition(|forward| leads(forward, snapshot, &reached));
         if lead.is_empty() {
+            let is_unsure = |f: &&&Forward| may_lead(f, snapshot, &reached);
+            around.unsure.extend(left.iter().filter(is_unsure));
             return around;
         }
         left = rest;
@@ -62,6 +66,10 @@ pub(super) fn around<'s>(snapshot: &'s Snapshot, upstream: &LoopbackAddr) -> Aro
                 || !forward.is_visible && has_nameless(snapshot)
             {
                 around.unseen.push(forward);
+            } else if forward.is_pipe && held(forward, snapshot).next().is_none() {
+                // `nc -l 9000 <f | nc 127.0.0.1 3000 >f`: the one that is open is the other one.
+                let other = |f: &&Forward| f.is_pipe && held(f, snapshot).any(|s| !s.is_loopback());
+                around.unsure.extend(snapshot.forwards.iter().find(other));
             }
         }
     }
@@ -100,24 +108,41 @@ fn leads(forward: &Forward, snapshot: &Snapshot, reached: &Reached) -> bool {
         .places
         .iter()
         .flat_map(|place| snapshot.hosts.sockets(place));
+    if forward.places.contains(&Place::All) {
+        return true;
+    }
     paths(forward).any(|path| reached.paths.contains(path))
         || sockets
             .filter(|(ip, port)| !own(*ip, *port))
             .any(|place| reached.sockets.contains(&place))
 }
 
+/// Whether a forwarder that is open to others may lead there: a number that it gives to a program of its own, or arguments that could
+/// not be read in whole.
+fn may_lead(forward: &Forward, snapshot: &Snapshot, reached: &Reached) -> bool {
+    let is_named = |(_, port): &(IpAddr, u16)| forward.hints.contains(port);
+    let is_open = forward.way == Way::Tunnel
+        || held(forward, snapshot).any(|s| !s.is_loopback())
+        || (!forward.is_visible && has_nameless(snapshot));
+    is_open && (forward.process.is_cut || reached.sockets.iter().any(is_named))
+}
+
 fn paths(forward: &Forward) -> impl Iterator<Item = &Path> {
     forward.places.iter().filter_map(|place| match place {
         Place::Path(path) => Some(path.as_path()),
-        Place::Socket(..) | Place::Local(_) | Place::Name(..) => None,
+        Place::Socket(..) | Place::Local(_) | Place::Name(..) | Place::Service(..) | Place::All => {
+            None
+        }
     })
 }
 
 /// The sockets that a forwarder listens on.
 fn held<'s>(forward: &'s Forward, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Socket> {
     snapshot.sockets.iter().filter(|s| {
-        let holder = snapshot.owners.get(&s.inode);
-        s.protocol == Protocol::Tcp && holder.is_some_and(|p| p.pid == forward.process.pid)
+        // Of several holders the owner is one: the parent that opened it may be another.
+        let owner = snapshot.owners.get(&s.inode);
+        let is_owner = || owner.is_some_and(|p| p.pid == forward.process.pid);
+        s.protocol == Protocol::Tcp && (forward.sockets.contains(&s.inode) || is_owner())
     })
 }
 
@@ -155,6 +180,7 @@ mod tests {
                 name: arguments[0].clone(),
                 arguments,
                 container: None,
+                is_cut: false,
             };
             snapshot.forwards.extend(recognise(&process));
             for (n, text) in (0_u32..).zip(*sockets) {
@@ -341,6 +367,7 @@ mod tests {
                 .map(str::to_owned)
                 .to_vec(),
             container: None,
+            is_cut: false,
         };
         let target = "3000".parse::<Target>().unwrap().address;
         for (is_visible, open, want) in [(false, true, 1), (true, true, 0), (false, false, 0)] {
@@ -353,6 +380,99 @@ mod tests {
                 snapshot.sockets.push(socket("0.0.0.0:9000 inode 9"));
             }
             assert_eq!(around(&snapshot, &target).unseen.len(), want);
+        }
+    }
+
+    /// One program beside the service, with what it holds; whether it is a way around, and whether it may be one.
+    fn beside(process: &Process, open: &str, change: impl Fn(&mut Forward)) -> (usize, usize) {
+        let mut snapshot = Snapshot::default();
+        let mut forward = recognise(process).unwrap();
+        forward.sockets.insert(9);
+        change(&mut forward);
+        snapshot.forwards.push(forward);
+        let mut held = socket(open);
+        held.inode = 9;
+        let parent = Process {
+            pid: 3,
+            ..Process::default()
+        };
+        snapshot.owners.insert(9, parent);
+        snapshot.sockets.extend([held, socket("127.0.0.1:3000")]);
+        let target = "3000".parse::<Target>().unwrap().address;
+        let around = around(&snapshot, &target);
+        (around.open.len(), around.unsure.len())
+    }
+
+    fn program(arguments: &[&str]) -> Process {
+        Process {
+            pid: 7,
+            name: arguments[0].to_owned(),
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            ..Process::default()
+        }
+    }
+
+    #[test]
+    fn a_socket_that_a_parent_holds_too_is_the_forwarders() {
+        let proxyd = program(&["systemd-socket-proxyd", "127.0.0.1:3000"]);
+        assert_eq!(beside(&proxyd, "0.0.0.0:9000", |_| ()), (1, 0));
+        assert_eq!(beside(&proxyd, "127.0.0.1:9000", |_| ()), (0, 0));
+        let other = program(&["systemd-socket-proxyd", "127.0.0.1:3001"]);
+        assert_eq!(beside(&other, "0.0.0.0:9000", |_| ()), (0, 0));
+    }
+
+    #[test]
+    fn what_may_lead_there_is_in_doubt() {
+        let open = "0.0.0.0:9000";
+        for (side, want) in [
+            ("SYSTEM:nc -v 127.0.0.1 -w 5 3000", (0, 1)),
+            ("EXEC:nc 0x7f.1 0xbb8", (0, 1)),
+            ("EXEC:nc 127.0.0.1 3001", (0, 0)),
+            ("TCP:10.0.0.1:3000", (0, 0)),
+        ] {
+            let socat = program(&["socat", "TCP-LISTEN:9000,fork", side]);
+            assert_eq!(beside(&socat, open, |_| ()), want, "{side}");
+            assert_eq!(beside(&socat, "127.0.0.1:9000", |_| ()), (0, 0), "{side}");
+        }
+        let long = program(&["socat", "TCP-LISTEN:9000"]);
+        assert_eq!(beside(&long, open, |_| ()), (0, 0));
+        assert_eq!(beside(&long, open, |f| f.process.is_cut = true), (0, 1));
+    }
+
+    #[test]
+    fn a_proxy_into_loopback_leads_everywhere() {
+        const NONE: [u32; 0] = [];
+        assert_eq!(found("3000", &[SERVICE, ("ssh -R 9000 h", &[])]), [1]);
+        assert_eq!(
+            found("3000", &[SERVICE, ("ssh -R 9000:localhost:22 h", &[])]),
+            NONE
+        );
+        let here = "ssh -R 9001:localhost:22 -L 127.0.0.1:3001:localhost:3000 h";
+        assert_eq!(found("3000", &[SERVICE, (here, &["127.0.0.1:3001"])]), NONE);
+        let there = "ssh -g -L 9000:localhost:3000 bastion";
+        assert_eq!(found("3000", &[SERVICE, (there, OPEN)]), NONE);
+        let pod = "kubectl port-forward --address 0.0.0.0 pod/x :3000";
+        assert_eq!(found("3000", &[SERVICE, (pod, OPEN)]), NONE);
+    }
+
+    #[test]
+    fn two_pipes_may_be_one_forwarder() {
+        let target = "3000".parse::<Target>().unwrap().address;
+        for (listens, want) in [("0.0.0.0:9000", 1), ("127.0.0.1:9000", 0)] {
+            let mut snapshot = Snapshot::default();
+            let front = program(&["nc", "-lk", "9000"]);
+            let back = Process {
+                pid: 8,
+                ..program(&["nc", "127.0.0.1", "3000"])
+            };
+            let mut held = socket(listens);
+            held.inode = 5;
+            snapshot.owners.insert(5, front.clone());
+            snapshot.sockets.extend([held, socket("127.0.0.1:3000")]);
+            let both = [front, back];
+            snapshot.forwards.extend(both.iter().filter_map(recognise));
+            let around = around(&snapshot, &target);
+            assert_eq!((around.open.len(), around.unsure.len()), (0, want));
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Programs that carry a local port elsewhere: tunnels that leave this machine, and local forwarders. Recognised by name and
 //! arguments, so a hint about what runs here, never proof that nothing else does.
 
+use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use super::advice::words;
-use super::owner::{Process, processes};
-use super::spelling::{Hosts, Place, places};
+use super::owner::{NAMELESS, Process, held_by, processes};
+use super::spelling::{Hosts, MOST, Place, numbers, places};
+use super::{socat, ssh};
 
 /// How a forwarder carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +29,24 @@ pub struct Forward {
     pub way: Way,
     /// The places of this machine that its arguments name.
     pub places: Vec<Place>,
+    /// Ports that a program which it starts may go to.
+    pub hints: Vec<u16>,
+    /// It carries between its socket and its input and output: two of them make a forwarder.
+    pub is_pipe: bool,
     /// The process.
     pub process: Process,
+    /// The sockets that it holds, perhaps beside others.
+    pub sockets: HashSet<u64>,
     /// Its sockets can be seen.
     pub is_visible: bool,
 }
 
 impl Forward {
+    /// Whether anything about it says where it leads.
+    pub fn may_lead(&self) -> bool {
+        !self.places.is_empty() || !self.hints.is_empty() || self.is_pipe || self.process.is_cut
+    }
+
     /// The ports of this machine that it carries to.
     pub fn ports(&self, hosts: &Hosts) -> Vec<u16> {
         let sockets = self.places.iter().flat_map(|place| hosts.sockets(place));
@@ -65,10 +80,11 @@ const fn known(
     }
 }
 
-const KNOWN: [Known; 26] = [
+const KNOWN: [Known; 25] = [
     known(&["cloudflared"], &[], Way::Tunnel, "cloudflared"),
     known(&["ngrok"], &[], Way::Tunnel, "ngrok"),
-    known(&["ssh", "autossh"], &["-R"], Way::Tunnel, "ssh -R"),
+    // Which of them it is, its own parser says.
+    known(&["ssh", "autossh"], &[], Way::Tunnel, "ssh"),
     known(&["lt", "localtunnel"], &[], Way::Tunnel, "localtunnel"),
     known(&["bore"], &["local"], Way::Tunnel, "bore"),
     known(&["frpc"], &[], Way::Tunnel, "frp"),
@@ -78,12 +94,6 @@ const KNOWN: [Known; 26] = [
     known(&["devtunnel"], &["host"], Way::Tunnel, "devtunnel"),
     known(&["chisel"], &["client"], Way::Tunnel, "chisel"),
     known(&["tailscaled"], &[], Way::Tunnel, "tailscale"),
-    known(
-        &["ssh", "autossh"],
-        &["-L", "-D", "-g"],
-        Way::Listener,
-        "ssh -L",
-    ),
     known(
         &["sshd", "sshd-session"],
         &["@"],
@@ -162,14 +172,9 @@ pub fn recognise(process: &Process) -> Option<Forward> {
         .iter()
         .flat_map(|argument| argument.split(' '))
         .collect();
-    let is_script = matches!(&*process.name, "node" | "python3");
     let program = Process {
         name: process.name.clone(),
-        arguments: line
-            .iter()
-            .take(if is_script { 2 } else { 1 })
-            .map(|word| (*word).to_owned())
-            .collect(),
+        arguments: program(&line),
         ..Process::default()
     };
     let program = words(&program);
@@ -177,28 +182,87 @@ pub fn recognise(process: &Process) -> Option<Forward> {
         kind.names.iter().any(|name| program.contains(name))
             && (kind.option.is_empty() || kind.option.iter().any(|option| has(&line, option)))
     })?;
-    Some(Forward {
+    // An argument with spaces is one, save where it is a title.
+    let arguments: Vec<&str> = match &process.arguments[..] {
+        [_] => line.clone(),
+        all => all.iter().map(String::as_str).collect(),
+    };
+    let mut forward = Forward {
         what: kind.what,
         way: kind.way,
-        places: places(&line, kind.what.starts_with("ssh")),
+        places: Vec::new(),
+        hints: Vec::new(),
+        is_pipe: false,
         process: process.clone(),
+        sockets: HashSet::new(),
         is_visible: true,
-    })
+    };
+    match kind.what {
+        "ssh" => {
+            let carried = ssh::carried(&arguments)?;
+            (forward.what, forward.way) = (carried.what, carried.way);
+            forward.places = carried.places;
+        }
+        // Its ports are those of a pod.
+        "kubectl port-forward" => {}
+        // A client of somebody else's tunnel: the port here is its own.
+        "cloudflared" if line.contains(&"access") => {}
+        _ => forward.places = places(&line, false),
+    }
+    match kind.what {
+        "socat" => {
+            let (sockets, hints) = socat::named(&arguments);
+            forward.places.extend(sockets);
+            forward.hints = hints;
+            let is_own = |word: &&&str| matches!(**word, "-" | "STDIO" | "STDIN" | "STDOUT");
+            forward.is_pipe = arguments.iter().skip(1).find(is_own).is_some();
+        }
+        "port forwarder" => {
+            let starts = ["-c", "-e", "--sh-exec", "--exec", "--lua-exec"];
+            if line.iter().any(|w| starts.iter().any(|s| w.starts_with(s))) {
+                forward.hints = line.iter().skip(1).flat_map(|w| numbers(w)).collect();
+            }
+            forward.is_pipe = program
+                .iter()
+                .any(|name| matches!(*name, "nc" | "ncat" | "netcat"));
+        }
+        _ => {}
+    }
+    // Where there are more places than are kept, those that are left out are not known.
+    forward.process.is_cut |= forward.places.len() >= MOST;
+    Some(forward)
 }
 
-/// Whether the arguments hold a word; of an option the letter, among others (`-fNR`) or before its value (`-R80:…`). `@` is any word
-/// with it, which is how sshd entitles a session.
+/// The words of a line that say which program it is: the first, and of an interpreter its script or module.
+fn program(line: &[&str]) -> Vec<String> {
+    let first = line.first().copied().unwrap_or_default();
+    let file = first.rsplit('/').next().unwrap_or_default();
+    let mut words = vec![first.to_owned()];
+    if is_interpreter(file) {
+        let mut rest = line.iter().skip(1);
+        while let Some(word) = rest.next() {
+            match word.strip_prefix("-m") {
+                Some("") => words.extend(rest.next().map(|module| (*module).to_owned())),
+                Some(module) => words.push(module.to_owned()),
+                None if word.starts_with('-') => continue,
+                None => words.push((*word).to_owned()),
+            }
+            break;
+        }
+    }
+    words
+}
+
+fn is_interpreter(file: &str) -> bool {
+    let bare = file.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    matches!(bare, "node" | "nodejs" | "python" | "bun" | "ruby")
+}
+
+/// Whether the arguments hold a word. `@` is any word with it, which is how sshd entitles a session.
 fn has(line: &[&str], option: &str) -> bool {
     line.iter()
         .skip(1)
-        .any(|word| match option.strip_prefix('-') {
-            Some(letter) => word
-                .strip_prefix('-')
-                .and_then(|flags| flags.split(|c: char| !c.is_ascii_alphabetic()).next())
-                .is_some_and(|flags| flags.contains(letter)),
-            None if option == "@" => word.contains('@'),
-            None => *word == option,
-        })
+        .any(|word| (option == "@" && word.contains('@')) || *word == option)
 }
 
 /// The forwarders that run here and can be seen. One small read a process; the rest only for those with a known name.
@@ -209,7 +273,8 @@ pub fn running() -> Vec<Forward> {
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             let comm = comm.trim_end();
             // `node` for localtunnel and `python3` for PageKite.
-            matches!(comm, "node" | "python3")
+            is_interpreter(comm)
+                || NAMELESS.contains(&comm)
                 || KNOWN.iter().any(|kind| {
                     kind.names
                         .iter()
@@ -219,12 +284,31 @@ pub fn running() -> Vec<Forward> {
         .filter_map(|pid| {
             let forward = recognise(&Process::read(pid)?)?;
             let is_visible = fs::read_dir(format!("/proc/{pid}/fd")).is_ok();
+            let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+            let places = forward.places.into_iter();
             Some(Forward {
                 is_visible,
+                sockets: held_by(&[pid]),
+                places: places
+                    .filter_map(|place| resolved(place, &folder))
+                    .collect(),
                 ..forward
             })
         })
         .collect()
+}
+
+/// A path as the file system has it, through links and `..`, for a process in that folder; `None` for what is no socket.
+fn resolved(place: Place, folder: &Path) -> Option<Place> {
+    let path = match place {
+        Place::Path(path) if !path.as_os_str().as_encoded_bytes().starts_with(b"@") => path,
+        place => return Some(place),
+    };
+    let path = folder.join(path);
+    match fs::metadata(&path) {
+        Ok(about) if !about.file_type().is_socket() => None,
+        Ok(_) | Err(_) => Some(Place::Path(fs::canonicalize(&path).unwrap_or(path))),
+    }
 }
 
 #[cfg(test)]
@@ -244,6 +328,7 @@ mod tests {
             name,
             arguments,
             container: None,
+            is_cut: false,
         })
         .map(|f| (f.what, f.way, f.ports(&Hosts::default())))
     }
@@ -300,6 +385,28 @@ mod tests {
                 "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",
                 None,
             ),
+            (
+                "python3 -m websockify 9000 localhost:3000",
+                Some(("websockify", Way::Listener, vec![3000])),
+            ),
+            (
+                "/usr/bin/python3.11 -u /usr/bin/websockify 9000 localhost:3000",
+                Some(("websockify", Way::Listener, vec![3000])),
+            ),
+            (
+                "kubectl port-forward --address 0.0.0.0 pod/x :3000",
+                Some(("kubectl port-forward", Way::Listener, vec![])),
+            ),
+            (
+                "ssh -g -L 9000:localhost:3000 bastion",
+                Some(("ssh -L", Way::Listener, vec![])),
+            ),
+            (
+                "cloudflared access tcp --hostname x.example --url localhost:3000",
+                Some(("cloudflared", Way::Tunnel, vec![])),
+            ),
+            ("python3 -m http.server 3000", None),
+            ("python3 app.py websockify", None),
             ("node server.js 3000", None),
             ("ssh host.example", None),
             ("ssh host.example --RAW", None),
@@ -309,5 +416,23 @@ mod tests {
         ] {
             assert_eq!(recognised(line), want, "{line}");
         }
+    }
+
+    #[test]
+    fn a_path_is_what_the_file_system_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir(real.join("sub")).unwrap();
+        std::os::unix::fs::symlink("sub", real.join("link")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(real.join("sub/a.sock")).unwrap();
+        fs::write(real.join("log"), "").unwrap();
+        let found = |path: &str| resolved(Place::Path(path.into()), &real);
+        let want = Some(Place::Path(real.join("sub/a.sock")));
+        for path in ["sub/a.sock", "./sub/../link/a.sock", "link/a.sock"] {
+            assert_eq!(found(path), want, "{path}");
+        }
+        assert_eq!(found("log"), None);
+        assert_eq!(found("none"), Some(Place::Path(real.join("none"))));
+        assert_eq!(found("@name"), Some(Place::Path("@name".into())));
     }
 }

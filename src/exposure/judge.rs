@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub gates: HashSet<u32>,
     /// Where gates listen that have said so on a control socket of ours; their processes cannot be looked into.
     pub told: HashSet<SocketAddr>,
+    /// Inodes of open sockets that other gates hold, and they alone: a way in that is guarded.
+    pub guarded: HashSet<u64>,
     /// What hides sockets here.
     pub surroundings: Surroundings,
 }
@@ -105,6 +107,8 @@ pub enum Doubt {
     RoutedLoopback(Vec<String>),
     /// This forwarder leads to it, and where it listens cannot be seen.
     UnseenForwarder(String),
+    /// This forwarder is open to others, and whether it leads to it does not follow from its arguments.
+    UnclearForwarder(String),
     /// Something answers although no socket listens: the kernel redirects to another namespace.
     AnswersFromElsewhere,
     /// Whether 127.0.0.1 is routed cannot be read.
@@ -196,7 +200,7 @@ pub fn judge(
         .collect();
     let mut openings: Vec<Opening> = on_port
         .iter()
-        .filter(|s| !s.is_loopback())
+        .filter(|s| !s.is_loopback() && !snapshot.guarded.contains(&s.inode))
         .map(|s| Opening::Socket {
             socket: (*s).clone(),
             process: snapshot.owners.get(&s.inode).cloned(),
@@ -215,6 +219,9 @@ pub fn judge(
     let mut doubts = Vec::new();
     if let Some(unseen) = around.unseen.first() {
         doubts.push(Doubt::UnseenForwarder(unseen.process.label()));
+    }
+    if let Some(unsure) = around.unsure.first() {
+        doubts.push(Doubt::UnclearForwarder(unsure.process.label()));
     }
     if upstream.unix().is_none() {
         let serves = |to: SocketAddr| on_port.iter().any(|s| s.accepts(to.ip(), LO));

@@ -19,8 +19,10 @@ pub mod probe;
 mod proc_net;
 mod reach;
 mod same;
+mod socat;
 pub mod socket_table;
 pub mod spelling;
+mod ssh;
 mod surroundings;
 pub mod table;
 pub mod unix;
@@ -38,6 +40,7 @@ pub use judge::{Doubt, Exposure, Opening, Snapshot, Verdict, judge};
 pub use reach::{Openness, Reach, reach};
 pub use surroundings::Surroundings;
 
+use forward::Forward;
 use socket_table::{Protocol, Socket, Source};
 use spelling::Hosts;
 
@@ -59,10 +62,11 @@ pub async fn check(
     });
     let mut verdicts: Vec<Verdict> = judged.collect();
     // All of them in one round: what swallows packets is waited for once.
+    let known = [ours, &first.guarded_places()].concat();
     let around: Vec<Dials> = upstreams
         .iter()
         .zip(&verdicts)
-        .map(|(upstream, verdict)| Dials::of(verdict, upstream, interfaces, ours))
+        .map(|(upstream, verdict)| Dials::of(verdict, upstream, interfaces, &known))
         .collect();
     let all = around.iter().flat_map(|d| d.others.iter().chain(&d.itself));
     let mut all: Vec<SocketAddr> = all.copied().collect();
@@ -140,7 +144,7 @@ pub fn gather(upstreams: &[LoopbackAddr], ours: &[SocketAddr]) -> Snapshot {
     let (served, open) = same::wanted(&snapshot.sockets, &snapshot.paths, upstreams);
     snapshot.holders = same::holders(served, open);
     snapshot.forwards = forward::running();
-    snapshot.forwards.retain(|f| !f.places.is_empty());
+    snapshot.forwards.retain(Forward::may_lead);
     let pids = snapshot.forwards.iter().map(|f| f.process.pid);
     let elsewhere = pids.filter(|pid| namespaces::is_elsewhere(*pid));
     snapshot.elsewhere = elsewhere.collect();
@@ -157,11 +161,13 @@ pub fn gather(upstreams: &[LoopbackAddr], ours: &[SocketAddr]) -> Snapshot {
     }
     // A chain of forwarders may pass through any port.
     snapshot.name_owners(|s| has_forwards || is_open(s));
+    snapshot.find_guarded(is_open);
     snapshot
 }
 
 fn hosts() -> Hosts {
-    Hosts::parse(&std::fs::read_to_string("/etc/hosts").unwrap_or_default())
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    Hosts::parse(&text("/etc/hosts")).with_services(&text("/etc/services"))
 }
 
 fn table_now() -> Snapshot {
@@ -206,6 +212,35 @@ pub fn survey() -> Snapshot {
 }
 
 impl Snapshot {
+    /// Finds the open sockets that other gates hold, and nobody beside them who could take the connections.
+    fn find_guarded(&mut self, is_open: impl Fn(&Socket) -> bool) {
+        let holder = |s: &&Socket| self.owners.get(&s.inode).map(|p| p.pid);
+        let is_gate = |pid: u32| owner::is_our_program(pid);
+        let guarded = self.sockets.iter().filter(|s| is_open(s));
+        let guarded = guarded.filter(|s| holder(s).is_some_and(is_gate));
+        let guarded: HashSet<u64> = guarded.map(|s| s.inode).collect();
+        if guarded.is_empty() {
+            return;
+        }
+        // systemd keeps the sockets that it hands over.
+        let beside = owner::held_beside(&guarded, |pid| pid == 1 || is_gate(pid));
+        self.guarded = guarded.difference(&beside).copied().collect();
+    }
+
+    /// Where other gates answer: what is met there is guarded.
+    fn guarded_places(&self) -> Vec<SocketAddr> {
+        let guarded = |s: &&Socket| self.guarded.contains(&s.inode);
+        let mut places: Vec<SocketAddr> = Vec::new();
+        for socket in self.sockets.iter().filter(guarded) {
+            let any = std::net::Ipv4Addr::UNSPECIFIED.into();
+            places.push(socket.address);
+            if socket.is_wildcard() && socket.accepts(any, socket.device) {
+                places.push(SocketAddr::new(any, socket.address.port()));
+            }
+        }
+        places
+    }
+
     /// Finds the processes behind the sockets that are asked for.
     fn name_owners(&mut self, is_wanted: impl Fn(&Socket) -> bool) {
         let inodes: HashSet<u64> = self

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -15,9 +16,14 @@ pub struct Process {
     pub name: String,
     /// Its arguments, the program first. Never shown as a whole: they may hold secrets.
     pub arguments: Vec<String>,
+    /// There were more arguments than are read.
+    pub is_cut: bool,
     /// The container it runs in.
     pub container: Option<String>,
 }
+
+/// More bytes of arguments than this are not read.
+const MOST_ARGUMENTS: u64 = 128 * 1024;
 
 /// More descriptors than this are not looked at; what is left then has no known owner.
 const MOST_DESCRIPTORS: usize = 1_000_000;
@@ -26,18 +32,20 @@ impl Process {
     /// Reads what is known about a process; `None` when it is gone.
     pub fn read(pid: u32) -> Option<Self> {
         let dir = Path::new("/proc").join(pid.to_string());
-        let name = fs::read_to_string(dir.join("comm")).ok()?;
-        let arguments = fs::read(dir.join("cmdline")).unwrap_or_default();
+        let comm = fs::read_to_string(dir.join("comm")).ok()?;
+        let mut bytes = Vec::new();
+        if let Ok(file) = fs::File::open(dir.join("cmdline")) {
+            // What cannot be read is not there: a process that has just ended.
+            let _ = file.take(MOST_ARGUMENTS + 1).read_to_end(&mut bytes);
+        }
         let cgroup = fs::read_to_string(dir.join("cgroup")).unwrap_or_default();
+        let (arguments, is_cut) = arguments(&bytes);
+        let program = fs::read_link(dir.join("exe")).unwrap_or_default();
         Some(Self {
             pid,
-            name: name.trim_end().to_owned(),
-            arguments: arguments
-                .split(|byte| *byte == 0)
-                .filter(|word| !word.is_empty())
-                .take(64)
-                .map(|word| String::from_utf8_lossy(word).into_owned())
-                .collect(),
+            name: name(comm.trim_end(), &arguments, &program),
+            arguments,
+            is_cut,
             container: container(&cgroup),
         })
     }
@@ -50,6 +58,36 @@ impl Process {
             None => format!("{name} (pid {})", self.pid),
         }
     }
+}
+
+/// The words of a `/proc/PID/cmdline`, and whether they are cut short; pure.
+fn arguments(bytes: &[u8]) -> (Vec<String>, bool) {
+    let most = usize::try_from(MOST_ARGUMENTS).unwrap_or(usize::MAX);
+    let words = bytes[..bytes.len().min(most)].split(|byte| *byte == 0);
+    let words = words
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned());
+    (words.collect(), bytes.len() > most)
+}
+
+/// Names of a thread, which say nothing of the program: Node.js from 24 on, and what others call their first one.
+pub(super) const NAMELESS: [&str; 3] = ["MainThread", "main", "exe"];
+
+/// What a process is called: by the kernel, or where that is no help by its first argument, or by the file of its program; pure.
+fn name(comm: &str, arguments: &[String], program: &Path) -> String {
+    if !NAMELESS.contains(&comm) {
+        return comm.to_owned();
+    }
+    let file = |path: &str| {
+        let path = path.split(' ').next().unwrap_or_default();
+        let file = path.rsplit('/').next().unwrap_or_default();
+        let file = file.trim_end_matches(':');
+        (!file.is_empty()).then(|| file.to_owned())
+    };
+    let first = arguments.first().and_then(|first| file(first));
+    first
+        .or_else(|| file(program.to_str()?))
+        .unwrap_or_else(|| comm.to_owned())
 }
 
 /// Whether a process runs the very program that this one does: the file, not its name. False where it cannot be seen.
@@ -121,6 +159,21 @@ pub fn holders(one: &HashSet<u64>, others: &HashSet<u64>) -> Vec<Holder> {
             && let Some(process) = Process::read(pid)
         {
             found.push(Holder { process, inodes });
+        }
+    }
+    found
+}
+
+/// Of these sockets those that a process which is none of the good ones holds as well, as far as it can be seen.
+pub fn held_beside(inodes: &HashSet<u64>, is_good: impl Fn(u32) -> bool) -> HashSet<u64> {
+    let mut left = MOST_DESCRIPTORS;
+    let mut found = HashSet::new();
+    for pid in processes() {
+        let mut held = socket_inodes(&format!("/proc/{pid}/fd"), &mut left)
+            .filter(|inode| inodes.contains(inode))
+            .peekable();
+        if held.peek().is_some() && !is_good(pid) {
+            found.extend(held);
         }
     }
     found
@@ -264,6 +317,33 @@ mod tests {
         other.kill().unwrap();
         other.wait().unwrap();
         assert!(!is_ours && !is_our_program(u32::MAX));
+    }
+
+    #[test]
+    fn a_thread_is_called_by_its_program() {
+        for (comm, line, program, want) in [
+            ("node", "whatever", "/usr/bin/node", "node"),
+            ("MainThread", "/opt/node24/bin/node server.js", "", "node"),
+            ("MainThread", "next-server (v15.1)", "", "next-server"),
+            ("MainThread", "", "/opt/node24/bin/node", "node"),
+            ("MainThread", "", "", "MainThread"),
+        ] {
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(
+                name(comm, &arguments, Path::new(program)),
+                want,
+                "{comm} {line}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_arguments_are_read_or_it_is_said() {
+        let most = usize::try_from(MOST_ARGUMENTS).unwrap();
+        let many = b"-x\0".repeat(200);
+        assert_eq!(arguments(&many), (vec!["-x".to_owned(); 200], false));
+        assert!(!arguments(&vec![b'x'; most]).1);
+        assert!(arguments(&vec![b'x'; most + 1]).1);
     }
 
     #[test]

@@ -14,12 +14,16 @@ pub enum Place {
     Local(u16),
     /// A port of a name that `/etc/hosts` may know.
     Name(String, u16),
-    /// A path, perhaps of a Unix socket.
+    /// A host whose port has a name that `/etc/services` may know.
+    Service(String, String),
+    /// A path, perhaps of a Unix socket; relative to the folder of its process. `@` and a name for a socket without a path.
     Path(PathBuf),
+    /// Everything on loopback: a proxy that its visitors tell where to go.
+    All,
 }
 
 /// More places of one process than this are not looked at.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 1024;
 /// What stands before a port alone.
 const OPTIONS: [&str; 9] = [
     "http", "tcp", "local", "public", "--port", "-p", "--target", "--cport", "--to",
@@ -28,11 +32,11 @@ const OPTIONS: [&str; 9] = [
 /// The places in these words, the program's own first one left out. `is_ssh`: there `-p` is the port of the other machine.
 pub fn places(words: &[&str], is_ssh: bool) -> Vec<Place> {
     let mut found = Vec::new();
-    for (at, word) in words.iter().enumerate().skip(1).take(MOST) {
+    for (at, word) in words.iter().enumerate().skip(1) {
         let word = word.trim_matches(['"', '\'']);
         found.extend(
             word.split([',', '=', '/', '@', ';', '"', '\''])
-                .filter_map(pair),
+                .flat_map(pair),
         );
         found.extend(paths(word));
         let is_option = |before: &str| OPTIONS.contains(&before) && !(is_ssh && before == "-p");
@@ -58,16 +62,65 @@ pub fn places(words: &[&str], is_ssh: bool) -> Vec<Place> {
     once
 }
 
-/// `HOST:PORT` at the end of a text: `TCP:127.0.0.1:3000`, `8080:localhost:3000`, `[::1]:3000`, `:3000`.
-fn pair(text: &str) -> Option<Place> {
-    let (before, digits) = text.rsplit_once(':')?;
-    let is_number = !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit());
-    let port = digits.parse().ok().filter(|_| is_number)?;
-    let host = match before.strip_suffix(']') {
-        Some(open) => open.rsplit_once('[')?.1,
-        None => before.rsplit_once(':').map_or(before, |(_, host)| host),
+/// `HOST:PORT` at the end of a text: `TCP:127.0.0.1:3000`, `8080:localhost:3000`, `[::1]:3000`, `:3000`; the port in every way that
+/// a program may read it.
+fn pair(text: &str) -> Vec<Place> {
+    let Some((before, port)) = text.rsplit_once(':') else {
+        return Vec::new();
     };
-    place(host, port)
+    let host = match before.strip_suffix(']') {
+        Some(open) => open.rsplit_once('[').map(|(_, host)| host),
+        None => Some(before.rsplit_once(':').map_or(before, |(_, host)| host)),
+    };
+    let Some(host) = host else {
+        return Vec::new();
+    };
+    let numbers = port_numbers(port);
+    let is_word = port.starts_with(|c: char| c.is_ascii_alphabetic())
+        && port
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_');
+    if numbers.is_empty() && is_word && !host.is_empty() {
+        return vec![Place::Service(host.to_owned(), port.to_owned())];
+    }
+    numbers
+        .into_iter()
+        .filter_map(|port| place(host, port))
+        .collect()
+}
+
+/// The ports that a number may mean: decimal, and as strtoul(3) of base 0 has it (`0xbb8`, `05670`).
+fn port_numbers(text: &str) -> Vec<u16> {
+    let radix = |digits: &str, radix| u16::from_str_radix(digits, radix).ok();
+    if !text.bytes().all(|c| c.is_ascii_alphanumeric()) {
+        return Vec::new();
+    }
+    let hex = text
+        .strip_prefix("0x")
+        .or_else(|| text.strip_prefix("0X"))
+        .and_then(|digits| radix(digits, 16));
+    let octal = text.strip_prefix('0').and_then(|digits| radix(digits, 8));
+    let mut all: Vec<u16> = [radix(text, 10), octal, hex]
+        .into_iter()
+        .flatten()
+        .collect();
+    all.dedup();
+    all
+}
+
+/// Every number of a text that could be a port, whatever stands around it.
+pub(super) fn numbers(text: &str) -> Vec<u16> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let all = words.filter(|word| !word.is_empty()).flat_map(port_numbers);
+    all.filter(|port| *port != 0).collect()
+}
+
+/// Whether a host is this machine's loopback by its spelling alone.
+pub(super) fn local(host: &str) -> bool {
+    matches!(
+        place(host, 0).filter(|_| !host.is_empty()),
+        Some(Place::Local(_) | Place::Socket(..))
+    )
 }
 
 fn place(host: &str, port: u16) -> Option<Place> {
@@ -141,9 +194,12 @@ fn paths(word: &str) -> impl Iterator<Item = Place> + '_ {
         .map(|part| Place::Path(part.into()))
 }
 
-/// The names that `/etc/hosts` gives to loopback.
+/// The names that `/etc/hosts` gives to loopback, and those that `/etc/services` gives to ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hosts(HashMap<String, Vec<IpAddr>>);
+pub struct Hosts {
+    names: HashMap<String, Vec<IpAddr>>,
+    services: HashMap<String, u16>,
+}
 
 /// More names than this are not kept.
 const NAMES: usize = 10_000;
@@ -165,7 +221,30 @@ impl Hosts {
                 }
             }
         }
-        Self(names)
+        Self {
+            names,
+            services: HashMap::new(),
+        }
+    }
+
+    /// With the names of ports from a table of services.
+    #[must_use]
+    pub fn with_services(mut self, text: &str) -> Self {
+        for line in text.lines() {
+            let line = line.split('#').next().unwrap_or_default();
+            let mut words = line.split_ascii_whitespace();
+            let (Some(name), Some(port)) = (words.next(), words.next()) else {
+                continue;
+            };
+            let port = port.strip_suffix("/tcp").and_then(|port| port.parse().ok());
+            let Some(port) = port else { continue };
+            for name in std::iter::once(name).chain(words) {
+                if self.services.len() < NAMES {
+                    self.services.entry(name.to_owned()).or_insert(port);
+                }
+            }
+        }
+        self
     }
 
     /// The sockets of loopback that a place means.
@@ -177,10 +256,15 @@ impl Hosts {
                 (Ipv6Addr::LOCALHOST.into(), *port),
             ],
             Place::Name(name, port) => {
-                let known = self.0.get(name).into_iter().flatten();
+                let known = self.names.get(name).into_iter().flatten();
                 known.map(|ip| (*ip, *port)).collect()
             }
-            Place::Path(_) => Vec::new(),
+            Place::Service(host, name) => {
+                let port = self.services.get(name);
+                let found = port.and_then(|port| self::place(host, *port));
+                found.map_or_else(Vec::new, |found| self.sockets(&found))
+            }
+            Place::Path(_) | Place::All => Vec::new(),
         }
     }
 }
@@ -193,7 +277,8 @@ mod tests {
     fn every_spelling_of_loopback_is_known() {
         let hosts = Hosts::parse(
             "127.0.0.1 localhost box # mine\n::1 box6 ip6-localhost\n10.0.0.1 far\n127.0.1.1\tDebian.lan. debian\n",
-        );
+        )
+        .with_services("# names\nmine\t3000/tcp also # x\nmine 3001/udp\nother 3001/tcp\n");
         for (word, want) in [
             ("TCP:127.0.0.1:3000", &["127.0.0.1"][..]),
             ("TCP:127.1:3000,fork", &["127.0.0.1"]),
@@ -222,6 +307,14 @@ mod tests {
             ("-L=:8080/127.0.0.1:3000", &["127.0.0.1"]),
             ("8080:localhost:3000", &["127.0.0.1", "::1"]),
             ("--port=3000", &["127.0.0.1", "::1"]),
+            ("TCP:127.0.0.1:0xbb8", &["127.0.0.1"]),
+            ("TCP:127.0.0.1:05670,fork", &["127.0.0.1"]),
+            ("TCP:127.0.0.1:mine", &["127.0.0.1"]),
+            ("TCP:box:also", &["127.0.0.1"]),
+            ("TCP:127.0.0.1:other", &[]),
+            ("TCP:127.0.0.1:unknown", &[]),
+            ("TCP:10.0.0.1:mine", &[]),
+            ("TCP:127.0.0.1:0xbb9", &[]),
             ("TCP:far:3000", &[]),
             ("TCP:other:3000", &[]),
             ("TCP:10.0.0.1:3000", &[]),

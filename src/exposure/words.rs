@@ -160,6 +160,11 @@ impl fmt::Display for Doubt {
                 f,
                 "{label} leads to it, and where that listens cannot be seen from here (ask as root: `loopgate audit`)"
             ),
+            Self::UnclearForwarder(label) => write!(
+                f,
+                "cannot tell: {label} may lead to it: its arguments name the port, or are too long to be read, and do not say where they \
+                 go; write the place out (`TCP:127.0.0.1:PORT`), or end it"
+            ),
             Self::AnswersFromElsewhere => f.write_str(
                 "it answers although nothing listens here, so the kernel redirects it to another namespace, whose sockets \
                  cannot be seen",

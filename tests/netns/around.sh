@@ -163,6 +163,21 @@ agrees "two of them" 4002
 forward TCP:127.0.0.3:4002 4003
 agrees "three in a row, the last one open" 4003
 end_forwarders
+for target in TCP:127.0.0.1:0xbb8 TCP:127.0.0.1:05670; do
+    forward "$target" 4000
+    agrees "$target" 4000
+    end_forwarders
+done
+# A socket that the parent keeps.
+start parent ip netns exec "$tag-gate" python3 -c 'import socket, subprocess, time
+s = socket.create_server(("0.0.0.0", 4006))
+subprocess.Popen(["socat", f"ACCEPT-FD:{s.fileno()},fork", "TCP:127.0.0.1:3000"], pass_fds=[s.fileno()]).wait()'
+forwarders+=("$PID")
+listens 4006
+until_true 5 at gate pgrep -P "$PID" >/dev/null
+agrees "a forwarder on a socket that its parent keeps" 4006
+for child in $(pgrep -P "$PID"); do kill "$child"; done
+end_forwarders
 start unix ip netns exec "$tag-gate" socat "UNIX-LISTEN:$WORK/a.sock,fork,mode=600" TCP:127.0.0.1:3000
 forwarders+=("$PID")
 until_true 5 test -S "$WORK/a.sock"

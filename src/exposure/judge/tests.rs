@@ -18,6 +18,7 @@ fn process(pid: u32, line: &str) -> Process {
         name,
         arguments,
         container: None,
+        is_cut: false,
     }
 }
 
@@ -379,4 +380,20 @@ fn tables_of_real_machines() {
         assert_eq!(verdict.word(), want, "{machine}: {verdict}");
         assert!(verdict.to_string().contains(says), "{machine}: {verdict}");
     }
+}
+
+#[test]
+fn a_port_that_another_gate_holds_is_no_way_around() {
+    let mut snapshot = Snapshot::default();
+    for (inode, text) in [(1, "127.0.0.1:3000"), (2, "192.168.1.5:3000")] {
+        let mut socket = socket(text);
+        socket.inode = inode;
+        snapshot.sockets.push(socket);
+    }
+    let target = "3000".parse::<crate::base::loopback::Target>().unwrap();
+    let verdict =
+        |snapshot: &Snapshot| judge(snapshot, &Interfaces::default(), &target.address, &[]).word();
+    assert_eq!(verdict(&snapshot), "exposed");
+    snapshot.guarded.insert(2);
+    assert_eq!(verdict(&snapshot), "loopback");
 }
