@@ -17,6 +17,8 @@ pub(super) fn audit(output: &Output, file: &ConfigFile, json: bool) -> Result<()
     let ground = ground()?;
     // The gate's own listeners can be named only where there is a file that says which they are.
     let plan = match config::find(file.config.as_deref(), &env) {
+        // Who names a file has its mistakes told, as by `firewall`.
+        Ok(path) if file.config.is_some() => Some(compiled(output, &Source::File(path), &ground)?),
         Ok(path) => Source::File(path)
             .plan(&ground.machine, &ground.kept, None)
             .ok()

@@ -12,6 +12,7 @@ use super::judge::Snapshot;
 use super::owner::Process;
 use super::reach::{Openness, reach};
 use super::socket_table::{Protocol, Socket};
+use super::spelling::Place;
 use super::words::plain;
 use crate::net::interfaces::Interfaces;
 
@@ -84,8 +85,17 @@ pub struct Tunnel {
     pub pid: u32,
     /// The ports that its arguments name; empty where they do not.
     pub ports: Vec<u16>,
+    /// It is a proxy that its visitors tell where to go: all of loopback.
+    pub everything: bool,
     /// Whether all it names are ports of the gate.
     pub leads_to_gate: bool,
+}
+
+impl Tunnel {
+    /// Whether it is known to carry something else than the gate.
+    pub fn is_open(&self) -> bool {
+        self.everything || (!self.ports.is_empty() && !self.leads_to_gate)
+    }
 }
 
 /// The audit of a machine.
@@ -105,10 +115,7 @@ impl Audit {
         self.sockets
             .iter()
             .any(|row| row.standing == Standing::Unguarded)
-            || self
-                .tunnels
-                .iter()
-                .any(|t| !t.ports.is_empty() && !t.leads_to_gate)
+            || self.tunnels.iter().any(Tunnel::is_open)
     }
 }
 
@@ -118,7 +125,7 @@ pub fn audit(snapshot: &Snapshot, interfaces: &Interfaces, gate: &[GateListener]
     // Workers of one service share an address.
     let mut twins: HashMap<(Protocol, SocketAddr, u32, u32, Option<&str>), usize> = HashMap::new();
     for socket in &snapshot.sockets {
-        let name = snapshot.owners.get(&socket.inode).map(|p| &*p.name);
+        let name = holder(socket, snapshot).map(|p| &*p.name);
         let key = (
             socket.protocol,
             socket.address,
@@ -129,7 +136,7 @@ pub fn audit(snapshot: &Snapshot, interfaces: &Interfaces, gate: &[GateListener]
         match twins.get(&key).and_then(|at| rows.get_mut(*at)) {
             Some(twin) => {
                 twin.sockets += 1;
-                let pid = snapshot.owners.get(&socket.inode).map(|p| p.pid);
+                let pid = holder(socket, snapshot).map(|p| p.pid);
                 twin.pids.extend(pid.filter(|pid| !twin.pids.contains(pid)));
             }
             None => {
@@ -168,6 +175,13 @@ pub fn audit(snapshot: &Snapshot, interfaces: &Interfaces, gate: &[GateListener]
     }
 }
 
+/// Of several holders the forwarder, which says more than the parent that opened the socket for it.
+fn holder<'s>(socket: &Socket, snapshot: &'s Snapshot) -> Option<&'s Process> {
+    let holds = |f: &&Forward| f.way == Way::Listener && f.sockets.contains(&socket.inode);
+    let forward = snapshot.forwards.iter().find(holds).map(|f| &f.process);
+    forward.or_else(|| snapshot.owners.get(&socket.inode))
+}
+
 fn tunnels(snapshot: &Snapshot, gate: &[GateListener]) -> Vec<Tunnel> {
     let is_gates = |port: &u16| gate.iter().any(|g| g.address.port() == *port);
     let tunnel = |forward: &Forward| {
@@ -175,6 +189,7 @@ fn tunnels(snapshot: &Snapshot, gate: &[GateListener]) -> Vec<Tunnel> {
         Tunnel {
             what: forward.what,
             pid: forward.process.pid,
+            everything: forward.places.contains(&Place::All),
             leads_to_gate: !ports.is_empty() && ports.iter().all(is_gates),
             ports,
         }
@@ -189,7 +204,7 @@ fn row(
     interfaces: &Interfaces,
     gate: &[GateListener],
 ) -> Row {
-    let process = snapshot.owners.get(&socket.inode);
+    let process = holder(socket, snapshot);
     let reach = reach(socket, interfaces);
     let mut names: Vec<String> = reach
         .networks
@@ -254,7 +269,7 @@ fn judge(
         let advice = "the plan has this address, but whether its gate holds it cannot be seen: ask again as root, or as its user";
         return (Standing::Unguarded, advice.to_owned());
     }
-    if let Some(reason) = expected(socket, process, snapshot.surroundings.client_ports) {
+    if let Some(reason) = expected(socket, process, snapshot) {
         return (Standing::Expected, reason.to_owned());
     }
     (Standing::Unguarded, advice(process, socket.address).repair)
@@ -297,6 +312,9 @@ mod tests {
             ("0.0.0.0:8445", "loopgate serve"),
             ("0.0.0.0:8446", "?"),
             ("0.0.0.0:8447", "?"),
+            ("0.0.0.0:9022", "sshd"),
+            ("0.0.0.0:2022", "sshd"),
+            ("0.0.0.0:22", "sshd"),
         ];
         let mut snapshot = Snapshot::default();
         snapshot.surroundings.client_ports = (32768, 60999);
@@ -308,6 +326,9 @@ mod tests {
             }
             snapshot.sockets.push(socket);
         }
+        snapshot.surroundings.ssh_ports = vec![2022];
+        // The last one only has the name.
+        snapshot.sshd.extend([101, 102, 112, 117, 118]);
         snapshot.gates.extend([106, 107, 108]);
         snapshot.told.insert("0.0.0.0:8446".parse().unwrap());
         snapshot
@@ -339,6 +360,8 @@ mod tests {
             (40000, Standing::Expected),
             (53, Standing::Unguarded),
             (2222, Standing::Unguarded),
+            (9022, Standing::Unguarded),
+            (2022, Standing::Expected),
             (3000, Standing::Unguarded),
         ] {
             let row = audit
@@ -360,6 +383,47 @@ mod tests {
         );
         assert_eq!(ours.pids, [106, 107]);
         assert!(!audit.tunnels[0].leads_to_gate);
+        let on_22 = audit.sockets.iter().filter(|row| row.address.port() == 22);
+        let of = |row: &Row| (row.pid, row.standing);
+        let on_22: Vec<_> = on_22.map(of).collect();
+        assert!(
+            on_22.contains(&(Some(101), Standing::Expected)),
+            "{on_22:?}"
+        );
+    }
+
+    #[test]
+    fn the_parent_of_a_forwarder_does_not_hide_it() {
+        let mut snapshot = Snapshot::default();
+        let mut open = socket("0.0.0.0:9000");
+        open.inode = 7;
+        snapshot.owners.insert(7, process(50, "python3 start.py"));
+        let forward = recognise(&process(51, "systemd-socket-proxyd 127.0.0.1:3000"));
+        snapshot.forwards.extend(forward.map(|f| Forward {
+            sockets: [7].into(),
+            ..f
+        }));
+        snapshot.sockets.push(open);
+        let found = audit(&snapshot, &Interfaces::default(), &[]);
+        let row = &found.sockets[0];
+        assert_eq!(
+            (row.pid, row.forwarder),
+            (Some(51), Some("systemd-socket-proxyd"))
+        );
+    }
+
+    #[test]
+    fn a_proxy_into_loopback_is_open() {
+        let mut snapshot = Snapshot::default();
+        for (line, want) in [
+            ("ssh -R 9000 h", true),
+            ("ssh -R 9000:10.0.0.1:80 h", false),
+        ] {
+            snapshot.forwards = recognise(&process(9, line)).into_iter().collect();
+            let found = audit(&snapshot, &Interfaces::default(), &[]);
+            assert_eq!(found.has_unguarded(), want, "{line}");
+            assert_eq!(table::render(&found, 80).contains("all of loopback"), want);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::advice::words;
 use super::forward::{Way, recognise};
+use super::judge::Snapshot;
 use super::owner::Process;
 use super::socket_table::{Protocol, Socket};
 
@@ -14,8 +15,7 @@ type Known = (
     &'static str,
 );
 
-const EXPECTED: [Known; 11] = [
-    (Protocol::Tcp, &[], &["sshd"], "ssh has its own logins"),
+const EXPECTED: [Known; 10] = [
     (Protocol::Tcp, &[22], &["systemd"], "ssh has its own logins"),
     (
         Protocol::Tcp,
@@ -78,8 +78,9 @@ const EXPECTED: [Known; 11] = [
 pub(super) fn expected(
     socket: &Socket,
     process: Option<&Process>,
-    client_ports: (u16, u16),
+    snapshot: &Snapshot,
 ) -> Option<&'static str> {
+    let client_ports = snapshot.surroundings.client_ports;
     let port = socket.address.port();
     if socket.protocol == Protocol::Udp && socket.inode == 0 {
         return Some("a socket of the kernel itself (a tunnel such as WireGuard)");
@@ -95,6 +96,15 @@ pub(super) fn expected(
             && (programs.is_empty() || process.is_some_and(|p| programs.contains(&&*p.name)))
             && !is_forward
     };
+    // By its program and on a port of its own: what a visitor opens by `-R` is not behind its logins.
+    let is_sshd = |p: &Process| snapshot.sshd.contains(&p.pid);
+    if socket.protocol == Protocol::Tcp
+        && !is_forward
+        && (port == 22 || snapshot.surroundings.ssh_ports.contains(&port))
+        && process.is_some_and(is_sshd)
+    {
+        return Some("ssh has its own logins");
+    }
     if let Some(known) = EXPECTED.iter().find(is_one) {
         return Some(known.3);
     }
@@ -104,5 +114,7 @@ pub(super) fn expected(
     let is_client =
         socket.protocol == Protocol::Udp && (client_ports.0..=client_ports.1).contains(&port);
     let is_server = process.is_some_and(|p| words(p).iter().any(|word| word.ends_with("server")));
-    (is_client && !is_server).then_some("a client's port, which the kernel chose")
+    (is_client && !is_server).then_some(
+        "in the range of ports that the kernel gives to clients; a service may have one too",
+    )
 }

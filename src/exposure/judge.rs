@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub hosts: Hosts,
     /// Processes that are gates, as they have proven: their program is ours, or they answer on a control socket of ours.
     pub gates: HashSet<u32>,
+    /// Processes whose program is `sshd`: the file, and one of root.
+    pub sshd: HashSet<u32>,
     /// Where gates listen that have said so on a control socket of ours; their processes cannot be looked into.
     pub told: HashSet<SocketAddr>,
     /// Inodes of open sockets that other gates hold, and they alone: a way in that is guarded.

@@ -202,12 +202,19 @@ pub fn survey() -> Snapshot {
     }
     snapshot.forwards = forward::running();
     snapshot.hosts = hosts();
+    snapshot.surroundings.ssh_ports = surroundings::ssh_ports();
     snapshot.name_owners(|_| true);
     let holders: HashSet<u32> = snapshot.owners.values().map(|p| p.pid).collect();
     let gates = holders
         .into_iter()
         .filter(|pid| owner::is_our_program(*pid));
     snapshot.gates = gates.collect();
+    let named = snapshot.owners.values().filter(|p| p.name == "sshd");
+    let named: HashSet<u32> = named.map(|p| p.pid).collect();
+    snapshot.sshd = named
+        .into_iter()
+        .filter(|pid| owner::is_sshd(*pid))
+        .collect();
     snapshot
 }
 

@@ -100,6 +100,16 @@ pub fn is_our_program(pid: u32) -> bool {
     ours.is_some() && program(&pid.to_string()) == ours
 }
 
+/// Whether a process runs the system's `sshd`: a file of that name that belongs to root. False where it cannot be seen.
+pub fn is_sshd(pid: u32) -> bool {
+    let exe = format!("/proc/{pid}/exe");
+    let is_named = |path: std::path::PathBuf| {
+        let file = path.file_name().and_then(|name| name.to_str());
+        file.is_some_and(|name| name.trim_end_matches(" (deleted)") == "sshd")
+    };
+    fs::read_link(&exe).is_ok_and(is_named) && fs::metadata(&exe).is_ok_and(|m| m.uid() == 0)
+}
+
 /// The numbers of all processes, lowest first; pid 1 last, since it often holds sockets on behalf of the service that uses them.
 pub fn processes() -> Vec<u32> {
     let mut pids: Vec<u32> = fs::read_dir("/proc")

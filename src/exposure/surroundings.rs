@@ -32,6 +32,8 @@ pub struct Surroundings {
     pub source: Source,
     /// The ports that the kernel gives to clients.
     pub client_ports: (u16, u16),
+    /// The ports that the configuration of sshd names.
+    pub ssh_ports: Vec<u16>,
 }
 
 impl Surroundings {
@@ -67,6 +69,7 @@ impl Surroundings {
             ),
             source,
             client_ports: ports(&text("/proc/sys/net/ipv4/ip_local_port_range")),
+            ssh_ports: Vec::new(),
         }
     }
 
@@ -146,6 +149,35 @@ fn container(
     super::owner::container(cgroup)
 }
 
+/// The ports of the sshd of this machine, by its configuration. Blocking, a few small files.
+pub(super) fn ssh_ports() -> Vec<u16> {
+    let parts = fs::read_dir("/etc/ssh/sshd_config.d");
+    let parts = parts.into_iter().flatten().take(100);
+    let parts = parts.filter_map(|entry| Some(entry.ok()?.path()));
+    let files = std::iter::once(Path::new("/etc/ssh/sshd_config").to_owned()).chain(parts);
+    let texts = files.filter_map(|path| fs::read_to_string(path).ok());
+    texts.flat_map(|text| ports_of_ssh(&text)).collect()
+}
+
+/// `Port` and the ports of `ListenAddress` in a sshd_config(5); pure.
+fn ports_of_ssh(text: &str) -> Vec<u16> {
+    let line = |line: &str| {
+        let words = line.split(['=', ' ', '\t']).filter(|word| !word.is_empty());
+        let mut words = words.map(|word| word.trim_matches('"'));
+        let key = words.next()?.to_ascii_lowercase();
+        let value = words.next()?;
+        match &*key {
+            "port" => value.parse().ok(),
+            // A bare IPv6 address has no port.
+            "listenaddress" if value.contains("]:") || value.matches(':').count() == 1 => {
+                value.rsplit(':').next()?.parse().ok()
+            }
+            _ => None,
+        }
+    };
+    text.lines().filter_map(line).collect()
+}
+
 fn ports(text: &str) -> (u16, u16) {
     let mut numbers = text.split_ascii_whitespace().map(str::parse::<u16>);
     match (numbers.next(), numbers.next()) {
@@ -207,6 +239,13 @@ mod tests {
                 "{said:?}"
             );
         }
+    }
+
+    #[test]
+    fn ports_of_ssh_are_read() {
+        let text = "# Port 1\n#Port 2\nPort 2222\n port=\"2223\"\nListenAddress 0.0.0.0:2224\nListenAddress [::]:2225\n\
+                    ListenAddress fd00::5\nListenAddress 10.0.0.1\nPermitRootLogin no\n";
+        assert_eq!(ports_of_ssh(text), [2222, 2223, 2224, 2225]);
     }
 
     #[test]

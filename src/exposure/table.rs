@@ -95,8 +95,14 @@ fn describe(tunnel: &Tunnel) -> String {
         what,
         pid,
         ports,
+        everything,
         leads_to_gate,
     } = tunnel;
+    if *everything {
+        return format!(
+            "! {what} (pid {pid}) is a proxy into all of loopback: name the one port that it is for, or end it"
+        );
+    }
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     match (ports.is_empty(), leads_to_gate) {
         (true, _) => format!(
@@ -121,11 +127,7 @@ fn summary(audit: &Audit) -> String {
             .filter(|row| row.standing == standing)
             .count()
     };
-    let tunnels = audit
-        .tunnels
-        .iter()
-        .filter(|t| !t.ports.is_empty() && !t.leads_to_gate)
-        .count();
+    let tunnels = audit.tunnels.iter().filter(|t| t.is_open()).count();
     let open = count(Standing::Unguarded) + tunnels;
     let head = match open {
         0 => "Nothing is open without a guard".to_owned(),
