@@ -62,7 +62,8 @@ pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Opti
 /// Notes what was found at an upstream and tells what has changed. True when it must not be served any more.
 fn note(upstream: &Upstream, verdict: &Verdict, log: &Log) -> bool {
     let is_exposed = verdict.is_exposed();
-    let is_news = upstream.note_exposed(is_exposed);
+    // One way may close while another stays: then the repair is another one.
+    let is_news = upstream.note_exposed(is_exposed) | upstream.note_ways(&verdict.ways());
     if is_news {
         let event = match is_exposed {
             true => Event::warn("exposure_changed"),

@@ -51,6 +51,8 @@ pub struct Banner<'a> {
     pub ca_hint: Option<&'a str>,
     /// Nothing is encrypted.
     pub is_plain: bool,
+    /// The service is served though others may reach it around the gate.
+    pub is_unproven: bool,
     /// What no look at this machine can see, one sentence each.
     pub unseen: &'a [String],
     /// Why it cannot be told who can reach the service, one sentence each.
@@ -126,6 +128,14 @@ impl Banner<'_> {
                 "none: every device that is allowed gets in",
                 Paint::warning,
             ),
+        }
+        if self.user.is_none() {
+            let words = "NO LOGIN: what the service lets anyone do, everybody there can do";
+            lines.field("Danger", words, Paint::bad);
+        }
+        if self.is_unproven {
+            let words = "NOT HELD TO LOOPBACK: who reaches the service by itself passes no login and none of these networks";
+            lines.field("Danger", words, Paint::bad);
         }
         if self.is_plain {
             let words = "NOT ENCRYPTED: everybody on the network reads the password and all that is sent, and can change it";
@@ -408,6 +418,7 @@ mod tests {
                 fingerprint: Some(FINGERPRINT),
                 ca_hint: Some("loopgate onboard --for 10m helps a phone to trust it"),
                 is_plain: false,
+                is_unproven: false,
                 unseen: &[],
                 unknown: &[],
             };
@@ -421,6 +432,7 @@ mod tests {
             if width == 80 && urls.len() == 3 {
                 assert!(text.lines().count() <= 24, "{text}");
             }
+            assert!(!text.contains("Danger"));
             let log = banner.render(width, false, Paint::default());
             assert!(!log.contains(['█', '▀', '\u{1b}']) && log.contains(password.expose()));
         }
@@ -439,11 +451,13 @@ mod tests {
             fingerprint: None,
             ca_hint: None,
             is_plain: true,
+            is_unproven: true,
             unseen: &["What nobody sees.".to_owned()],
             unknown: &["Another port is open.".to_owned()],
         };
         let text = banner.render(80, true, Paint::default());
         assert!(text.contains("none: every device") && text.contains("nobody"));
+        assert!(text.contains("NO LOGIN") && text.contains("NOT HELD TO LOOPBACK"));
         assert!(text.contains("NOT ENCRYPTED") && text.contains("Unseen    What nobody sees."));
         assert!(text.contains("Beware    Another port is open."));
         assert!(!text.contains('\u{1b}') && !text.contains("Password"));

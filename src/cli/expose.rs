@@ -87,7 +87,7 @@ fn gate(
     }
     let source = Source::Given(Box::new(config), users);
     let plan = compiled(output, &source, &ground)?;
-    let unknown = proven(&plan, &ground.machine, &[])?;
+    let unknown = proven(&plan, &ground.machine, &[], "add `--unsafe-upstream`")?;
     let running = started(plan, &ground.machine, crate::app::start_alone)?;
     let urls = urls(&running.addresses, options, &ground);
     let shown = Shown {
@@ -178,6 +178,7 @@ pub(super) fn banner(
             "`loopgate onboard` opens a page for 10 minutes that helps a phone to trust it",
         ),
         is_plain: options.unsafe_plain_http,
+        is_unproven: options.unsafe_upstream,
         unseen: &unseen,
         unknown: shown.unknown,
     };

@@ -62,12 +62,16 @@ pub(super) fn wrong(output: &Output, report: &Report) -> Failure {
     Failure::new(Code::Config, report.render(output.color, output.width))
 }
 
-/// Proves that nothing goes around the gate, or says what does (exit 4).
+/// What to write in a file for a service that may be reached around the gate.
+const IN_FILE: &str = "write `exposed_upstream = \"warn\"` in its `[[route]]`";
+
+/// Proves that nothing goes around the gate, or says what does (exit 4), and what to do `otherwise`.
 /// `ours` are addresses that we have sockets of already. What cannot be told is given, in sentences.
 pub(super) fn proven(
     plan: &Plan,
     machine: &Machine,
     ours: &[SocketAddr],
+    otherwise: &str,
 ) -> Result<Vec<String>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -82,7 +86,9 @@ pub(super) fn proven(
         .iter()
         .map(|(_, verdict)| verdict.to_string())
         .collect();
-    lines.push("Nothing was started. If you mean that, write `exposed_upstream = \"warn\"` or `--unsafe-upstream`.".into());
+    lines.push(format!(
+        "Nothing was started. If you mean that, {otherwise}."
+    ));
     Err(Failure::new(Code::Exposed, lines.join("\n")))
 }
 
@@ -179,7 +185,7 @@ pub(super) fn serve(output: &Output, file: &ConfigFile, take_over: bool) -> Resu
         false => None,
     };
     let ours = estate.as_ref().map(Estate::addresses).unwrap_or_default();
-    proven(&plan, &ground.machine, &ours)?;
+    proven(&plan, &ground.machine, &ours, IN_FILE)?;
     let running = started(plan, &ground.machine, |plan| match &mut estate {
         Some(estate) => app::start_after(plan, estate),
         None => app::start_alone(plan),

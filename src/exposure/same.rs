@@ -262,6 +262,7 @@ mod tests {
                     name: arguments[0].clone(),
                     arguments,
                     container: None,
+                    is_cut: false,
                 },
                 inodes: inodes.iter().copied().collect(),
             });

@@ -13,6 +13,19 @@ pub(super) fn plain(text: &str) -> String {
         .collect()
 }
 
+impl Verdict {
+    /// The ways around the gate, each once and in an order of their own, to compare two looks.
+    pub fn ways(&self) -> Vec<String> {
+        let Self::Exposed(exposure) = self else {
+            return Vec::new();
+        };
+        let mut ways: Vec<String> = exposure.openings.iter().map(Opening::key).collect();
+        ways.sort();
+        ways.dedup();
+        ways
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -36,16 +49,25 @@ const SHOWN: usize = 4;
 impl fmt::Display for Exposure {
     /// A line for what is open, one for each way in, one for each different repair.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} can be reached without passing this gate:",
-            self.upstream
-        )?;
-        for opening in self.openings.iter().take(SHOWN) {
-            write!(f, "\n  {}", opening.sentence())?;
+        let head = match self.openings.iter().any(Opening::is_reachable) {
+            true => "can be reached without passing this gate:",
+            false => {
+                "is not on loopback alone, so that others may come to reach it without passing this gate:"
+            }
+        };
+        write!(f, "{} {head}", self.upstream)?;
+        // Workers of one service share an address.
+        let mut said: Vec<String> = Vec::new();
+        for sentence in self.openings.iter().map(Opening::sentence) {
+            if !said.contains(&sentence) {
+                said.push(sentence);
+            }
         }
-        if self.openings.len() > SHOWN {
-            write!(f, "\n  and {} more ways", self.openings.len() - SHOWN)?;
+        for sentence in said.iter().take(SHOWN) {
+            write!(f, "\n  {sentence}")?;
+        }
+        if said.len() > SHOWN {
+            write!(f, "\n  and {} more ways", said.len() - SHOWN)?;
         }
         for repair in self.repairs() {
             write!(f, "\n  repair: {repair}")?;
@@ -75,6 +97,29 @@ impl Exposure {
 }
 
 impl Opening {
+    /// Whether somebody can use it now: not a socket on an address that no interface has.
+    fn is_reachable(&self) -> bool {
+        match self {
+            Self::Socket { reach, .. } => !reach.networks.is_empty() || !reach.public.is_empty(),
+            Self::Forwarder { .. } | Self::Redirect { .. } => true,
+        }
+    }
+
+    /// Who and where, without who can reach it now.
+    fn key(&self) -> String {
+        match self {
+            Self::Socket {
+                socket, process, ..
+            } => format!(
+                "{} {}",
+                process.as_ref().map(|p| p.label()).unwrap_or_default(),
+                socket.address
+            ),
+            Self::Forwarder { forward } => forward.process.label(),
+            Self::Redirect { address } => address.to_string(),
+        }
+    }
+
     /// What it is and who can use it.
     pub fn sentence(&self) -> String {
         match self {

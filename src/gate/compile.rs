@@ -51,7 +51,9 @@ pub fn compile(
             let problem = Problem::warning(
                 "open-network",
                 format!("{key}.networks.allow[{i}]"),
-                format!("`{all}` lets the whole internet try passwords here"),
+                format!(
+                    "`{all}` lets the whole internet come here: to the login, and in where a route asks for none"
+                ),
             );
             problems.push(problem.hint("name the networks that you mean, for example `this-lan`"));
         }

@@ -1,6 +1,7 @@
 //! What is known of an upstream by looking: whether it can be reached around the gate, and whether whatever is there now has been
 //! looked at. Who was not there may come back bound otherwise, so it is looked at before it is served.
 
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,6 +38,8 @@ impl Looks {
 pub(super) struct Seen {
     looks: Arc<Looks>,
     exposed: AtomicBool,
+    /// The ways around it, as one number.
+    ways: AtomicU64,
     /// Why it cannot be told who can reach it.
     unsure: Mutex<Option<Arc<str>>>,
     open_socket: AtomicBool,
@@ -52,6 +55,7 @@ impl Seen {
         Self {
             looks: Arc::clone(looks),
             exposed: AtomicBool::new(false),
+            ways: AtomicU64::new(0),
             unsure: Mutex::default(),
             open_socket: AtomicBool::new(false),
             doubts: AtomicU64::new(1),
@@ -146,6 +150,14 @@ impl super::Upstream {
         self.seen.exposed.swap(exposed, Ordering::Relaxed) != exposed
     }
 
+    /// Notes which ways around it the last look found, none for none; true when they are others than before.
+    pub fn note_ways(&self, ways: &[String]) -> bool {
+        let mut hasher = std::hash::DefaultHasher::new();
+        ways.hash(&mut hasher);
+        let number = if ways.is_empty() { 0 } else { hasher.finish() };
+        self.seen.ways.swap(number, Ordering::Relaxed) != number
+    }
+
     /// Notes why it could not be told who can reach it, if so; true when that is news.
     pub fn note_unsure(&self, why: Option<&str>) -> bool {
         let mut unsure = self.unsure_now();
@@ -206,6 +218,18 @@ mod tests {
                 assert!(!upstream.seen.is_doubted());
             }
         }
+    }
+
+    #[test]
+    fn another_way_around_is_news() {
+        let (_, upstream) = upstream();
+        let python = vec!["python3 (pid 1) 0.0.0.0:3000".to_owned()];
+        let both = [&python[..], &["socat (pid 2)".to_owned()]].concat();
+        assert!(!upstream.note_ways(&[]));
+        for ways in [&python, &both, &python] {
+            assert!(upstream.note_ways(ways) && !upstream.note_ways(ways));
+        }
+        assert!(upstream.note_ways(&[]) && !upstream.note_ways(&[]));
     }
 
     #[tokio::test(start_paused = true)]

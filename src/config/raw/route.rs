@@ -31,6 +31,7 @@ pub struct Route {
     #[serde(default)]
     pub host_header: HostHeader,
     /// What to do when the service turns out to be reachable around loopgate: `refuse` to serve it, or `warn` in the log.
+    /// With `warn` whoever reaches the service by itself passes no login, no network and no rule of this file.
     #[serde(default)]
     pub exposed_upstream: ExposedUpstream,
     /// Which certificate an `https` service may have. `first-seen`: the one that is seen first is remembered in the state

@@ -397,3 +397,27 @@ fn a_port_that_another_gate_holds_is_no_way_around() {
     snapshot.guarded.insert(2);
     assert_eq!(verdict(&snapshot), "loopback");
 }
+
+#[test]
+fn workers_are_said_once_and_nobody_is_no_one_who_can() {
+    let mut snapshot = Snapshot::default();
+    for inode in 1..=8 {
+        let mut socket = socket("10.9.9.9:3000");
+        socket.inode = inode;
+        snapshot.owners.insert(inode, process(7, "node server.js"));
+        snapshot.sockets.push(socket);
+    }
+    let lan = machine(&["lo 127.0.0.1/8", "eth0 192.168.1.5/24"]);
+    let verdict = judge(&snapshot, &lan, &upstream("3000"), &[]);
+    let text = verdict.to_string();
+    assert!(verdict.is_exposed());
+    assert_eq!(text.matches("listens on").count(), 1, "{text}");
+    assert!(
+        !text.contains("can be reached") && text.contains("is not on loopback alone"),
+        "{text}"
+    );
+    assert_eq!(verdict.ways(), ["node (pid 7) 10.9.9.9:3000"]);
+    let here = machine(&["lo 127.0.0.1/8", "eth0 10.9.9.9/24"]);
+    let text = judge(&snapshot, &here, &upstream("3000"), &[]).to_string();
+    assert!(text.contains("can be reached without passing"), "{text}");
+}
