@@ -368,17 +368,16 @@ async fn forward<'l>(
     };
     *room.request = request;
     match ended? {
-        Ended::Whole { keep, sent } => {
+        Ended::Whole { keep, sent, close } => {
             if keep && sent {
                 visit.worker.pool.give(&route.upstream, lease.wire);
             }
-            Ok(
-                if sent && visit.keep && !visit.conn.is_leaving(visit.worker) {
-                    Done::Again
-                } else {
-                    Done::Linger
-                },
-            )
+            // By what the client was told: one that we leave since then may ask once more (`serve/http1`).
+            Ok(if sent && !close {
+                Done::Again
+            } else {
+                Done::Linger
+            })
         }
         Ended::Tunnel => {
             let ended = Standing::lazily(visit.worker, &visit.conn.bell, epoch, describe);

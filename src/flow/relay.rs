@@ -22,8 +22,9 @@ const AHEAD: usize = 8 << 10;
 
 /// How an exchange with the upstream ended.
 pub(super) enum Ended {
-    /// The answer was passed on whole. `keep`: the upstream keeps the connection; `sent`: all of the request was sent.
-    Whole { keep: bool, sent: bool },
+    /// The answer was passed on whole. `keep`: the upstream keeps the connection; `sent`: all of the request was sent;
+    /// `close`: the client was told that its connection ends.
+    Whole { keep: bool, sent: bool, close: bool },
     /// Both sides agreed on a tunnel.
     Tunnel,
 }
@@ -314,6 +315,7 @@ async fn relay(
         return Ok(Ended::Whole {
             keep: head.keep,
             sent: sent.get(),
+            close,
         });
     }
 }

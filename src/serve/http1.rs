@@ -19,7 +19,7 @@ const FIRST: Duration = Duration::from_secs(2);
 
 /// A client that keeps its connection busy sends the next request before it can have read that we leave: so long that one may take
 /// to arrive, and is answered with `Connection: close`.
-const NEXT: Duration = Duration::from_secs(1);
+const NEXT: Duration = Duration::from_secs(2);
 
 /// Serves the connection to its end.
 pub(super) async fn serve(conn: Conn, wire: Wire, worker: Rc<Worker>) {
