@@ -1,5 +1,6 @@
 //! Start, reload, drain, stop.
 
+mod absent;
 pub mod admin;
 mod certificates;
 pub mod control;

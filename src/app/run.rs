@@ -69,6 +69,7 @@ pub async fn until_stopped(
     let mut certificates = Certificates::default();
     let mut services = ServiceCerts::default();
     running.desk.open(&running.health);
+    super::absent::answer(&running.shared);
     // Without a file there is a banner, which has said it.
     if matches!(site.source, Source::File(_)) {
         super::exposure::tell_unseen(&running.shared.log).await;

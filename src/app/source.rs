@@ -42,12 +42,12 @@ pub enum Source {
     /// A configuration file.
     File(PathBuf),
     /// The options of a command; users are not in a file.
-    Given(Box<raw::Config>, Users),
+    Given(Box<Lead>),
     /// The options of `run`, whose upstream is where the child is found.
     Led(Box<Lead>),
 }
 
-/// A source whose upstream changes while it runs, and who says when it is over.
+/// A source that changes while it runs: where its upstream is, how that is called, and, for a child, when it is over.
 #[derive(Debug)]
 pub struct Lead {
     config: Mutex<raw::Config>,
@@ -112,8 +112,7 @@ impl Source {
                     loaded.origins,
                 )
             }
-            Self::Given(raw, users) => given(raw, users, machine, kept, before),
-            Self::Led(lead) => {
+            Self::Given(lead) | Self::Led(lead) => {
                 let raw = lead.config.lock().unwrap_or_else(PoisonError::into_inner);
                 given(&raw, &lead.users, machine, kept, before)
             }
@@ -139,15 +138,15 @@ impl Source {
     /// Waits for the source to say something else than before.
     pub(super) async fn moved(&self) {
         match self {
-            Self::File(_) | Self::Given(..) => pending().await,
-            Self::Led(lead) => lead.moved.notified().await,
+            Self::File(_) => pending().await,
+            Self::Given(lead) | Self::Led(lead) => lead.moved.notified().await,
         }
     }
 
     /// Waits for the source to say that it is over.
     pub(super) async fn over(&self) {
         match self {
-            Self::File(_) | Self::Given(..) => pending().await,
+            Self::File(_) | Self::Given(_) => pending().await,
             Self::Led(lead) => lead.over.notified().await,
         }
     }
@@ -169,7 +168,7 @@ impl Source {
     ) -> Result<(Plan, Report), Report> {
         let base = match self {
             Self::File(_) => "",
-            Self::Given(..) | Self::Led(_) => ".",
+            Self::Given(_) | Self::Led(_) => ".",
         };
         let users = Some(before.users.as_ref().clone());
         let (raw, base) = (&before.written, Path::new(base));
@@ -185,7 +184,7 @@ impl Source {
         match self {
             // The paths in it are resolved already.
             Self::File(_) => Some(before.with_people_of_now(Path::new(""), kept)),
-            Self::Given(..) | Self::Led(_) => None,
+            Self::Given(_) | Self::Led(_) => None,
         }
     }
 

@@ -159,6 +159,7 @@ fn begin(
         onboard: Default::default(),
         shares: Default::default(),
         dial_failed: Notify::new(),
+        questions: Default::default(),
         log,
         metrics,
         open: Arc::default(),

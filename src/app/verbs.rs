@@ -223,7 +223,7 @@ fn around(upstream: &Upstream) -> &'static str {
 fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
     let file = match site.source {
         Source::File(path) => std::path::absolute(path).ok(),
-        Source::Given(..) | Source::Led(_) => None,
+        Source::Given(_) | Source::Led(_) => None,
     };
     let named = |file: &Option<PathBuf>| file.as_ref().and_then(|f| std::path::absolute(f).ok());
     let (shared, metrics) = (&running.shared, &running.shared.metrics);

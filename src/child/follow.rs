@@ -17,7 +17,7 @@ use crate::base::loopback::Target;
 use crate::exposure::socket_table::Socket;
 use crate::exposure::{Verdict, check};
 use crate::net::machine;
-use crate::upstream::{Answer, NameRefused, ask, name_refused};
+use crate::upstream::{Answer, NameRefused, ask, refuses};
 
 /// How often the socket table is read while nothing is there to be fronted, and while something is.
 const SEARCH: Duration = Duration::from_millis(100);
@@ -66,6 +66,15 @@ pub enum News {
     },
 }
 
+/// What a port has answered.
+#[derive(Debug)]
+struct Known {
+    answer: Answer,
+    /// It refuses the name that visitors call it by.
+    refused: Option<NameRefused>,
+    tries: u8,
+}
+
 /// A child that is followed.
 #[derive(Debug)]
 pub struct Follower {
@@ -73,8 +82,8 @@ pub struct Follower {
     signals: Signals,
     wish: Wish,
     ports: Ports,
-    answers: HashMap<SocketAddr, (Answer, u8)>,
-    asks: JoinSet<(SocketAddr, Answer)>,
+    answers: HashMap<SocketAddr, Known>,
+    asks: JoinSet<(SocketAddr, Answer, Option<NameRefused>)>,
     asked: HashSet<SocketAddr>,
     told: HashSet<u64>,
     last: Opened,
@@ -132,7 +141,7 @@ impl Follower {
             tokio::select! {
                 biased;
                 came = self.signals.next() => self.signalled(came).await,
-                Some(Ok((address, answer))) = self.asks.join_next() => self.answered(address, answer),
+                Some(Ok((address, answer, refused))) = self.asks.join_next() => self.answered(address, answer, refused),
                 () = sleep_until(overdue), if self.overdue.is_some() => {
                     self.overdue = None;
                     return Ok(News::Overdue { at_once: false });
@@ -222,26 +231,39 @@ impl Follower {
         self.answers.retain(|place, _| places.contains(place));
         for place in places {
             let known = self.answers.get(&place);
-            let again = known.is_none_or(|(a, tries)| *a == Answer::Silent && *tries < TRIES);
+            let again = known.is_none_or(|k| k.answer == Answer::Silent && k.tries < TRIES);
             if again && self.asks.len() < MOST && self.asked.insert(place) {
                 let host = self.wish.host.clone();
-                self.asks
-                    .spawn(async move { (place, ask(&place.to_string(), &host).await) });
+                self.asks.spawn(async move {
+                    let target = place.to_string();
+                    let answer = ask(&target, &host).await;
+                    let scheme = match answer {
+                        Answer::Http { tls: true, .. } => "https://",
+                        Answer::Http { tls: false, .. } | Answer::Silent | Answer::Other => "",
+                    };
+                    let refused = refuses(&format!("{scheme}{target}"), &host, &answer).await;
+                    (place, answer, refused)
+                });
             }
         }
     }
 
-    fn answered(&mut self, place: SocketAddr, answer: Answer) {
+    fn answered(&mut self, place: SocketAddr, answer: Answer, refused: Option<NameRefused>) {
         self.asked.remove(&place);
-        let tries = self.answers.get(&place).map_or(0, |(_, tries)| *tries) + 1;
-        self.answers.insert(place, (answer, tries));
+        let tries = self.answers.get(&place).map_or(0, |known| known.tries) + 1;
+        let known = Known {
+            answer,
+            refused,
+            tries,
+        };
+        self.answers.insert(place, known);
         self.decide();
     }
 
     fn decide(&mut self) {
         let offer = |address: SocketAddr| Offer {
             address,
-            answer: self.answers.get(&address).map(|(answer, _)| answer.clone()),
+            answer: self.answers.get(&address).map(|known| known.answer.clone()),
         };
         let mut offers: Vec<Offer> = self.places().into_iter().map(offer).collect();
         let wanted = Wanted {
@@ -268,8 +290,9 @@ impl Follower {
     /// Once: whoever was told does not want to hear it at every restart.
     fn say_name(&mut self, offers: &[Offer]) {
         let is_it = |o: &&Offer| Some(o.target(self.wish.port)) == self.fronted;
-        let answer = offers.iter().find(is_it).and_then(|o| o.answer.as_ref());
-        let refused = answer.and_then(|answer| name_refused(answer, &self.wish.host));
+        let known = offers.iter().find(is_it);
+        let known = known.and_then(|offer| self.answers.get(&offer.address));
+        let refused = known.and_then(|known| known.refused.clone());
         if let Some(refused) = refused.filter(|_| !self.was_named) {
             self.was_named = true;
             self.news.push_back(News::Name(refused));

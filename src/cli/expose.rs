@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use super::args::{Expose, HostHeader, LogFormat};
 use super::banner::{Banner, UpstreamState, Url};
+use super::called::{asked, asked_in_time, say_refused};
 use super::output::Output;
 use super::password::fresh_password;
 use super::serve::{Ground, compiled, ground, proven, run, started};
 use super::{Code, Failure};
-use crate::app::Source;
+use crate::app::{Lead, Source};
 use crate::auth::password;
 use crate::auth::users::Users;
 use crate::base::drain::Drain;
@@ -20,7 +21,6 @@ use crate::config::raw::{self, Access, AccessWord, Listener, Networks, Route, Tl
 use crate::config::unit::write_duration;
 use crate::demo;
 use crate::exposure;
-use crate::upstream::{NameRefused, ask, name_refused};
 
 /// How long a look at the service may take before the banner says that it is not there.
 const LOOK: Duration = Duration::from_millis(300);
@@ -73,19 +73,19 @@ fn gate(
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    if options.host_header == HostHeader::Auto {
-        let host = visited(options, &ground);
-        if let Some(refused) = runtime.block_on(refused(target, &host)) {
-            for route in &mut config.route {
-                route.host_header = raw::HostHeader::Upstream;
-            }
-            let what = refused.what;
-            output.say(&format!(
-                "loopgate: {what} does not want to be called {host}; it is called localhost"
-            ));
+    let host = visited(options, &ground);
+    let at_start = match options.host_header {
+        HostHeader::Auto => runtime.block_on(asked(target, &host)),
+        HostHeader::Keep | HostHeader::Upstream => None,
+    };
+    if let Some(Some(refused)) = &at_start {
+        for route in &mut config.route {
+            route.host_header = raw::HostHeader::Upstream;
         }
+        let fact = refused.fact(&host);
+        output.say(&format!("loopgate: {fact}; it is called localhost"));
     }
-    let source = Source::Given(Box::new(config), users);
+    let source = Source::Given(Box::new(Lead::new(config, users)));
     let plan = compiled(output, &source, &ground)?;
     let unknown = proven(&plan, &ground.machine, &[], "add `--unsafe-upstream`")?;
     let running = started(plan, &ground.machine, crate::app::start_alone)?;
@@ -100,12 +100,15 @@ fn gate(
     output
         .print(&banner(output, &shown, options, &ground))
         .map_err(Failure::failed)?;
-    let host = visited(options, &ground);
+    if options.upstream_cert.as_deref() == Some("any") {
+        output.say(&unchecked(target));
+    }
     let told = async {
-        if options.host_header == HostHeader::Keep
-            && let Some(refused) = refused(target, &host).await
-        {
-            output.say(&format!("loopgate: {}", refused.sentence(&host)));
+        if options.host_header == HostHeader::Upstream || at_start.is_some() {
+            return;
+        }
+        if let Some(refused) = asked_in_time(target, &host).await {
+            say_refused(output, options, &source, &refused, &host);
         }
     };
     let beside = async {
@@ -131,11 +134,6 @@ fn visited(options: &Expose, ground: &Ground) -> String {
         (None, Some(ip)) => SocketAddr::new(*ip, port).to_string(),
         (None, None) => format!("localhost:{port}"),
     }
-}
-
-/// Whether the service refuses that name. What is not there now refuses nothing.
-async fn refused(target: &str, host: &str) -> Option<NameRefused> {
-    name_refused(&ask(target, host).await, host)
 }
 
 /// What the banner shows that is not an option.
@@ -271,6 +269,13 @@ pub(super) fn config(target: &str, options: &Expose) -> raw::Config {
     config
 }
 
+/// What is said where any certificate of the service is taken.
+pub(super) fn unchecked(target: &str) -> String {
+    format!(
+        "loopgate: the certificate of {target} is not checked (`--upstream-cert any`): whoever takes the port can answer in its place"
+    )
+}
+
 /// `--upstream-cert`: what is no word and no fingerprint is a file.
 fn upstream_cert(written: &str) -> raw::UpstreamCert {
     match written {
@@ -343,7 +348,7 @@ pub(super) fn urls(bound: &[SocketAddr], options: &Expose, ground: &Ground) -> V
 }
 
 /// Whether something listens there now. Not to be there yet is no mistake.
-fn state(target: &Target) -> UpstreamState {
+pub(super) fn state(target: &Target) -> UpstreamState {
     let there = match target.address.unix() {
         Some(path) => std::os::unix::net::UnixStream::connect(path).is_ok(),
         None => target

@@ -8,6 +8,7 @@ mod args;
 mod audit;
 pub mod banner;
 mod ca;
+mod called;
 mod cert;
 mod check;
 mod control;

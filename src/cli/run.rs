@@ -1,6 +1,7 @@
 //! `loopgate run`: starts a command and does what `expose` does with the service that it opens. Standard output is the command's;
 //! what we have to say goes to standard error.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use tokio::runtime::Builder;
 
 use super::args::{self, Expose, HostHeader};
 use super::banner::{UpstreamState, Url};
-use super::expose::{Shown, banner, config, person, urls};
+use super::expose::{Shown, banner, config, person, unchecked, urls};
 use super::output::{Output, plain};
 use super::serve::{Ground, compiled, control, ground, started};
 use super::{Code, Failure};
@@ -62,6 +63,8 @@ pub(super) fn run(output: &Output, asked: &args::Run, verbose: bool) -> Result<u
         output,
         wish: wish(asked, port, &urls),
         is_auto: asked.options.host_header == HostHeader::Auto,
+        is_any: matches!(asked.options.upstream_cert.as_deref(), None | Some("any")),
+        was_unchecked: Cell::new(false),
     };
     runtime.block_on(run.until_over(command, &source, running, ground, asked.options.duration))
 }
@@ -71,6 +74,10 @@ struct Run<'a> {
     wish: Wish,
     /// `--host-header auto`.
     is_auto: bool,
+    /// Any certificate of the service is taken.
+    is_any: bool,
+    /// That was said.
+    was_unchecked: Cell<bool>,
 }
 
 impl Run<'_> {
@@ -154,6 +161,10 @@ impl Run<'_> {
                 }
                 self.output
                     .say(&format!("loopgate: {target} is on the network now"));
+                let is_news = self.is_any && target.starts_with("https://");
+                if is_news && !self.was_unchecked.replace(true) {
+                    self.output.say(&unchecked(&target));
+                }
             }
             News::Gone => self
                 .output
@@ -162,9 +173,9 @@ impl Run<'_> {
                 if let Source::Led(lead) = source {
                     lead.call_local();
                 }
-                let (what, host) = (refused.what, &self.wish.host);
+                let fact = refused.fact(&self.wish.host);
                 self.output.say(&format!(
-                    "loopgate: {what} does not want to be called {host}; it is called localhost from now on"
+                    "loopgate: {fact}; it is called localhost from now on"
                 ));
             }
             News::Name(refused) => self

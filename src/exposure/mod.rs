@@ -34,7 +34,7 @@ use std::net::SocketAddr;
 use crate::base::loopback::LoopbackAddr;
 use crate::net::interfaces::Interfaces;
 
-pub use absent::{absent, place};
+pub use absent::{Scene, absent_socket, place};
 pub use audit::audit;
 pub use judge::{Doubt, Exposure, Opening, Snapshot, Verdict, judge};
 pub use reach::{Openness, Reach, reach};

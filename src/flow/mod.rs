@@ -40,6 +40,7 @@ pub mod trial;
 mod tunnel;
 mod upload;
 
+pub use absent::{Question, Questions};
 pub use certificate::ClientCertificate;
 pub use h1::{Done, exchange};
 pub use h2::serve_stream;

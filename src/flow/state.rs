@@ -58,6 +58,8 @@ pub struct Shared {
     pub open: Arc<Open>,
     /// Told when an upstream did not take a connection: whatever listens there next is looked at soon.
     pub dial_failed: Notify,
+    /// What listens instead of a service that is not there.
+    pub questions: super::absent::Questions,
 }
 
 impl std::fmt::Debug for Shared {

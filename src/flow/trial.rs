@@ -37,6 +37,7 @@ pub fn shared(plan: Plan) -> std::io::Result<Arc<Shared>> {
         live: Live::new(plan),
         verifier: Verifier::new(Settings::default())?,
         dial_failed: Notify::new(),
+        questions: Default::default(),
         log: Log::start(Sink::Off, Format::Text, false)?,
         metrics: Arc::default(),
         open: Arc::default(),

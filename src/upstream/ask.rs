@@ -40,7 +40,7 @@ pub enum Answer {
 /// Asks what is at `target` for `/` as a visitor of `host`; an address without a scheme is asked in clear and then over TLS.
 /// Takes 5 seconds at most.
 pub async fn ask(target: &str, host: &str) -> Answer {
-    let clear = once(target, host).await;
+    let clear = once(target, host, PAGE).await;
     if target.contains("://") || target.starts_with("unix:") {
         return clear;
     }
@@ -51,27 +51,66 @@ pub async fn ask(target: &str, host: &str) -> Answer {
         Answer::Silent => false,
     };
     if may_be_tls
-        && let secure @ Answer::Http { .. } = once(&format!("https://{target}"), host).await
+        && let secure @ Answer::Http { .. } = once(&format!("https://{target}"), host, PAGE).await
     {
         return secure;
     }
     clear
 }
 
-async fn once(target: &str, host: &str) -> Answer {
+/// Asks for something that a page of `origin` asks for.
+pub(super) async fn asked_by(target: &str, host: &str, path: &str, origin: &str) -> Answer {
+    let wanted = Wanted {
+        path,
+        accept: "*/*",
+        origin: Some(origin),
+    };
+    once(target, host, wanted).await
+}
+
+/// The origin that the service at `target` knows itself by.
+pub(super) fn own_origin(target: &str) -> Option<String> {
+    Some(unjudged(target.parse().ok()?).origin())
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    path: &'a str,
+    accept: &'a str,
+    origin: Option<&'a str>,
+}
+
+const PAGE: Wanted<'_> = Wanted {
+    path: "/",
+    accept: "text/html, */*",
+    origin: None,
+};
+
+/// Nothing of anybody's is sent: who answers does not matter.
+fn unjudged(target: Target) -> Upstream {
+    Upstream::new(target, (Trust::Any, &Arc::default()), true, &Arc::default())
+}
+
+async fn once(target: &str, host: &str, wanted: Wanted<'_>) -> Answer {
     let Ok(target) = target.parse::<Target>() else {
         return Answer::Other;
     };
     let tls = target.scheme == Scheme::Https;
-    // Nothing of anybody's is sent: who answers does not matter.
-    let upstream = Upstream::new(target, (Trust::Any, &Arc::default()), true, &Arc::default());
+    let upstream = unjudged(target);
     let Ok(mut stream) = dial::dial(&upstream, PATIENCE).await else {
         return Answer::Other;
     };
     let scheme = if tls { "https" } else { "http" };
+    let Wanted {
+        path,
+        accept,
+        origin,
+    } = wanted;
+    let origin = origin.map_or_else(String::new, |origin| format!("Origin: {origin}\r\n"));
     let request = format!(
-        "GET / HTTP/1.1\r\nHost: {host}\r\nAccept: text/html, */*\r\nUser-Agent: loopgate ({scheme})\r\nX-Forwarded-Proto: https\r\n\
-         X-Forwarded-Host: {host}\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nUser-Agent: loopgate ({scheme})\r\nX-Forwarded-Proto: https\r\n\
+         X-Forwarded-Host: {host}\r\n{origin}Connection: close\r\n\r\n"
     );
     match timeout(PATIENCE, exchange(&mut stream, request.as_bytes())).await {
         Err(_) => Answer::Silent,

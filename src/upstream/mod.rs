@@ -28,7 +28,7 @@ pub use ask::{Answer, ask};
 pub use dial::STRANGER;
 pub use h2c::H2cPool;
 pub use looks::{Begun, Looks};
-pub use names::{NameRefused, name_refused};
+pub use names::{NameRefused, name_refused, refuses};
 pub use open::{Bounds, Link, Open};
 pub use pin::{FirstSeen, News, Pin, Trust};
 pub use pool::{Lease, Pool};

@@ -1,7 +1,8 @@
-//! Applications that refuse to be called by a name that they do not know, told by their words, and what opens them. The table is
-//! `names.txt`, made to be extended.
+//! Applications that refuse to be called by a name that they do not know, told by their words, and those that refuse pages of such a
+//! name, told by a question; and what opens them. The tables are `names.txt` and `origins.txt`, made to be extended.
 
 use super::Answer;
+use super::ask::{asked_by, own_origin};
 
 /// An application that refuses our name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,9 +11,12 @@ pub struct NameRefused {
     pub what: &'static str,
     /// What to write there, one line.
     pub option: String,
+    /// It takes the name, and refuses what its own pages ask for by it.
+    pub is_origin: bool,
 }
 
 const TABLE: &str = include_str!("names.txt");
+const ORIGINS: &str = include_str!("origins.txt");
 
 struct Row {
     status: Option<u16>,
@@ -51,19 +55,105 @@ pub fn name_refused(answer: &Answer, host: &str) -> Option<NameRefused> {
                 .split("&&")
                 .all(|words| text.contains(words.trim()))
     })?;
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = name(host);
     Some(NameRefused {
         what: row.what,
         option: row.option.replace("{name}", name),
+        is_origin: false,
     })
 }
 
+/// Whether the service at `target`, which has answered so, refuses the name of a visitor of `host`, or what its pages ask for by it. The
+/// second is asked for only where the page looks like one of such an application, or is not there yet. Takes 5 seconds at most.
+pub async fn refuses(target: &str, host: &str, answer: &Answer) -> Option<NameRefused> {
+    if let Some(refused) = name_refused(answer, host) {
+        return Some(refused);
+    }
+    for row in origins() {
+        let fits = match answer {
+            Answer::Http { status, text, .. } => {
+                *status < 400 && row.words.split("&&").all(|w| text.contains(w.trim()))
+            }
+            // One that compiles its page first.
+            Answer::Silent => true,
+            Answer::Other => false,
+        };
+        if fits && refuses_origin(target, host, row.path).await {
+            return Some(NameRefused {
+                what: row.what,
+                option: row.option.replace("{name}", name(host)),
+                is_origin: true,
+            });
+        }
+    }
+    None
+}
+
+/// The same question twice: only the `Origin` differs. An application that refuses both has other reasons.
+async fn refuses_origin(target: &str, host: &str, path: &str) -> bool {
+    let is_refused = |answer: &Answer| {
+        matches!(
+            answer,
+            Answer::Http {
+                status: 401 | 403,
+                ..
+            }
+        )
+    };
+    let ours = asked_by(target, host, path, &format!("https://{host}")).await;
+    let Some(own) = own_origin(target).filter(|_| is_refused(&ours)) else {
+        return false;
+    };
+    match asked_by(target, host, path, &own).await {
+        Answer::Other => false,
+        answer => !is_refused(&answer),
+    }
+}
+
+struct OriginRow {
+    words: &'static str,
+    path: &'static str,
+    what: &'static str,
+    option: &'static str,
+}
+
+fn origins() -> impl Iterator<Item = OriginRow> {
+    ORIGINS
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+        .filter_map(|line| {
+            let mut parts = line.splitn(4, '|').map(str::trim);
+            Some(OriginRow {
+                words: parts.next()?,
+                path: parts.next()?,
+                what: parts.next()?,
+                option: parts.next()?,
+            })
+        })
+}
+
+fn name(host: &str) -> &str {
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
 impl NameRefused {
+    /// What it does not want.
+    pub fn fact(&self, host: &str) -> String {
+        match self.is_origin {
+            false => format!("{} does not want to be called {host}", self.what),
+            true => format!(
+                "{} shows its page at {host}, and refuses what the page asks for",
+                self.what
+            ),
+        }
+    }
+
     /// The sentence for the person who has started it.
     pub fn sentence(&self, host: &str) -> String {
         format!(
-            "{} does not want to be called {host}: {}; or let it be called localhost with `--host-header upstream`",
-            self.what, self.option
+            "{}: {}; or let it be called localhost with `--host-header upstream`",
+            self.fact(host),
+            self.option
         )
     }
 }
@@ -128,6 +218,72 @@ mod tests {
             let refused = name_refused(&answer, host).unwrap();
             assert!(refused.option.contains(name), "{}", refused.option);
             assert!(refused.sentence(host).contains("--host-header upstream"));
+        }
+    }
+    /// A service that refuses resources by `Origin`, as `refuses` says; the port, and every request that it got.
+    async fn service(
+        page: &'static str,
+        wrong: &'static str,
+        right: &'static str,
+    ) -> Option<NameRefused> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap().to_string();
+        let own = format!(
+            "Origin: http://localhost:{}\r\n",
+            listener.local_addr().unwrap().port()
+        );
+        let serves = async {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut buffer = [0; 2048];
+                let n = socket.read(&mut buffer).await.unwrap();
+                let asked = String::from_utf8_lossy(&buffer[..n]).into_owned();
+                assert!(asked.contains("Host: app.lan:8443\r\n"), "{asked}");
+                let answer = match asked.starts_with("GET / ") {
+                    true => page,
+                    false if asked.contains(&own) => right,
+                    false => wrong,
+                };
+                let _ = socket.write_all(answer.as_bytes()).await;
+            }
+        };
+        let asks = async {
+            let answer = super::super::ask(&target, "app.lan:8443").await;
+            refuses(&target, "app.lan:8443", &answer).await
+        };
+        tokio::select! {
+            refused = asks => refused,
+            () = serves => unreachable!(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_page_asks_for_is_asked_for_as_well() {
+        const NEXT: &str = "HTTP/1.1 200 OK\r\n\r\n<script src=\"/_next/static/main.js\">";
+        const OTHER: &str = "HTTP/1.1 200 OK\r\n\r\n<script src=\"/main.js\">";
+        const NO: &str = "HTTP/1.1 403 Forbidden\r\n\r\nUnauthorized";
+        const NONE: &str = "HTTP/1.1 404 Not Found\r\n\r\n";
+        let refused = service(NEXT, NO, NONE).await.expect("Next");
+        assert!(refused.is_origin && refused.what == "Next");
+        let sentence = refused.sentence("app.lan:8443");
+        assert!(
+            sentence.contains("'app.lan'") && sentence.contains("--host-header upstream"),
+            "{sentence}"
+        );
+        for (name, page, wrong, right) in [
+            ("it refuses nothing", NEXT, NONE, NONE),
+            ("it refuses everybody", NEXT, NO, NO),
+            ("another application is not asked", OTHER, NO, NONE),
+            ("nor one whose page is refused", NO, NO, NONE),
+            (
+                "it says nothing that can be read",
+                NEXT,
+                NO,
+                "SSH-2.0\r\n\r\n",
+            ),
+        ] {
+            assert_eq!(service(page, wrong, right).await, None, "{name}");
         }
     }
 }

@@ -143,7 +143,14 @@ cd "$WORK" || exit 1
 listens 3000 60
 recipe next
 ALLOWED='favicon' browse next
+stop "$PID"
+sed -i 's/second/first/' next/app/word.js
+# It takes every name, and refuses by `Origin` what its page asks for.
+exposed next 3000 --host-header auto
+has "Next: that is found out" 'Next shows its page at next.home.arpa[:0-9]*, and refuses' "$(cat next.gate.out next.gate.err)"
+ALLOWED='favicon' browse next
 stop "$PID" "$app"
+as_before
 
 mkdir books
 echo '{"cells": [{"cell_type": "code", "id": "a", "execution_count": null, "metadata": {}, "outputs": [], "source": "print(6 * 7, \"from the kernel\")"}], "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}' >books/cell.ipynb

@@ -116,6 +116,12 @@ async fn a_visitor_may_what_any_user_may_within_the_limits_and_no_more() {
             "{cookie} {host} {path}"
         );
     }
+    // What a `Destination` means only the application knows.
+    let elsewhere = "Destination: https://app.lan/b\r\n";
+    for (cookie, want) in [(&everywhere, 200), (&narrow, 403)] {
+        let lines = format!("{cookie}{elsewhere}");
+        assert_eq!(gate.h1().await.get("/a", &lines).await.status, want);
+    }
     // The account page has the way out, and leads back to where he may go.
     let page = gate.h1().await.get("/.loopgate/", &narrow).await;
     assert_eq!(page.status, 200);

@@ -123,8 +123,41 @@ for way in "first:200:$(print first)" "second:502:$(print first)" "second:200:tw
     rm -f exposed.out
     gate exposed expose "$name" -l 127.0.0.1:0 --name app.lan --unsafe-no-auth --upstream-cert "$rest"
     same "--upstream-cert ${rest:0:25}: $who is $want" "$want" "$(code "https://app.lan:$PORT/page.html")"
+    said=$(cat exposed.out exposed.err | grep -c "the certificate of $name is not checked")
+    same "and whether it is checked is said" "$([ "$rest" = any ] && echo 1 || echo 0)" "$said"
     stop "$PID" "$SERVICE"
 done
+
+echo "== a service that is not there"
+# Somebody has the port on ::1 and nobody on 127.0.0.1; the threads that serve may not look who.
+UPSTREAM=$(free_port)
+start elsewhere python3 -m http.server --bind ::1 "$UPSTREAM"
+until_true 10 listens "$UPSTREAM" || bad "a server on ::1" "$(cat elsewhere.err)"
+echo "open sesame alice" | "$GATE" -q user add alice --users-file users
+cat >gate.toml <<TOML
+[[listener]]
+address = "127.0.0.1:0"
+networks = { allow = ["loopback"] }
+[auth]
+users_file = "users"
+[[route]]
+hosts = ["app.lan"]
+upstream = "127.0.0.1:$UPSTREAM"
+[[route]]
+hosts = ["app.lan"]
+path = "/file"
+upstream = "unix:$WORK/there-is-none.sock"
+TOML
+rm -f gate.err
+serving gate gate.toml
+gate=$PID
+same "is 502" 502 "$(code -u "alice:open sesame alice" -H 'Accept: text/html' "https://app.lan:$PORT/")"
+has "and the page names who listens instead" "Nothing answers on 127.0.0.1:$UPSTREAM, but python3[.0-9]* listens on \[::1\]:$UPSTREAM" "$(cat body)"
+same "nobody is told without a login" 401 "$(code "https://app.lan:$PORT/")"
+lacks "neither the name" 'python3' "$(cat body)"
+same "a socket in the file system" 502 "$(code -u "alice:open sesame alice" "https://app.lan:$PORT/file")"
+has "is looked for as well" "There is no socket $WORK/there-is-none.sock" "$(cat body)"
+stop "$gate"
 
 echo "== a page for a new device"
 cat >app.py <<'PY'
@@ -155,7 +188,6 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), App).serve_forever()
 PY
 UPSTREAM=$(free_port)
 start app python3 app.py "$UPSTREAM"
-echo "open sesame alice" | "$GATE" -q user add alice --users-file users
 cat >gate.toml <<TOML
 [[listener]]
 address = "127.0.0.1:0"
