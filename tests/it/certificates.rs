@@ -715,7 +715,19 @@ async fn a_revocation_list_is_obeyed_and_must_not_be_stale() {
             .unwrap_err()
             .contains("revocation list")
     );
+    // Nor is one of the first version, which says nothing of its authority. It is not the authority's file that is wrong.
+    std::fs::write(&crl, FIRST_VERSION).unwrap();
+    let why = gate.try_replan(&listener, &tables).unwrap_err();
+    assert!(why.contains("ca.crl cannot be read"), "{why}");
 }
+
+const FIRST_VERSION: &str = "-----BEGIN X509 CRL-----
+MIGSMDkwCgYIKoZIzj0EAwIwDTELMAkGA1UEAwwCY2EXDTI2MTEyODIzMDA1NFoX
+DTI2MTIyODIzMDA1NFowCgYIKoZIzj0EAwIDSQAwRgIhAK5neV8+QTvNHv5g/xGr
+K7+8U+RWJ5wvNF7dMdUMYnZDAiEA8NMl9R1kas7rxO3IFYwZfLsQadI89Pm60J3f
+IVAyMuw=
+-----END X509 CRL-----
+";
 
 #[tokio::test]
 async fn a_user_who_is_gone_takes_the_certificate_along() {

@@ -451,7 +451,11 @@ async fn what_is_withdrawn_does_not_wait_for_a_file_without_mistakes() {
         // A broken line may be anybody's: that file counts as it was, the other one does not.
         users(&gate, ["alice:plain".to_owned()].into_iter());
         token_file::revoke(&gate.path("tokens.toml"), "deploy").unwrap();
-        gate.reload(&text).await.unwrap_err();
+        let why = gate.reload(&text).await.unwrap_err();
+        assert!(
+            !why.contains("there is no user"),
+            "who is missing in a file that cannot be read: {why}"
+        );
         other.closed().await;
         let mut three = open().await;
         for (lines, status) in [(&alice, 200), (&bob, 401), (&deploy, 401)] {
