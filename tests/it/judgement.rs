@@ -499,6 +499,18 @@ async fn claims_of_the_client_never_pass() {
         "X-Accel-Mapping",
         "X-Sendfile-Type",
         "X-Middleware-Subrequest",
+        "X-Endpoint-API-UserInfo",
+        "X-Apigateway-Api-Userinfo",
+        "WL-Proxy-Client-IP",
+        "Proxy-Client-IP",
+        "Fly-Client-IP",
+        "Impersonate-User",
+        "Impersonate-Group",
+        "Impersonate-Extra-Scopes",
+        "HTTP-Remote-User",
+        "Auth-User",
+        "X-SSO-User",
+        "HTTPS",
     ];
     let credential = basic("alice", "open sesame");
     let (mut one, mut two) = (gate.h1().await, gate.h2().await);
