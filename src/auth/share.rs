@@ -89,10 +89,11 @@ impl Limits {
     fn is_below(&self, path: &Path<'_>) -> bool {
         let own = fold::folded(&self.path);
         let is_loosely = |reading: &String| fold::covers(&own, reading);
-        path.doubt.is_none()
+        let is_kept = path.doubt.is_none()
             && path.is_under(&self.path)
-            && fold::readings(&path.decoded, false).is_ok_and(|all| all.iter().all(is_loosely))
-            && path.again().is_none_or(|deeper| self.is_below(&deeper))
+            && path.readings().is_ok_and(|all| all.iter().all(is_loosely));
+        let deeper = std::iter::successors(path.again(), Path::again);
+        is_kept && { deeper }.all(|deeper| deeper.is_under(&self.path))
     }
 }
 

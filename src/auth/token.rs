@@ -216,7 +216,7 @@ impl Token {
             let mut prefixes = self.paths.iter().map(|prefix| fold::folded(prefix));
             prefixes.any(|prefix| fold::covers(&prefix, reading))
         };
-        fold::readings(&path.decoded, false).is_ok_and(|all| all.iter().all(is_under))
+        path.readings().is_ok_and(|all| all.iter().all(is_under))
     }
 
     fn allows(&self, method: &str) -> bool {

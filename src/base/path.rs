@@ -1,14 +1,19 @@
 //! The path of a request, for judgement only: what is forwarded are the bytes as they came.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use super::fold;
 
 /// A path as it is judged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Path<'a> {
     /// Percent-decoded once; starts with `/`.
     pub decoded: Cow<'a, [u8]>,
     /// Why a decoder behind us might read this path as another one; `None` when there is one reading only.
     pub doubt: Option<&'static str>,
+    /// Made when it is first asked for.
+    readings: OnceCell<Result<Vec<String>, &'static str>>,
 }
 
 /// Rounds of decoding that are followed; a path that still changes then is in doubt.
@@ -21,7 +26,7 @@ impl<'a> Path<'a> {
         if !raw.starts_with('/') {
             return Err("the path does not begin with a slash");
         }
-        let mut plain = true;
+        let (mut is_encoded, mut is_odd) = (false, false);
         let mut before = b' ';
         for c in raw.bytes() {
             match c {
@@ -29,25 +34,37 @@ impl<'a> Path<'a> {
                     return Err("the path has a control byte, a space or a byte above ASCII");
                 }
                 b'#' => return Err("the path has a fragment"),
-                b'%' | b'\\' | b';' => plain = false,
-                b'/' | b'.' if before == b'/' => plain = false,
+                b'%' => is_encoded = true,
+                b'\\' | b';' => is_odd = true,
+                b'/' | b'.' if before == b'/' => is_odd = true,
                 _ => {}
             }
             before = c;
         }
-        if plain {
+        if !is_encoded && !is_odd {
             return Ok(Self {
                 decoded: Cow::Borrowed(raw.as_bytes()),
                 doubt: None,
+                readings: OnceCell::new(),
             });
         }
         let (decoded, mut doubt) = decode(raw.as_bytes());
         doubt = doubt
-            .or_else(|| doubtful(raw.as_bytes()))
+            .or_else(|| is_odd.then(|| doubtful(raw.as_bytes())).flatten())
             .or_else(|| encoded_delimiter(raw.as_bytes()))
             .or_else(|| doubtful(&decoded));
         if doubt.is_none() && std::str::from_utf8(&decoded).is_err() {
             doubt = Some("the decoded path is not UTF-8");
+        }
+        if doubt.is_none() && decoded.len() > fold::LONGEST && decoded.contains(&b'%') {
+            doubt = Some(fold::TOO_LONG);
+        }
+        if doubt.is_some() || !decoded.contains(&b'%') {
+            return Ok(Self {
+                decoded: Cow::Owned(decoded),
+                doubt,
+                readings: OnceCell::new(),
+            });
         }
         let mut text = decoded.clone();
         for _ in 0..ROUNDS {
@@ -68,6 +85,7 @@ impl<'a> Path<'a> {
         Ok(Self {
             decoded: Cow::Owned(decoded),
             doubt,
+            readings: OnceCell::new(),
         })
     }
 
@@ -81,7 +99,20 @@ impl<'a> Path<'a> {
         (decoded != *self.decoded).then_some(Path {
             decoded: Cow::Owned(decoded),
             doubt: None,
+            readings: OnceCell::new(),
         })
+    }
+
+    /// What loose applications take it for ([`fold::readings`]), worked out once.
+    ///
+    /// # Errors
+    /// When nobody can tell.
+    pub fn readings(&self) -> Result<&[String], &'static str> {
+        let made = || fold::readings(&self.decoded);
+        match self.readings.get_or_init(made) {
+            Ok(all) => Ok(all),
+            Err(what) => Err(what),
+        }
     }
 
     /// Whether `prefix` (no trailing slash, or `/`) covers this path by whole segments.
@@ -103,7 +134,12 @@ pub fn percent_decode(text: &str) -> Option<String> {
 }
 
 fn hex(c: u8) -> Option<u8> {
-    char::from(c).to_digit(16).map(|d| d as u8)
+    match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        b'A'..=b'F' => Some(c - b'A' + 10),
+        _ => None,
+    }
 }
 
 /// Decodes every `%XX` once; says when a percent sign is not followed by two hex digits.
@@ -131,6 +167,7 @@ pub(super) fn decode(raw: &[u8]) -> (Vec<u8>, Option<&'static str>) {
 /// An encoded delimiter: `%2f`, `%5c`, `%3b`, `%23`, `%3f`.
 fn encoded_delimiter(text: &[u8]) -> Option<&'static str> {
     text.windows(3)
+        .filter(|w| w[0] == b'%' && matches!(w[1], b'2' | b'3' | b'5'))
         .find_map(|w| match (w[0], hex(w[1])?, hex(w[2])?) {
             (b'%', 2, 15) => Some("the path has an encoded slash"),
             (b'%', 5, 12) => Some("the path has an encoded backslash"),
@@ -152,11 +189,11 @@ fn doubtful(path: &[u8]) -> Option<&'static str> {
         }
     }
     let segments = path.strip_prefix(b"/").unwrap_or(path);
-    let count = segments.split(|c| *c == b'/').count();
-    for (i, segment) in segments.split(|c| *c == b'/').enumerate() {
+    let mut segments = segments.split(|c| *c == b'/').peekable();
+    while let Some(segment) = segments.next() {
         match segment {
             b"." | b".." => return Some("the path has a dot segment"),
-            b"" if i + 1 < count => return Some("the path has an empty segment"),
+            b"" if segments.peek().is_some() => return Some("the path has an empty segment"),
             _ => {}
         }
     }
@@ -169,6 +206,7 @@ mod tests {
 
     #[test]
     fn one_reading_passes_and_two_are_in_doubt() {
+        let long = |text: &str| format!("/{}", text.repeat(fold::LONGEST));
         for (raw, decoded, clear) in [
             ("/", "/", true),
             ("/a/b", "/a/b", true),
@@ -178,6 +216,8 @@ mod tests {
             ("/caf%C3%A9", "/café", true),
             ("/100%25", "/100%", true),
             ("/100%2520", "/100%20", true),
+            (&long("%25"), &long("%"), false),
+            (&long("%20"), &long(" "), true),
             ("/%41dmin", "/Admin", true),
             ("/a//b", "/a//b", false),
             ("//", "//", false),

@@ -432,6 +432,8 @@ impl Request {
             "/a::$DATA",
             "/x/A",
             "/X",
+            "/%25252561",
+            "/x/%2525252561",
         ];
         // Mostly a host of the policy, or little would come further than that step.
         let route = &policy.routes[chance.below(policy.routes.len())];
@@ -512,7 +514,7 @@ mod model {
                     f.map(|r| r.path) == found[0].map(|r| r.path)
                         && f.map(|r| r.hosts.len()) == found[0].map(|r| r.hosts.len())
                 });
-                if by_path && !is_one {
+                if by_path && (!is_one || readings.len() > DECODERS) {
                     return "bad-request";
                 }
                 let may_mean = |segments: Vec<String>| {
@@ -588,7 +590,7 @@ mod model {
             Presented::Token(_) => {
                 let is_covered = readings.is_some_and(|r| {
                     let is_kept = |path: &Vec<u8>| loose(path).first().is_some_and(|s| s == "a");
-                    is_under(&r[0], "/a") && r.iter().all(is_kept)
+                    is_under(&r[0], "/a") && r.iter().all(is_kept) && r.len() <= DECODERS
                 });
                 if !is_covered || !["GET", "HEAD"].contains(&request.method) {
                     return "not-permitted";
@@ -631,6 +633,9 @@ mod model {
         let path: Vec<&[u8]> = path.split(|c| *c == b'/').skip(1).collect();
         path.len() >= prefix.len() && path.iter().zip(&prefix).all(|(a, b)| a == b)
     }
+
+    /// Readings that are followed: ours, and those of two more decoders.
+    const DECODERS: usize = 3;
 
     /// The segments as the loosest of the applications has them that docs/security.md speaks of ("Path"): case, full width, white
     /// space and dots at the end, empty segments and streams of files do not count, and `..` leads up.

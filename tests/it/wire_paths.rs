@@ -103,6 +103,7 @@ const PATHS: &[(&str, Ruled)] = &[
     ("/%2561dmin", Doubt),
     ("/%25%36%31dmin", Doubt),
     ("/%252561dmin", Doubt),
+    ("/%2525252561dmin", Doubt),
     // What loose applications take for `/admin`: case, dots and spaces at the end, look-alikes.
     ("/Admin", Doubt),
     ("/ADMIN", Doubt),
@@ -293,6 +294,32 @@ async fn a_destination_is_judged_by_the_host_that_it_names() {
         let mut client = Client::tls(gate.address, Some(host), "http/1.1").await;
         assert_eq!(client.ask(head).await.status, want, "{host} {destination}");
         assert_eq!(upstream.requests().len(), usize::from(want == 200));
+    }
+}
+
+/// What would have to be folded is refused where it is long, at once; plain ASCII of the same length is not.
+#[tokio::test]
+async fn a_long_path_is_folded_by_nobody() {
+    let upstream = Upstream::ok();
+    let (plain, ruled) = gates(&upstream);
+    for (path, want) in [
+        (format!("/{}", "%EF%B7%BA".repeat(3_000)), 400),
+        (format!("/{}", "%EF%B7%BA".repeat(400)), 400),
+        (
+            format!("/%EF%BC%85252525252525{}", "%EF%B7%BA".repeat(200)),
+            400,
+        ),
+        (format!("/{}", "%E6%97%A5".repeat(3_000)), 400),
+        (format!("/{}", "%25".repeat(8_000)), 400),
+        (format!("/{}", "%E6%97%A5".repeat(680)), 200),
+        (format!("/{}", "%E6%97%A5/".repeat(500)), 200),
+        (format!("/{}", "A%20b/".repeat(4_000)), 200),
+    ] {
+        let line = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: app.lan\r\n\r\n");
+        for (gate, want) in [(&plain, 200), (&ruled, want)] {
+            let status = gate.h1().await.ask(line(&path)).await.status;
+            assert_eq!(status, want, "{} {}", path.len(), &path[..40]);
+        }
     }
 }
 

@@ -86,7 +86,10 @@ pub fn path(data: &[u8]) {
         .unwrap_or_default();
     assert_eq!(path.is_under("/admin"), first == b"admin");
     // What a server without case finds behind any number of dots and spaces is among the readings.
-    let readings = fold::readings(&path.decoded, true).unwrap_or_default();
+    let mut readings = fold::readings(&path.decoded).unwrap_or_default();
+    if readings.is_empty() {
+        readings.push(fold::folded(&String::from_utf8_lossy(&path.decoded)));
+    }
     let loose = first.to_ascii_lowercase();
     let end = loose.iter().rposition(|c| !b". ".contains(c));
     if end.is_some_and(|end| loose[..=end] == *b"admin") && path.decoded.len() == first.len() + 1 {
