@@ -6,6 +6,7 @@
 
 use memchr::memmem;
 use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
 
 use super::path::decode;
 
@@ -131,8 +132,17 @@ fn separated(c: char) -> char {
 
 /// Whether a reader that cleans names up leaves it in.
 fn is_seen(c: char) -> bool {
-    !matches!(c, '\u{300}'..='\u{36f}' | '\u{ad}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
-        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
+    let is_ignored = matches!(c,
+        // Default_Ignorable_Code_Point, Unicode 14 to 17.
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}'
+        // Anchors of annotations and joiners of hieroglyphs: as little to be seen.
+        | '\u{fff9}'..='\u{fffb}' | '\u{13430}'..='\u{1343f}'
+        // The small iota: the capital of a mark, U+0345, so that it is there for one reader and not for another.
+        | '\u{3b9}');
+    !is_ignored && !is_combining_mark(c) && !c.is_control()
 }
 
 /// By segments: without empty ones, white space around them and dots behind them, and with `..` followed. `is_cut`: parameters, and
@@ -287,5 +297,40 @@ mod tests {
             assert!(all.iter().all(|r| r.len() <= path.len()));
         }
         assert_eq!(readings("/%".repeat(1_100).as_bytes()), Err(TOO_LONG));
+    }
+
+    /// Marks of every alphabet, and all that Unicode calls ignorable.
+    #[test]
+    fn what_nobody_sees_does_not_count() {
+        for c in [
+            0x345, 0x483, 0x591, 0x64b, 0x93f, 0x94d, 0xe31, 0x1ab0, 0x1dc4, 0x20d0, 0x20dd,
+            0x3099, 0xfe20, 0x1d165, 0x80, 0xad, 0x34f, 0x61c, 0x115f, 0x1160, 0x17b4, 0x17b5,
+            0x180e, 0x200b, 0x2064, 0x2065, 0x206a, 0x3164, 0xfe0f, 0xfeff, 0xffa0, 0xfff0, 0xfff9,
+            0xfffb, 0x1bca0, 0x1d173, 0x13430, 0xe0001, 0xe0020, 0xe0100, 0xe0fff,
+        ] {
+            let c = char::from_u32(c).unwrap();
+            let path = format!("/ad{c}min");
+            let all = readings(path.as_bytes()).unwrap();
+            assert_eq!(all, ["/admin"], "U+{:04X}", u32::from(c));
+        }
+    }
+
+    /// Folding what is folded changes nothing, and no case of a character folds to another thing.
+    #[test]
+    fn folding_is_one_thing_in_every_case() {
+        for c in (0x80..0x2_0000).filter_map(char::from_u32) {
+            let is_its_own = c.to_lowercase().eq([c]) && c.to_uppercase().eq([c]);
+            assert!(is_its_own || !is_caseless(c), "U+{:04X}", u32::from(c));
+            let once = folded(&format!("/x{c}x"));
+            assert_eq!(folded(&once), once, "U+{:04X}", u32::from(c));
+            for case in [c.to_lowercase().to_string(), c.to_uppercase().to_string()] {
+                assert_eq!(
+                    folded(&format!("/x{case}x")),
+                    once,
+                    "U+{:04X}",
+                    u32::from(c)
+                );
+            }
+        }
     }
 }

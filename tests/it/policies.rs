@@ -432,6 +432,13 @@ impl Request {
             "/a::$DATA",
             "/x/A",
             "/X",
+            "/%E2%83%90a",
+            "/a%E3%85%A4/x",
+            "/b%E1%85%9F%E1%85%A0",
+            "/a%CC%81/b",
+            "/a/b%E1%AA%B0",
+            "/x%EF%BE%A0",
+            "/%25E3%2585%25A4a",
             "/%25252561",
             "/x/%2525252561",
         ];
@@ -637,14 +644,31 @@ mod model {
     /// Readings that are followed: ours, and those of two more decoders.
     const DECODERS: usize = 3;
 
+    /// Blocks of characters that nobody sees by themselves, as far as these tests have some.
+    fn is_unseen(c: char) -> bool {
+        let blocks = [
+            0x300..=0x36f,
+            0x1ab0..=0x1aff,
+            0x20d0..=0x20ff,
+            0x115f..=0x1160,
+            0x3164..=0x3164,
+            0xffa0..=0xffa0,
+        ];
+        blocks.iter().any(|block| block.contains(&u32::from(c)))
+    }
+
     /// The segments as the loosest of the applications has them that docs/security.md speaks of ("Path"): case, full width, white
-    /// space and dots at the end, empty segments and streams of files do not count, and `..` leads up.
+    /// space and dots at the end, marks, what nobody sees, empty segments and streams of files do not count, and `..` leads up.
     fn loose(path: &[u8]) -> Vec<String> {
         let half = |c: char| match c {
             '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xff01 + 0x21).unwrap_or(c),
             c => c,
         };
-        let text: String = String::from_utf8_lossy(path).chars().map(half).collect();
+        let text: String = String::from_utf8_lossy(path)
+            .chars()
+            .filter(|c| !is_unseen(*c))
+            .map(half)
+            .collect();
         let mut segments = Vec::new();
         for segment in text.to_lowercase().replace('\\', "/").split('/') {
             let segment = match segment.split_once(':') {
