@@ -344,6 +344,7 @@ mod tests {
                 .map(str::to_owned)
                 .to_vec(),
             container: None,
+            is_cut: false,
         };
         for (elsewhere, upstream, want) in [
             (true, "unix:/run/app.sock", 1),
