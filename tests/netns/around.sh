@@ -168,16 +168,6 @@ for target in TCP:127.0.0.1:0xbb8 TCP:127.0.0.1:05670; do
     agrees "$target" 4000
     end_forwarders
 done
-# A socket that the parent keeps.
-start parent ip netns exec "$tag-gate" python3 -c 'import socket, subprocess, time
-s = socket.create_server(("0.0.0.0", 4006))
-subprocess.Popen(["socat", f"ACCEPT-FD:{s.fileno()},fork", "TCP:127.0.0.1:3000"], pass_fds=[s.fileno()]).wait()'
-forwarders+=("$PID")
-listens 4006
-until_true 5 at gate pgrep -P "$PID" >/dev/null
-agrees "a forwarder on a socket that its parent keeps" 4006
-for child in $(pgrep -P "$PID"); do kill "$child"; done
-end_forwarders
 start unix ip netns exec "$tag-gate" socat "UNIX-LISTEN:$WORK/a.sock,fork,mode=600" TCP:127.0.0.1:3000
 forwarders+=("$PID")
 until_true 5 test -S "$WORK/a.sock"
