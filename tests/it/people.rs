@@ -540,12 +540,13 @@ fn lasting() -> Upstream {
             peer.say("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
             return After::Echo;
         }
+        if request.target != "/stream" {
+            peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            return After::Close;
+        }
         peer.say(
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100\r\n\r\nhalf",
         );
-        if request.target != "/stream" {
-            return After::Close;
-        }
         peer.wait_for_end();
         After::Close
     })

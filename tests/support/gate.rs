@@ -318,7 +318,9 @@ impl Gate {
         until("the access log", || {
             self.running().shared.log.flush(Duration::from_secs(1));
             let text = std::fs::read_to_string(self.path("access.log")).unwrap_or_default();
-            lines = text
+            // Somebody who reads while a line is written may see the begin of it.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            lines = whole
                 .lines()
                 .map(|l| serde_json::from_str(l).expect("JSON"))
                 .collect();
