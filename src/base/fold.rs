@@ -2,7 +2,7 @@
 //! only look like ASCII as ASCII, and decode once more. For judgement only, and only ever to refuse.
 //!
 //! Strangers make it run, before any login, so its work is bounded: a path is folded once a request ([`super::path::Path::readings`]),
-//! what is not plain ASCII only up to [`LONGEST`] bytes, [`MOST`] characters and [`ROUNDS`] rounds.
+//! what is not plain ASCII only up to `LONGEST` bytes, `MOST` characters and `ROUNDS` rounds.
 
 use memchr::memmem;
 use unicode_normalization::UnicodeNormalization as _;
