@@ -214,7 +214,7 @@ kill -0 "$streams" 2>/dev/null || bad "the streams were held meanwhile" "$(cat s
 wait "$streams"
 has "every stream has an answer" '80 done, .* 0 errored, 0 timeout' "$(cat streams.out)"
 has "some are served and the others told so" '^status codes: [1-9][0-9]* 2xx, 0 3xx, 0 4xx, [1-9][0-9]* 5xx' "$(cat streams.out)"
-same "no descriptor was missing" "$failures" "$(grep -c accept_failed narrow.err)"
+at_most "times that a descriptor was missing, which each is a pause and told once" 3 $(($(grep -c accept_failed narrow.err) - failures))
 # A connection for each of its threads may be kept for the next request.
 kept=$((idle + 4))
 until_true 10 few_open "$kept"
