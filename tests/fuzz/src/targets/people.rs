@@ -103,10 +103,12 @@ pub fn cookie(data: &[u8]) {
     if named == 0 {
         assert_eq!(found, Ok(None));
     }
-    // A cookie without a name is sent as its bare value.
+    let begins = |text: &[u8]| text.trim_ascii_start().to_ascii_lowercase().starts_with(OURS);
+    // A cookie without a name is sent as its bare value; behind a comma some readers begin another one.
     let is_ours = |(n, v): &(&[u8], &[u8])| {
         let text = if n.is_empty() { v } else { n };
-        text.to_ascii_lowercase().starts_with(OURS)
+        let behind = |text: &[u8]| text.split(|c| *c == b',').skip(1).any(begins);
+        begins(text) || behind(n) || behind(v)
     };
     let exact = |n: &[u8]| n.starts_with(b"__Host-loopgate-");
     for value in values {
