@@ -3,145 +3,44 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::time::Duration;
 
-use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
-};
+use rustix::net::netlink::SOCK_DIAG;
 
 use super::socket_table::{MOST, Protocol, Socket};
+use crate::net::netlink::{Netlink, attributes, u32_at};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// SOCK_DIAG_BY_FAMILY.
 const BY_FAMILY: u16 = 20;
-/// NLM_F_REQUEST | NLM_F_DUMP.
-const DUMP: u16 = 0x301;
-/// NLM_F_DUMP_INTR: the table changed under the dump.
-const INTERRUPTED: u16 = 0x10;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 /// INET_DIAG_SKV6ONLY.
 const SKV6ONLY: u16 = 11;
 /// struct inet_diag_msg.
 const MESSAGE: usize = 72;
-/// The kernel fills at most this much at a time.
-const BUFFER: usize = 64 * 1024;
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Lists the listening sockets of both families.
 pub(super) fn dump(protocol: Protocol) -> io::Result<Vec<Socket>> {
-    let socket = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        Some(SOCK_DIAG),
-    )?;
-    bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+    let netlink = Netlink::open(Some(SOCK_DIAG))?;
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        // A dump that was interrupted may have missed one: it is taken again, and the last is believed.
-        for attempt in 0..4_u32 {
-            let before = found.len();
-            let is_whole = dump_family(&socket, family, protocol, attempt, &mut found)?;
-            if is_whole || attempt == 3 {
-                break;
-            }
-            found.truncate(before);
-        }
+        let request = request(family, protocol);
+        netlink.dump((BY_FAMILY, &request), BY_FAMILY, MOST, &mut found, |body| {
+            parse(body, protocol)
+        })?;
     }
     Ok(found)
 }
 
-fn dump_family(
-    socket: &OwnedFd,
-    family: u8,
-    protocol: Protocol,
-    attempt: u32,
-    found: &mut Vec<Socket>,
-) -> io::Result<bool> {
-    let sequence = u32::from(family) << 8 | attempt;
-    send(
-        socket,
-        &request(family, protocol, sequence),
-        SendFlags::empty(),
-    )?;
-    let mut buffer = vec![0_u8; BUFFER];
-    let mut is_whole = true;
-    loop {
-        let (_, length) = recv(socket, &mut buffer[..], RecvFlags::TRUNC)?;
-        let Some(mut rest) = buffer.get(..length) else {
-            return Err(io::Error::other("a netlink message longer than its buffer"));
-        };
-        while let Some((head, body, after)) = message(rest) {
-            rest = after;
-            if head.sequence != sequence {
-                continue;
-            }
-            is_whole &= head.flags & INTERRUPTED == 0;
-            match head.kind {
-                NLMSG_DONE => return status(body).map(|()| is_whole),
-                NLMSG_ERROR => {
-                    return status(body)
-                        .and_then(|()| Err(io::Error::other("netlink acknowledged a dump")));
-                }
-                BY_FAMILY => found.extend(parse(body, protocol)),
-                _ => {}
-            }
-            if found.len() > MOST {
-                return Err(io::Error::other("more sockets than can be judged"));
-            }
-        }
-    }
-}
-
-/// struct nlmsghdr and struct inet_diag_req_v2.
-fn request(family: u8, protocol: Protocol, sequence: u32) -> Vec<u8> {
+/// struct inet_diag_req_v2.
+fn request(family: u8, protocol: Protocol) -> [u8; 56] {
     let (number, states) = match protocol {
         Protocol::Tcp => (6, 1_u32 << 10),
         Protocol::Udp => (17, 1_u32 << 7),
     };
-    let mut bytes = Vec::with_capacity(72);
-    bytes.extend(72_u32.to_ne_bytes());
-    bytes.extend(BY_FAMILY.to_ne_bytes());
-    bytes.extend(DUMP.to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.extend(0_u32.to_ne_bytes());
-    bytes.extend([family, number, 0, 0]);
-    bytes.extend(states.to_ne_bytes());
-    bytes.resize(72, 0);
+    let mut bytes = [0; 56];
+    bytes[..2].copy_from_slice(&[family, number]);
+    bytes[4..8].copy_from_slice(&states.to_ne_bytes());
     bytes
-}
-
-struct Head {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-}
-
-/// The next message of a datagram, its body, and what follows.
-fn message(bytes: &[u8]) -> Option<(Head, &[u8], &[u8])> {
-    let length = u32_at(bytes, 0)? as usize;
-    let body = bytes.get(16..length)?;
-    let after = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    let head = Head {
-        kind: u16_at(bytes, 4)?,
-        flags: u16_at(bytes, 6)?,
-        sequence: u32_at(bytes, 8)?,
-    };
-    Some((head, body, after))
-}
-
-/// The number with which the kernel ends a dump: 0, or a negative errno.
-fn status(body: &[u8]) -> io::Result<()> {
-    match u32_at(body, 0).map(u32::cast_signed) {
-        None | Some(0..) => Ok(()),
-        Some(errno) => Err(io::Error::from_raw_os_error(errno.saturating_neg())),
-    }
 }
 
 /// One struct inet_diag_msg with its attributes.
@@ -152,18 +51,8 @@ fn parse(body: &[u8], protocol: Protocol) -> Option<Socket> {
         AF_INET6 => <[u8; 16]>::try_from(body.get(8..24)?).ok()?.into(),
         _ => return None,
     };
-    let mut only_v6 = None;
-    let mut rest = body.get(MESSAGE..)?;
-    while let (Some(length), Some(kind)) = (u16_at(rest, 0), u16_at(rest, 2)) {
-        let length = usize::from(length);
-        if kind == SKV6ONLY && ip.is_ipv6() {
-            only_v6 = rest.get(4).map(|flag| *flag != 0);
-        }
-        match rest.get(length.next_multiple_of(4)..) {
-            Some(after) if length >= 4 => rest = after,
-            _ => break,
-        }
-    }
+    let flag = attributes(body.get(MESSAGE..)?).find(|(kind, _)| *kind == SKV6ONLY && ip.is_ipv6());
+    let only_v6 = flag.and_then(|(_, value)| value.first().map(|flag| *flag != 0));
     Some(Socket {
         protocol,
         address: SocketAddr::new(ip, port),
@@ -172,14 +61,6 @@ fn parse(body: &[u8], protocol: Protocol) -> Option<Socket> {
         uid: u32_at(body, 64)?,
         inode: u64::from(u32_at(body, 68)?),
     })
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -221,16 +102,6 @@ mod tests {
         );
         assert!(parse(&body(AF_INET, 80, &[0; 4], 0, &[])[..60], Protocol::Tcp).is_none());
         assert!(parse(&[], Protocol::Tcp).is_none());
-    }
-
-    #[test]
-    fn an_error_of_the_kernel_is_an_error() {
-        assert!(status(&0_i32.to_ne_bytes()).is_ok());
-        assert_eq!(
-            status(&(-2_i32).to_ne_bytes()).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
-        assert!(message(&[72, 0, 0, 0]).is_none());
     }
 
     #[test]

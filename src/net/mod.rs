@@ -7,6 +7,8 @@ mod cork;
 mod frames;
 pub mod interfaces;
 pub mod machine;
+#[cfg(target_os = "linux")]
+pub mod netlink;
 pub mod proxy_protocol;
 #[cfg(target_os = "linux")]
 mod routes;

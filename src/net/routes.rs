@@ -3,23 +3,14 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
-};
+use super::netlink::{Netlink, attributes, u16_at};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// RTM_GETROUTE and what answers it, RTM_NEWROUTE.
 const GET: u16 = 26;
 const NEW: u16 = 24;
-/// NLM_F_REQUEST | NLM_F_DUMP.
-const DUMP: u16 = 0x301;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 /// RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA.
 const GATEWAY: u16 = 5;
 const MULTIPATH: u16 = 9;
@@ -29,68 +20,19 @@ const UNICAST: u8 = 1;
 /// struct rtmsg and struct rtnexthop.
 const ROUTE_HEAD: usize = 12;
 const HOP_HEAD: usize = 8;
-const BUFFER: usize = 64 * 1024;
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Messages beyond this are a router's, whose tables are not read to their end.
+/// Gateways beyond this are a router's.
 const MOST: usize = 4096;
 
 /// The next hops of every default route. Blocking.
 pub(super) fn gateways() -> io::Result<Vec<IpAddr>> {
-    let flags = SocketFlags::CLOEXEC;
-    // NETLINK_ROUTE is number 0, for which rustix wants none.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-    bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+    let netlink = Netlink::open(None)?;
     let mut found = Vec::new();
-    let mut buffer = vec![0_u8; BUFFER];
     for family in [AF_INET, AF_INET6] {
-        send(&socket, &request(family), SendFlags::empty())?;
-        let mut is_over = false;
-        for _ in 0..MOST {
-            let (_, length) = recv(&socket, &mut buffer[..], RecvFlags::TRUNC)?;
-            let Some(bytes) = buffer.get(..length) else {
-                return Err(io::Error::other("a netlink message longer than its buffer"));
-            };
-            is_over = read(bytes, family, &mut found);
-            if is_over {
-                break;
-            }
-        }
-        if !is_over {
-            return Err(io::Error::other("more routes than are read"));
-        }
+        let mut request = [0; ROUTE_HEAD];
+        request[0] = family;
+        netlink.dump((GET, &request), NEW, MOST, &mut found, route)?;
     }
     Ok(found)
-}
-
-/// struct nlmsghdr and struct rtmsg.
-fn request(family: u8) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(28);
-    bytes.extend(28_u32.to_ne_bytes());
-    bytes.extend(GET.to_ne_bytes());
-    bytes.extend(DUMP.to_ne_bytes());
-    bytes.extend(u32::from(family).to_ne_bytes());
-    bytes.extend(0_u32.to_ne_bytes());
-    bytes.push(family);
-    bytes.resize(28, 0);
-    bytes
-}
-
-/// Reads one datagram of a dump; true when it is the last.
-fn read(mut bytes: &[u8], family: u8, found: &mut Vec<IpAddr>) -> bool {
-    while let (Some(length), Some(kind)) = (u32_at(bytes, 0), u16_at(bytes, 4)) {
-        let length = length as usize;
-        let Some(body) = bytes.get(16..length) else {
-            return true;
-        };
-        match kind {
-            NLMSG_DONE | NLMSG_ERROR => return true,
-            NEW if u32_at(bytes, 8) == Some(u32::from(family)) => found.extend(route(body)),
-            _ => {}
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    false
 }
 
 /// The next hops of a route that is a default one; pure.
@@ -130,24 +72,6 @@ fn hop(kind: u16, value: &[u8]) -> Option<IpAddr> {
         16 => Some(<[u8; 16]>::try_from(address).ok()?.into()),
         _ => None,
     }
-}
-
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16_at(bytes, 0)?);
-        let kind = u16_at(bytes, 2)?;
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -205,7 +129,7 @@ mod tests {
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             assert_eq!(found, want);
         }
-        assert!(route(&[]).is_empty() && read(&[9, 0, 0, 0, 24, 0], AF_INET, &mut Vec::new()));
+        assert!(route(&[]).is_empty());
     }
 
     #[test]
