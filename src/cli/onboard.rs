@@ -52,25 +52,8 @@ pub(super) fn onboard(output: &Output, asked: &Onboard) -> Result<(), Failure> {
         };
         return output.print(what).map_err(Failure::failed);
     }
-    let urls: Vec<String> = done["urls"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|url| Some(plain(url.as_str()?).into_owned()))
-        .collect();
+    let mut text = qr::links(&done["urls"], "Open", 13, output);
     let paint = output.paint();
-    let mut text = String::new();
-    let code = urls.first().filter(|_| output.is_terminal);
-    if let Some((lines, _)) = code.and_then(|url| qr::lines(url, paint.color)) {
-        for line in lines {
-            text += &format!("  {line}\n");
-        }
-        text.push('\n');
-    }
-    for (at, url) in urls.iter().enumerate() {
-        let label = if at == 0 { "Open" } else { "or" };
-        text += &format!("  {label:<13}{}\n", paint.strong(url));
-    }
     let fingerprint = plain(done["fingerprint_sha256"].as_str().unwrap_or_default()).into_owned();
     let (first, rest) = fingerprint
         .split_at_checked(48)

@@ -1,6 +1,9 @@
 //! A QR code for a terminal: two modules a character, with the quiet zone that scanners need (ISO 18004, 9.1).
 
 use fast_qr::{ECL, QRBuilder};
+use serde_json::Value;
+
+use super::output::{Output, plain};
 
 /// Light modules around the code.
 const QUIET: usize = 4;
@@ -40,6 +43,26 @@ pub fn lines(text: &str, color: bool) -> Option<(Vec<String>, usize)> {
         }
     };
     Some(((0..width).step_by(2).map(line).collect(), width))
+}
+
+/// The addresses that a gate has told, one a line behind `label` and in a column of `width`; on a terminal the code of the first above them.
+pub(super) fn links(urls: &Value, label: &str, width: usize, output: &Output) -> String {
+    let urls = urls.as_array().into_iter().flatten();
+    let urls: Vec<_> = urls.filter_map(|url| url.as_str().map(plain)).collect();
+    let paint = output.paint();
+    let mut text = String::new();
+    let code = urls.first().filter(|_| output.is_terminal);
+    if let Some((lines, _)) = code.and_then(|url| lines(url, paint.color)) {
+        for line in lines {
+            text += &format!("  {line}\n");
+        }
+        text.push('\n');
+    }
+    for (at, url) in urls.iter().enumerate() {
+        let label = if at == 0 { label } else { "or" };
+        text += &format!("  {label:<width$}{}\n", paint.strong(url));
+    }
+    text
 }
 
 #[cfg(test)]

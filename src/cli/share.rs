@@ -98,23 +98,7 @@ fn make(output: &Output, asked: &Share) -> Result<(), Failure> {
     if asked.json {
         return output.print(&done.to_string()).map_err(Failure::failed);
     }
-    let urls = done["urls"].as_array().into_iter().flatten();
-    let urls: Vec<String> = urls
-        .filter_map(|url| Some(plain(url.as_str()?).into_owned()))
-        .collect();
-    let paint = output.paint();
-    let mut text = String::new();
-    let code = urls.first().filter(|_| output.is_terminal);
-    if let Some((lines, _)) = code.and_then(|url| qr::lines(url, paint.color)) {
-        for line in lines {
-            text += &format!("  {line}\n");
-        }
-        text.push('\n');
-    }
-    for (at, url) in urls.iter().enumerate() {
-        let label = if at == 0 { "Link" } else { "or" };
-        text += &format!("  {label:<9}{}\n", paint.strong(url));
-    }
+    let mut text = qr::links(&done["urls"], "Link", 9, output);
     let id = plain(done["id"].as_str().unwrap_or_default()).into_owned();
     text += &format!(
         "\n  It opens once, and whoever opens it is share:{id} for {}{}.\n  loopgate share revoke {id}\n",
