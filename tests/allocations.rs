@@ -16,11 +16,10 @@ use support::{Gate, basic};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Requests that are counted.
-const REQUESTS: usize = 2000;
+/// Requests of a round.
+const REQUESTS: usize = 500;
 /// Allocations that a request may need: its record, which travels to the log, and its future, so that an idle connection is small.
-/// A little more for the clock that ticks beside.
-const MOST: f64 = 2.05;
+const MOST: f64 = 2.0;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -65,12 +64,18 @@ fn measured(access: &str, credential: &str) -> f64 {
     for _ in 0..100 {
         ask(&mut stream, request.as_bytes());
     }
-    let region = Region::new(ALLOCATOR);
-    for _ in 0..REQUESTS {
-        ask(&mut stream, request.as_bytes());
-    }
-    let change = region.change();
-    (change.allocations + change.reallocations) as f64 / REQUESTS as f64
+    // What others do meanwhile is not in every round; what a request needs is.
+    let round = || {
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..REQUESTS {
+            ask(&mut stream, request.as_bytes());
+        }
+        let change = region.change();
+        (change.allocations + change.reallocations) as f64 / REQUESTS as f64
+    };
+    std::iter::repeat_with(round)
+        .take(5)
+        .fold(f64::MAX, f64::min)
 }
 
 #[test]
