@@ -1,7 +1,7 @@
 // One application in Chromium, behind the gate: `apps.mjs NAME`. Logs in, works with it, and looks for what a browser complains about.
 // Prints `ok` or `FAIL` a line; apps.sh sets the stage and counts.
 import { readFileSync, writeFileSync } from "node:fs";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
 const { SITE, VISITOR, VISITOR_PASSWORD, WORK } = process.env;
 const name = process.argv[2];
@@ -23,11 +23,7 @@ const holds = (fact, why) => {
   if (!fact) throw new Error(why);
 };
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  timeout: 60_000,
-  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch();
 const context = await browser.newContext();
 context.setDefaultTimeout(WAIT);
 const page = await context.newPage();

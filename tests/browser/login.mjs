@@ -1,6 +1,6 @@
 // Logs in, looks around and logs out, in Chromium. Prints `ok` or `FAIL` a line; run.sh sets the stage and counts.
 import { createHash } from "node:crypto";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
 const { DEMO_PORT, DEMO_PASSWORD, OTHER_PORT, FOREIGN_PORT, OUTSIDE_PORT, INSIDE_PORT, SHOTS, PROFILE } = process.env;
 const gate = `https://gate.home.arpa:${DEMO_PORT}`;
@@ -24,21 +24,7 @@ const holds = (fact, why) => {
 };
 
 const names = ["gate.home.arpa", "inside.home.arpa", "www.example.com", "unknown.home.arpa", "evil.test"];
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  timeout: 30_000,
-  args: [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    `--host-resolver-rules=${names.map((name) => `MAP ${name} 127.0.0.1`).join(", ")}`,
-  ],
-});
+const browser = await launch(names);
 const visitor = async (options = {}) => {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(WAIT);

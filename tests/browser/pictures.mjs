@@ -1,25 +1,11 @@
 // Pictures of every page of ours on a phone and on a desk, light and dark, into $SHOTS; and what a picture does not show to a
 // program is measured: contrast, size of what is touched, labels, focus, what a screen reader is told. Prints `ok` or `FAIL` a
 // line; run.sh sets the stage and counts.
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
 const { PAGES_PORT, SHOTS } = process.env;
 const site = `https://gate.home.arpa:${PAGES_PORT}`;
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  timeout: 30_000,
-  args: [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP gate.home.arpa 127.0.0.1",
-  ],
-});
+const browser = await launch(["gate.home.arpa"]);
 
 let failures = 0;
 const tell = (name, faults) => {

@@ -2,7 +2,7 @@
 // Prints `ok` or `FAIL` a line; run.sh sets the stage and counts.
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
 const { LINKS, ONBOARD, FINGERPRINT, SHOTS } = process.env;
 const [plain, quiet, revoked] = LINKS.split("\n");
@@ -21,24 +21,7 @@ const same = (got, wanted) => {
   if (got !== wanted) throw new Error(`wanted ${JSON.stringify(wanted)}, got ${JSON.stringify(got)}`);
 };
 
-const launch = (env) =>
-  chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    timeout: 30_000,
-    env,
-    args: [
-      "--headless",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      "--host-resolver-rules=MAP gate.home.arpa 127.0.0.1",
-    ],
-  });
-const browser = await launch(process.env);
+const browser = await launch(["gate.home.arpa"]);
 const visitor = async (options = {}) => {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(10_000);
@@ -124,7 +107,9 @@ await check("on a phone it needs no sideways scrolling", async () => {
 await browser.close();
 
 await check("a browser that trusts nothing yet warns, and gets to the page all the same", async () => {
-  const stranger = await launch({ ...process.env, HOME: process.env.STRANGER, XDG_DATA_HOME: `${process.env.STRANGER}/share`, XDG_CONFIG_HOME: `${process.env.STRANGER}/config` });
+  const stranger = await launch(["gate.home.arpa"], {
+    env: { ...process.env, HOME: process.env.STRANGER, XDG_DATA_HOME: `${process.env.STRANGER}/share`, XDG_CONFIG_HOME: `${process.env.STRANGER}/config` },
+  });
   const page = await stranger.newPage();
   const refused = await page.goto(ONBOARD).then(() => "trusted", (error) => String(error.message).match(/ERR_\w+/)?.[0]);
   same(refused, "ERR_CERT_AUTHORITY_INVALID");
