@@ -275,6 +275,7 @@ mod tests {
             only_v6,
             device: 0,
             uid: 0,
+            is_transparent: false,
             inode: 1,
         };
         for (socket, address, want) in [

@@ -102,6 +102,7 @@ mod tests {
             only_v6: None,
             device: 0,
             uid: 1000,
+            is_transparent: false,
             inode,
         }
     }

@@ -9,6 +9,7 @@ use super::advice::advice;
 use super::expected::expected;
 use super::forward::{Forward, Way, recognise};
 use super::judge::Snapshot;
+use super::namespaces::Space;
 use super::owner::Process;
 use super::reach::{Openness, reach};
 use super::socket_table::{Protocol, Socket};
@@ -89,12 +90,14 @@ pub struct Tunnel {
     pub everything: bool,
     /// Whether all it names are ports of the gate.
     pub leads_to_gate: bool,
+    /// Whether it lives in another network namespace: the ports that it names are not those of this one.
+    pub is_elsewhere: bool,
 }
 
 impl Tunnel {
     /// Whether it is known to carry something else than the gate.
     pub fn is_open(&self) -> bool {
-        self.everything || (!self.ports.is_empty() && !self.leads_to_gate)
+        !self.is_elsewhere && (self.everything || (!self.ports.is_empty() && !self.leads_to_gate))
     }
 }
 
@@ -190,6 +193,7 @@ fn tunnels(snapshot: &Snapshot, gate: &[GateListener]) -> Vec<Tunnel> {
             what: forward.what,
             pid: forward.process.pid,
             everything: forward.places.contains(&Place::All),
+            is_elsewhere: snapshot.spaces.get(&forward.process.pid) == Some(&Space::Another),
             leads_to_gate: !ports.is_empty() && ports.iter().all(is_gates),
             ports,
         }
@@ -239,6 +243,10 @@ fn row(
     }
 }
 
+/// Of a gate that cannot be known for one, as after an update, or of somebody who calls himself that.
+const NAMED: &str = "it calls itself loopgate, but is another program than this one and answers on no control socket of yours: restart it \
+                     if it is of a version before, or ask as its user";
+
 fn judge(
     socket: &Socket,
     process: Option<&Process>,
@@ -272,7 +280,11 @@ fn judge(
     if let Some(reason) = expected(socket, process, snapshot) {
         return (Standing::Expected, reason.to_owned());
     }
-    (Standing::Unguarded, advice(process, socket.address).repair)
+    let advice = match process.filter(|p| p.name == "loopgate") {
+        Some(_) => NAMED.to_owned(),
+        None => advice(process, socket.address).repair,
+    };
+    (Standing::Unguarded, advice)
 }
 
 #[cfg(test)]
@@ -372,6 +384,8 @@ mod tests {
             assert_eq!(row.standing, want, "{port}");
         }
         assert!(audit.has_unguarded());
+        let named = audit.sockets.iter().find(|row| row.address.port() == 8445);
+        assert_eq!(named.unwrap().advice, NAMED);
         let ours = audit
             .sockets
             .iter()
@@ -423,6 +437,24 @@ mod tests {
             let found = audit(&snapshot, &Interfaces::default(), &[]);
             assert_eq!(found.has_unguarded(), want, "{line}");
             assert_eq!(table::render(&found, 80).contains("all of loopback"), want);
+        }
+    }
+
+    #[test]
+    fn what_another_namespace_carries_is_its_own() {
+        let mut snapshot = Snapshot::default();
+        let ngrok = recognise(&process(9, "ngrok http 3000"));
+        snapshot.forwards.extend(ngrok);
+        for (space, want) in [
+            (Space::Ours, true),
+            (Space::Unknown, true),
+            (Space::Another, false),
+        ] {
+            snapshot.spaces.insert(9, space);
+            let found = audit(&snapshot, &Interfaces::default(), &[]);
+            assert_eq!(found.has_unguarded(), want, "{space:?}");
+            let text = table::render(&found, 80);
+            assert_eq!(text.contains("another network namespace"), !want, "{text}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::forward::{Forward, Way};
 use super::judge::Snapshot;
+use super::namespaces::Space;
 use super::socket_table::{LO, Protocol, Socket};
 use super::spelling::Place;
 use crate::base::cidr::fold;
@@ -19,8 +20,8 @@ pub(super) struct Around<'s> {
     pub open: Vec<&'s Forward>,
     /// They lead there, and where they listen cannot be seen.
     pub unseen: Vec<&'s Forward>,
-    /// Open to others, and perhaps they lead there.
-    pub unsure: Vec<&'s Forward>,
+    /// Open to others, and perhaps they lead there; some through one of which that cannot be told.
+    pub unsure: Vec<(&'s Forward, Option<&'s Forward>)>,
 }
 
 /// The places from which the upstream is reached, growing.
@@ -30,49 +31,82 @@ struct Reached {
     paths: HashSet<PathBuf>,
 }
 
-/// Follows the forwarders of the snapshot from the upstream outwards.
+/// A forwarder with what it listens on.
+struct Candidate<'s> {
+    forward: &'s Forward,
+    held: Vec<&'s Socket>,
+    space: Space,
+}
+
+/// Follows the forwarders of the snapshot from the upstream outwards: those that lead there, then those that may.
 pub(super) fn around<'s>(snapshot: &'s Snapshot, upstream: &LoopbackAddr) -> Around<'s> {
+    match snapshot.forwards.is_empty() {
+        true => Around::default(),
+        false => outwards(snapshot, begin(snapshot, upstream)),
+    }
+}
+
+/// The first forwarder that is open to others and leads to one of these places.
+pub(super) fn open_to(
+    snapshot: &Snapshot,
+    sockets: HashSet<(IpAddr, u16)>,
+    paths: HashSet<PathBuf>,
+) -> Option<&Forward> {
+    outwards(snapshot, Reached { sockets, paths })
+        .open
+        .first()
+        .copied()
+}
+
+fn outwards(snapshot: &Snapshot, mut reached: Reached) -> Around<'_> {
     let mut around = Around::default();
-    if snapshot.forwards.is_empty() {
-        return around;
-    }
-    let mut reached = begin(snapshot, upstream);
-    let mut left: Vec<&Forward> = snapshot.forwards.iter().collect();
-    loop {
-        let (lead, rest): (Vec<&Forward>, Vec<&Forward>) = left
-            .iter()
-            .partition(|forward| leads(forward, snapshot, &reached));
-        if lead.is_empty() {
-            let is_unsure = |f: &&&Forward| may_lead(f, snapshot, &reached);
-            around.unsure.extend(left.iter().filter(is_unsure));
-            return around;
+    let nameless = nameless(snapshot);
+    let all = || snapshot.forwards.iter().map(|f| Candidate::of(f, snapshot));
+    let mut left: Vec<Candidate<'_>> = all().collect();
+    // What may lead there, each with the places from which it is reached.
+    let mut doubtful: Vec<(&Forward, Reached)> = Vec::new();
+    while let Some(at) = left.iter().position(|c| c.leads(snapshot, &reached)) {
+        let one = left.remove(at);
+        one.add_to(&mut reached);
+        if one.is_open() {
+            around.open.push(one.forward);
+        } else if one.is_unseen(&nameless) {
+            around.unseen.push(one.forward);
         }
-        left = rest;
-        for forward in lead {
-            for socket in held(forward, snapshot) {
-                let ip = fold(socket.address.ip());
-                let both = [
-                    IpAddr::from([127, 0, 0, 1]),
-                    std::net::Ipv6Addr::LOCALHOST.into(),
-                ];
-                let any = both.into_iter().filter(|to| socket.accepts(*to, LO));
-                let port = socket.address.port();
-                reached.sockets.extend(any.chain([ip]).map(|ip| (ip, port)));
-            }
-            reached.paths.extend(paths(forward).map(Path::to_owned));
-            if forward.way == Way::Tunnel || held(forward, snapshot).any(|s| !s.is_loopback()) {
-                around.open.push(forward);
-            } else if is_elsewhere(forward, snapshot)
-                || !forward.is_visible && has_nameless(snapshot)
-            {
-                around.unseen.push(forward);
-            } else if forward.is_pipe && held(forward, snapshot).next().is_none() {
-                // `nc -l 9000 <f | nc 127.0.0.1 3000 >f`: the one that is open is the other one.
-                let other = |f: &&Forward| f.is_pipe && held(f, snapshot).any(|s| !s.is_loopback());
-                around.unsure.extend(snapshot.forwards.iter().find(other));
+        if !one.forward.is_visible {
+            doubtful.push((one.forward, Reached::at(&nameless)));
+        } else if one.forward.is_pipe && one.held.is_empty() {
+            // `nc -l 9000 <f | nc 127.0.0.1 3000 >f`: the one that listens is the other one.
+            for other in all().filter(|c| c.forward.is_pipe && !c.held.is_empty()) {
+                let is_open = other.is_open();
+                around
+                    .unsure
+                    .extend(is_open.then_some((other.forward, None)));
+                doubtful.push((other.forward, Reached::at(&other.held)));
             }
         }
     }
+    while let Some((at, by)) = left.iter().enumerate().find_map(|(at, one)| {
+        let sure = one.may_lead(&reached).then_some(None);
+        let through = || {
+            let mut all = doubtful.iter();
+            let by = all.find(|(_, r)| one.leads(snapshot, r) || one.may_lead(r));
+            by.map(|(by, _)| Some(*by))
+        };
+        Some((at, sure.or_else(through)?))
+    }) {
+        let one = left.remove(at);
+        if one.is_open() || one.is_unseen(&nameless) {
+            around.unsure.push((one.forward, by));
+        }
+        let mut places = Reached::at(match one.forward.is_visible {
+            true => &[],
+            false => &nameless[..],
+        });
+        one.add_to(&mut places);
+        doubtful.push((one.forward, places));
+    }
+    around
 }
 
 /// The upstream's own place, and where else the same process listens on that port.
@@ -99,63 +133,110 @@ fn begin(snapshot: &Snapshot, upstream: &LoopbackAddr) -> Reached {
     reached
 }
 
-/// Whether one of the places that a forwarder names is reached, other than those that it listens on itself.
-fn leads(forward: &Forward, snapshot: &Snapshot, reached: &Reached) -> bool {
-    let own = |ip: IpAddr, port: u16| {
-        held(forward, snapshot).any(|s| s.address.port() == port && s.accepts(ip, LO))
-    };
-    let sockets = forward
-        .places
-        .iter()
-        .flat_map(|place| snapshot.hosts.sockets(place));
-    if forward.places.contains(&Place::All) {
-        return true;
+impl Reached {
+    /// The places at which these sockets are met from this machine.
+    fn at(sockets: &[&Socket]) -> Self {
+        let mut reached = Self::default();
+        reached.add(sockets);
+        reached
     }
-    paths(forward).any(|path| reached.paths.contains(path))
-        || sockets
-            .filter(|(ip, port)| !own(*ip, *port))
-            .any(|place| reached.sockets.contains(&place))
-}
 
-/// Whether a forwarder that is open to others may lead there: a number that it gives to a program of its own, or arguments that could
-/// not be read in whole.
-fn may_lead(forward: &Forward, snapshot: &Snapshot, reached: &Reached) -> bool {
-    let is_named = |(_, port): &(IpAddr, u16)| forward.hints.contains(port);
-    let is_open = forward.way == Way::Tunnel
-        || held(forward, snapshot).any(|s| !s.is_loopback())
-        || (!forward.is_visible && has_nameless(snapshot));
-    is_open && (forward.process.is_cut || reached.sockets.iter().any(is_named))
-}
-
-fn paths(forward: &Forward) -> impl Iterator<Item = &Path> {
-    forward.places.iter().filter_map(|place| match place {
-        Place::Path(path) => Some(path.as_path()),
-        Place::Socket(..) | Place::Local(_) | Place::Name(..) | Place::Service(..) | Place::All => {
-            None
+    fn add(&mut self, sockets: &[&Socket]) {
+        for socket in sockets.iter().filter(|s| s.protocol == Protocol::Tcp) {
+            let both = [
+                IpAddr::from([127, 0, 0, 1]),
+                std::net::Ipv6Addr::LOCALHOST.into(),
+            ];
+            let any = both.into_iter().filter(|to| socket.accepts(*to, LO));
+            let port = socket.address.port();
+            let places = any.chain([fold(socket.address.ip())]);
+            self.sockets.extend(places.map(|ip| (ip, port)));
         }
-    })
+    }
 }
 
-/// The sockets that a forwarder listens on.
-fn held<'s>(forward: &'s Forward, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Socket> {
-    snapshot.sockets.iter().filter(|s| {
+impl<'s> Candidate<'s> {
+    fn of(forward: &'s Forward, snapshot: &'s Snapshot) -> Self {
+        let pid = forward.process.pid;
         // Of several holders the owner is one: the parent that opened it may be another.
-        let owner = snapshot.owners.get(&s.inode);
-        let is_owner = || owner.is_some_and(|p| p.pid == forward.process.pid);
-        s.protocol == Protocol::Tcp && (forward.sockets.contains(&s.inode) || is_owner())
-    })
+        let is_owner = |s: &Socket| snapshot.owners.get(&s.inode).is_some_and(|p| p.pid == pid);
+        let held = |s: &&Socket| forward.sockets.contains(&s.inode) || is_owner(s);
+        Self {
+            forward,
+            held: snapshot.sockets.iter().filter(held).collect(),
+            space: snapshot.spaces.get(&pid).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Whether one of the places that it names is reached, other than those that it listens on itself. From another network namespace
+    /// loopback is another one, and so are sockets without a path.
+    fn leads(&self, snapshot: &Snapshot, reached: &Reached) -> bool {
+        if self.paths().any(|path| reached.paths.contains(path)) {
+            return true;
+        }
+        if self.space == Space::Another {
+            return false;
+        }
+        let own = |(ip, port): &(IpAddr, u16)| {
+            let mut own = self.held.iter().filter(|s| s.address.port() == *port);
+            own.any(|s| s.accepts(*ip, LO))
+        };
+        let places = &self.forward.places;
+        let mut sockets = places
+            .iter()
+            .flat_map(|place| snapshot.hosts.sockets(place));
+        places.contains(&Place::All)
+            || sockets.any(|place| reached.sockets.contains(&place) && !own(&place))
+    }
+
+    /// Whether it may lead there: by a number that it gives to a program of its own, or arguments that could not be read in whole.
+    fn may_lead(&self, reached: &Reached) -> bool {
+        let is_named = |(_, port): &(IpAddr, u16)| self.forward.hints.contains(port);
+        self.forward.process.is_cut
+            || self.space != Space::Another && reached.sockets.iter().any(is_named)
+    }
+
+    /// Whether others can use it. Of a tunnel it must be known that its loopback is ours.
+    fn is_open(&self) -> bool {
+        let is_known = self.space != Space::Unknown;
+        self.forward.way == Way::Tunnel && is_known || self.held.iter().any(|s| !s.is_loopback())
+    }
+
+    /// Whether others may use it by a socket that cannot be seen from here.
+    fn is_unseen(&self, nameless: &[&Socket]) -> bool {
+        match self.space {
+            Space::Ours => !self.forward.is_visible && nameless.iter().any(|s| !s.is_loopback()),
+            Space::Another | Space::Unknown => true,
+        }
+    }
+
+    fn add_to(&self, reached: &mut Reached) {
+        reached.add(&self.held);
+        reached.paths.extend(self.paths().map(Path::to_owned));
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let is_far = self.space == Space::Another;
+        let is_abstract = |path: &Path| path.as_os_str().as_encoded_bytes().starts_with(b"@");
+        self.forward
+            .places
+            .iter()
+            .filter_map(move |place| match place {
+                Place::Path(path) => (!is_far || !is_abstract(path)).then_some(path.as_path()),
+                Place::Socket(..)
+                | Place::Local(_)
+                | Place::Name(..)
+                | Place::Service(..)
+                | Place::All => None,
+            })
+    }
 }
 
-/// Whether it lives in another network namespace, from where it comes by a path.
-fn is_elsewhere(forward: &Forward, snapshot: &Snapshot) -> bool {
-    snapshot.elsewhere.contains(&forward.process.pid) && paths(forward).next().is_some()
-}
-
-/// Whether a socket is open to others that nobody is known to hold.
-fn has_nameless(snapshot: &Snapshot) -> bool {
-    snapshot.sockets.iter().any(|s| {
-        s.protocol == Protocol::Tcp && !s.is_loopback() && !snapshot.owners.contains_key(&s.inode)
-    })
+/// The sockets that nobody is known to hold.
+fn nameless(snapshot: &Snapshot) -> Vec<&Socket> {
+    let is_nameless =
+        |s: &&Socket| s.protocol == Protocol::Tcp && !snapshot.owners.contains_key(&s.inode);
+    snapshot.sockets.iter().filter(is_nameless).collect()
 }
 
 #[cfg(test)]
@@ -353,7 +434,9 @@ mod tests {
         ] {
             let mut snapshot = Snapshot::default();
             snapshot.forwards.extend(recognise(&process));
-            snapshot.elsewhere.extend(elsewhere.then_some(7));
+            snapshot
+                .spaces
+                .extend(elsewhere.then_some((7, Space::Another)));
             let target = upstream.parse::<Target>().unwrap().address;
             assert_eq!(around(&snapshot, &target).unseen.len(), want, "{upstream}");
         }
@@ -454,6 +537,171 @@ mod tests {
         assert_eq!(found("3000", &[SERVICE, (there, OPEN)]), NONE);
         let pod = "kubectl port-forward --address 0.0.0.0 pod/x :3000";
         assert_eq!(found("3000", &[SERVICE, (pod, OPEN)]), NONE);
+    }
+
+    /// Forwarders by their lines, what they listen on, and whether that can be seen; how many are ways around, unseen, in doubt.
+    fn counted(programs: &[(&str, &str, bool)]) -> (usize, usize, usize) {
+        let mut snapshot = Snapshot::default();
+        snapshot.sockets.push(socket("127.0.0.1:3000"));
+        snapshot.owners.insert(0, Process::default());
+        for (pid, (line, listens, is_visible)) in (1_u32..).zip(programs) {
+            // A program in quotes is one argument.
+            let parts = line.split('"').enumerate();
+            let arguments: Vec<&str> = parts
+                .flat_map(|(at, part)| match at % 2 {
+                    0 => part.split_ascii_whitespace().collect(),
+                    _ => vec![part],
+                })
+                .collect();
+            let mut process = program(&arguments);
+            process.pid = pid;
+            if !listens.is_empty() {
+                let mut held = socket(listens);
+                held.inode = u64::from(pid);
+                snapshot.sockets.push(held);
+                if *is_visible {
+                    snapshot.owners.insert(u64::from(pid), process.clone());
+                }
+            }
+            let forward = recognise(&process).map(|f| Forward {
+                is_visible: *is_visible,
+                ..f
+            });
+            snapshot.forwards.extend(forward);
+        }
+        let target = "3000".parse::<Target>().unwrap().address;
+        let around = around(&snapshot, &target);
+        (around.open.len(), around.unseen.len(), around.unsure.len())
+    }
+
+    #[test]
+    fn doubt_goes_through_chains() {
+        let unclear = "socat TCP-LISTEN:4000 \"EXEC:nc 0x7f.1 0xbb8\"";
+        let (near, open) = ("127.0.0.1:4000", "0.0.0.0:9000");
+        let to = "socat TCP-LISTEN:9000 TCP:127.0.0.1:4000";
+        let beside = "socat TCP-LISTEN:9000 TCP:127.0.0.1:4001";
+        for (programs, want) in [
+            (vec![(unclear, near, true), (to, open, true)], (0, 0, 1)),
+            (vec![(to, open, true), (unclear, near, true)], (0, 0, 1)),
+            (vec![(unclear, near, true), (beside, open, true)], (0, 0, 0)),
+            (
+                vec![(unclear, near, true), (to, "127.0.0.1:9000", true)],
+                (0, 0, 0),
+            ),
+            (
+                vec![(unclear, near, true), ("ngrok http 4000", "", true)],
+                (0, 0, 1),
+            ),
+            // Three in a row, the first one unclear, and one that is named by another unclear one.
+            (
+                vec![
+                    (unclear, near, true),
+                    (
+                        "socat TCP-LISTEN:5000 TCP:127.0.0.1:4000",
+                        "127.0.0.1:5000",
+                        true,
+                    ),
+                    ("socat TCP-LISTEN:9000 TCP:127.0.0.1:5000", open, true),
+                ],
+                (0, 0, 1),
+            ),
+            (
+                vec![
+                    (unclear, near, true),
+                    ("socat TCP-LISTEN:9000 \"EXEC:nc 0x7f.1 0xfa0\"", open, true),
+                ],
+                (0, 0, 1),
+            ),
+            // Where somebody else's listens cannot be seen; then it may be there.
+            (
+                vec![
+                    ("socat TCP-LISTEN:4000 TCP:127.0.0.1:3000", near, false),
+                    (to, open, true),
+                ],
+                (0, 0, 1),
+            ),
+            (
+                vec![
+                    ("socat TCP-LISTEN:4000 TCP:127.0.0.1:3000", near, false),
+                    (beside, open, true),
+                ],
+                (0, 0, 0),
+            ),
+            // Two pipes on loopback, and one that leads to them.
+            (
+                vec![
+                    ("nc -l 127.0.0.1 4000", near, true),
+                    ("nc 127.0.0.1 3000", "", true),
+                    (to, open, true),
+                ],
+                (0, 0, 1),
+            ),
+        ] {
+            assert_eq!(counted(&programs), want, "{programs:?}");
+        }
+    }
+
+    #[test]
+    fn what_takes_datagrams_for_it_is_a_way_around() {
+        let socat = "socat UDP-LISTEN:9000,fork TCP:127.0.0.1:3000";
+        assert_eq!(counted(&[(socat, "0.0.0.0:9000 udp", true)]), (1, 0, 0));
+        assert_eq!(counted(&[(socat, "127.0.0.1:9000 udp", true)]), (0, 0, 0));
+    }
+
+    #[test]
+    fn from_another_namespace_only_a_path_leads_here() {
+        for (line, space, want) in [
+            (
+                "socat TCP-LISTEN:9000 TCP:127.0.0.1:3000",
+                Space::Another,
+                (0, 0),
+            ),
+            (
+                "socat TCP-LISTEN:9000 TCP:127.0.0.1:3000",
+                Space::Unknown,
+                (0, 1),
+            ),
+            ("ngrok http 3000", Space::Another, (0, 0)),
+            ("ngrok http 3000", Space::Unknown, (0, 1)),
+            ("ngrok http 3000", Space::Ours, (1, 0)),
+            ("ssh -R 9000 h", Space::Another, (0, 0)),
+            ("ssh -R 9000:/run/a.sock h", Space::Another, (1, 0)),
+            (
+                "socat TCP-LISTEN:9000 UNIX-CONNECT:/run/a.sock",
+                Space::Another,
+                (0, 1),
+            ),
+            (
+                "socat TCP-LISTEN:9000 UNIX-CONNECT:/run/b.sock",
+                Space::Another,
+                (0, 0),
+            ),
+            // Sockets without a path belong to their namespace.
+            (
+                "socat TCP-LISTEN:9000 ABSTRACT-CONNECT:name",
+                Space::Another,
+                (0, 0),
+            ),
+        ] {
+            let mut snapshot = Snapshot::default();
+            snapshot.sockets.push(socket("127.0.0.1:3000"));
+            let words: Vec<&str> = line.split(' ').collect();
+            snapshot.spaces.insert(7, space);
+            let front = program(&["socat", "UNIX-LISTEN:/run/a.sock", "TCP:127.0.0.1:3000"]);
+            let named = program(&["socat", "ABSTRACT-LISTEN:name", "TCP:127.0.0.1:3000"]);
+            for (pid, process) in [(7, program(&words)), (8, front), (9, named)] {
+                let process = Process { pid, ..process };
+                snapshot.forwards.extend(recognise(&process));
+            }
+            let target = "3000".parse::<Target>().unwrap().address;
+            let around = around(&snapshot, &target);
+            assert_eq!(
+                (around.open.len(), around.unseen.len()),
+                want,
+                "{line} {space:?}"
+            );
+            assert!(around.unsure.is_empty());
+        }
     }
 
     #[test]

@@ -15,6 +15,10 @@ const AF_INET6: u8 = 10;
 const BY_FAMILY: u16 = 20;
 /// INET_DIAG_SKV6ONLY.
 const SKV6ONLY: u16 = 11;
+/// INET_DIAG_SOCKOPT.
+const SOCKOPT: u16 = 22;
+/// The flag `transparent` in the first byte of struct inet_diag_sockopt, which is made of bit fields.
+const TRANSPARENT: u8 = if cfg!(target_endian = "big") { 4 } else { 32 };
 /// struct inet_diag_msg.
 const MESSAGE: usize = 72;
 
@@ -51,14 +55,19 @@ fn parse(body: &[u8], protocol: Protocol) -> Option<Socket> {
         AF_INET6 => <[u8; 16]>::try_from(body.get(8..24)?).ok()?.into(),
         _ => return None,
     };
-    let flag = attributes(body.get(MESSAGE..)?).find(|(kind, _)| *kind == SKV6ONLY && ip.is_ipv6());
-    let only_v6 = flag.and_then(|(_, value)| value.first().map(|flag| *flag != 0));
+    let first = |wanted: u16| {
+        let mut all = attributes(body.get(MESSAGE..)?);
+        let (_, value) = all.find(|(kind, _)| *kind == wanted)?;
+        value.first().copied()
+    };
+    let only_v6 = first(SKV6ONLY).filter(|_| ip.is_ipv6());
     Some(Socket {
         protocol,
         address: SocketAddr::new(ip, port),
-        only_v6,
+        only_v6: only_v6.map(|flag| flag != 0),
         device: u32_at(body, 40)?,
         uid: u32_at(body, 64)?,
+        is_transparent: first(SOCKOPT).is_some_and(|flags| flags & TRANSPARENT != 0),
         inode: u64::from(u32_at(body, 68)?),
     })
 }
@@ -92,6 +101,16 @@ mod tests {
         let attributes = [5, 0, 8, 0, 3, 0, 0, 0, 5, 0, 11, 0, 1, 0, 0, 0].map(u8::from_le);
         let six = parse(&body(AF_INET6, 80, &[0; 16], 4, &attributes), Protocol::Tcp).unwrap();
         assert_eq!((six.only_v6, six.device), (Some(true), 4));
+        assert!(!six.is_transparent);
+        for (flags, want) in [(TRANSPARENT, true), (!TRANSPARENT, false)] {
+            let options = [6, 0, 22, 0].map(u8::from_le);
+            let attributes = [&options[..], &[flags, 0, 0, 0]].concat();
+            let one = parse(
+                &body(AF_INET, 80, &[127, 0, 0, 1], 0, &attributes),
+                Protocol::Tcp,
+            );
+            assert_eq!(one.unwrap().is_transparent, want);
+        }
         // An attribute without a length ends the list instead of going round for ever.
         assert!(
             parse(

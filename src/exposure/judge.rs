@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::chain::around;
 use super::forward::Forward;
+use super::namespaces::Space;
 use super::owner::{Holder, Process};
 use super::probe;
 use super::reach::{Reach, reach};
@@ -34,8 +35,8 @@ pub struct Snapshot {
     pub paths: HashMap<PathBuf, u64>,
     /// Forwarders that run here.
     pub forwards: Vec<Forward>,
-    /// Those of them that live in another network namespace.
-    pub elsewhere: HashSet<u32>,
+    /// Those of them that do not live in our network namespace, or may not.
+    pub spaces: HashMap<u32, Space>,
     /// The names of loopback by which they may call it.
     pub hosts: Hosts,
     /// Processes that are gates, as they have proven: their program is ours, or they answer on a control socket of ours.
@@ -111,10 +112,19 @@ pub enum Doubt {
     UnseenForwarder(String),
     /// This forwarder is open to others, and whether it leads to it does not follow from its arguments.
     UnclearForwarder(String),
+    /// A forwarder is open to others and leads to one of which it cannot be told whether, or from where, it leads to it.
+    UnclearChain {
+        /// The one that is open.
+        who: String,
+        /// The one in doubt.
+        by: String,
+    },
     /// Something answers although no socket listens: the kernel redirects to another namespace.
     AnswersFromElsewhere,
     /// Whether 127.0.0.1 is routed cannot be read.
     UnknownRouting,
+    /// Its socket takes what was sent elsewhere: TPROXY may bring others to it.
+    Transparent,
     /// This machine has more addresses than are dialled.
     TooManyAddresses(usize),
     /// The process behind it listens elsewhere too, open to others: that may be the same service.
@@ -132,6 +142,13 @@ pub enum Doubt {
         who: String,
         /// Where it leads.
         to: String,
+    },
+    /// A forwarder stands in its place, and another one that is open to others leads to the same place behind it.
+    LeadsThereToo {
+        /// The forwarder in its place.
+        who: String,
+        /// The other one.
+        other: String,
     },
 }
 
@@ -222,8 +239,15 @@ pub fn judge(
     if let Some(unseen) = around.unseen.first() {
         doubts.push(Doubt::UnseenForwarder(unseen.process.label()));
     }
-    if let Some(unsure) = around.unsure.first() {
-        doubts.push(Doubt::UnclearForwarder(unsure.process.label()));
+    if let Some((unsure, by)) = around.unsure.first() {
+        let who = unsure.process.label();
+        doubts.push(match by {
+            None => Doubt::UnclearForwarder(who),
+            Some(by) => Doubt::UnclearChain {
+                who,
+                by: by.process.label(),
+            },
+        });
     }
     if upstream.unix().is_none() {
         let serves = |to: SocketAddr| on_port.iter().any(|s| s.accepts(to.ip(), LO));
@@ -238,6 +262,10 @@ pub fn judge(
             } else if !here.routed_loopback.is_empty() {
                 doubts.push(Doubt::RoutedLoopback(here.routed_loopback.clone()));
             }
+        }
+        let takes = |s: &&&Socket| upstream.sockets().any(|to| s.accepts(to.ip(), LO));
+        if on_port.iter().find(takes).is_some_and(|s| s.is_transparent) {
+            doubts.push(Doubt::Transparent);
         }
         let count = probe::not_dialled(interfaces);
         if count > 0 {

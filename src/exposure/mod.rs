@@ -41,6 +41,7 @@ pub use reach::{Openness, Reach, reach};
 pub use surroundings::Surroundings;
 
 use forward::Forward;
+use namespaces::Space;
 use socket_table::{Protocol, Socket, Source};
 use spelling::Hosts;
 
@@ -135,19 +136,19 @@ async fn read_for(upstreams: &[&LoopbackAddr], ours: &[SocketAddr]) -> Snapshot 
 pub fn gather(upstreams: &[LoopbackAddr], ours: &[SocketAddr]) -> Snapshot {
     let ports: Vec<u16> = upstreams.iter().filter_map(LoopbackAddr::port).collect();
     let mut snapshot = table_now();
+    snapshot.forwards = forward::running();
+    snapshot.forwards.retain(Forward::may_lead);
+    snapshot.find_spaces();
     let datagrams = socket_table::read(Protocol::Udp).map_or_else(|_| Vec::new(), |(all, _)| all);
-    let on_port = |s: &Socket| ports.contains(&s.address.port());
-    snapshot
-        .sockets
-        .extend(datagrams.into_iter().filter(on_port));
+    let in_use = |s: &Socket| {
+        let mut carried = snapshot.forwards.iter().map(|f| &f.sockets);
+        ports.contains(&s.address.port()) || carried.any(|held| held.contains(&s.inode))
+    };
+    let datagrams: Vec<Socket> = datagrams.into_iter().filter(in_use).collect();
+    snapshot.sockets.extend(datagrams);
     snapshot.paths = same::paths(upstreams);
     let (served, open) = same::wanted(&snapshot.sockets, &snapshot.paths, upstreams);
     snapshot.holders = same::holders(served, open);
-    snapshot.forwards = forward::running();
-    snapshot.forwards.retain(Forward::may_lead);
-    let pids = snapshot.forwards.iter().map(|f| f.process.pid);
-    let elsewhere = pids.filter(|pid| namespaces::is_elsewhere(*pid));
-    snapshot.elsewhere = elsewhere.collect();
     let has_forwards = !snapshot.forwards.is_empty();
     if has_forwards {
         snapshot.hosts = hosts();
@@ -187,10 +188,15 @@ fn table_now() -> Snapshot {
 
 /// What no check can see here, one sentence each. Blocking.
 pub fn unseen() -> Vec<String> {
-    let source = socket_table::read(Protocol::Tcp).map_or(Source::Proc, |(_, source)| source);
-    let mut said = Surroundings::read(source).unseen();
+    let mut said = unseen_now();
     said.extend(namespaces::unseen());
     said
+}
+
+/// The same without a look at every process: what hides sockets and forwarders here. Reads the table and a dozen small files.
+pub fn unseen_now() -> Vec<String> {
+    let source = socket_table::read(Protocol::Tcp).map_or(Source::Proc, |(_, source)| source);
+    Surroundings::read(source).unseen()
 }
 
 /// Reads everything that [`audit()`] shows: both protocols, all owners, all forwarders. Blocking, and dearer than [`gather`].
@@ -201,6 +207,7 @@ pub fn survey() -> Snapshot {
         Err(error) => snapshot.unreadable = Some(error.to_string()),
     }
     snapshot.forwards = forward::running();
+    snapshot.find_spaces();
     snapshot.hosts = hosts();
     snapshot.surroundings.ssh_ports = surroundings::ssh_ports();
     snapshot.name_owners(|_| true);
@@ -219,6 +226,13 @@ pub fn survey() -> Snapshot {
 }
 
 impl Snapshot {
+    /// Finds the forwarders whose loopback is not ours, or may not be.
+    fn find_spaces(&mut self) {
+        let processes = self.forwards.iter().map(|f| &f.process);
+        let spaces = processes.map(|process| (process.pid, namespaces::space(process)));
+        self.spaces = spaces.filter(|(_, space)| *space != Space::Ours).collect();
+    }
+
     /// Finds the open sockets that other gates hold, and nobody beside them who could take the connections.
     fn find_guarded(&mut self, is_open: impl Fn(&Socket) -> bool) {
         let holder = |s: &&Socket| self.owners.get(&s.inode).map(|p| p.pid);

@@ -15,10 +15,31 @@ fn of(pid: &str) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/ns/net")).ok()
 }
 
-/// Whether a process lives in another network namespace than this one. False where that cannot be seen.
-pub(super) fn is_elsewhere(pid: u32) -> bool {
-    let (ours, its) = (of("self"), of(&pid.to_string()));
-    ours.is_some() && its.is_some() && ours != its
+/// The network namespace of a process, seen from ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Space {
+    /// The same.
+    #[default]
+    Ours,
+    /// Another one: its loopback is not ours.
+    Another,
+    /// It runs in another container, and its namespace cannot be read from here.
+    Unknown,
+}
+
+/// Where a process lives. One that cannot be asked and runs in no container of its own is taken for a neighbour.
+pub(super) fn space(process: &Process) -> Space {
+    match (of("self"), of(&process.pid.to_string())) {
+        (Some(ours), Some(its)) if ours != its => Space::Another,
+        (_, None) if process.container.is_some() && process.container != container() => {
+            Space::Unknown
+        }
+        (Some(_) | None, Some(_) | None) => Space::Ours,
+    }
+}
+
+fn container() -> Option<String> {
+    super::owner::container(&fs::read_to_string("/proc/self/cgroup").ok()?)
 }
 
 /// What to say of processes that listen in other namespaces, if there are such. Blocking.
@@ -61,7 +82,7 @@ fn sentence(listen: &[String]) -> Option<String> {
         n => format!("{n} other network namespaces"),
     };
     Some(format!(
-        "Something listens in {count} of this machine ({first}): what leads from there to a service, as by a Unix socket, is not in the \
+        "Something listens in {count} of this machine (that of {first}): what leads from there to a service, as by a Unix socket, is not in the \
          table of sockets."
     ))
 }
@@ -76,7 +97,23 @@ mod tests {
         let one = sentence(&["nginx (pid 7)".to_owned()]).unwrap();
         assert!(one.starts_with("Something listens in another network namespace"));
         let two = sentence(&["nginx (pid 7)".to_owned(), "app (pid 8)".to_owned()]).unwrap();
-        assert!(two.contains("2 other network namespaces of this machine (nginx (pid 7))"));
-        assert!(!is_elsewhere(std::process::id()) && !is_elsewhere(u32::MAX));
+        assert!(two.contains("2 other network namespaces of this machine (that of nginx (pid 7))"));
+    }
+
+    #[test]
+    fn only_another_container_that_cannot_be_read_is_in_doubt() {
+        for (pid, container, want) in [
+            (std::process::id(), None, Space::Ours),
+            (std::process::id(), Some("docker 0123"), Space::Ours),
+            (u32::MAX, None, Space::Ours),
+            (u32::MAX, Some("docker 0123"), Space::Unknown),
+        ] {
+            let process = Process {
+                pid,
+                container: container.map(str::to_owned),
+                ..Process::default()
+            };
+            assert_eq!(space(&process), want, "{pid} {container:?}");
+        }
     }
 }

@@ -43,6 +43,7 @@ pub fn parse(text: &str, protocol: Protocol) -> Vec<Socket> {
                 only_v6: None,
                 device: 0,
                 uid,
+                is_transparent: false,
                 inode,
             })
         })

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::chain::open_to;
 use super::forward::{Way, recognise};
 use super::judge::{Doubt, Snapshot, is_ours};
 use super::owner::{self, Holder, Process};
 use super::reach::reach;
 use super::socket_table::{LO, Protocol, Socket};
+use super::spelling::Place;
 use crate::base::cidr::fold;
 use crate::base::loopback::LoopbackAddr;
 use crate::net::interfaces::Interfaces;
@@ -110,10 +112,9 @@ pub(super) fn doubts(
             .filter(|s| holder.inodes.contains(&s.inode) && told.insert(s.inode))
             .collect();
         doubts.extend(also_listens(&holder.process.label(), &also, interfaces));
-        if !is_led && let Some(to) = leads_to(&holder.process, snapshot) {
+        if !is_led && let Some(doubt) = leads_on(&holder.process, snapshot) {
             is_led = true;
-            let who = holder.process.label();
-            doubts.push(Doubt::LeadsOn { who, to });
+            doubts.push(doubt);
         }
     }
     // Whose it is cannot be seen; then a socket of the same user may be of the same process. Root has too many to say so.
@@ -170,25 +171,46 @@ fn also_listens(who: &str, also: &[&Socket], interfaces: &Interfaces) -> Option<
     })
 }
 
-/// Where a forwarder that stands in the place of a service leads, when that is not loopback alone.
-fn leads_to(process: &Process, snapshot: &Snapshot) -> Option<String> {
-    let forward = recognise(process).filter(|forward| forward.way == Way::Listener)?;
-    if let Some(to) = far(&process.arguments) {
-        return Some(to);
-    }
-    let near = forward
-        .places
-        .iter()
-        .flat_map(|place| snapshot.hosts.sockets(place));
-    let open = |(ip, port): (std::net::IpAddr, u16)| {
-        let is_it = |s: &&Socket| {
-            s.protocol == Protocol::Tcp && s.address.port() == port && !s.is_loopback()
+/// What is doubtful about a forwarder that stands in the place of a service: where it leads in the end, when that is not loopback alone,
+/// or who else leads there.
+fn leads_on(process: &Process, snapshot: &Snapshot) -> Option<Doubt> {
+    let who = process.label();
+    let (mut sockets, mut paths) = (HashSet::new(), HashSet::new());
+    let mut next = vec![process];
+    while let Some(process) = next.pop() {
+        let Some(forward) = recognise(process).filter(|f| f.way == Way::Listener) else {
+            continue;
         };
-        let mut open = snapshot.sockets.iter().filter(is_it);
-        open.find(|s| s.accepts(ip, LO))
-            .map(|s| s.address.to_string())
-    };
-    near.into_iter().find_map(open)
+        if let Some(to) = far(&process.arguments) {
+            return Some(Doubt::LeadsOn { who, to });
+        }
+        for place in &forward.places {
+            if let Place::Path(path) = place {
+                paths.insert(path.clone());
+            }
+        }
+        let places = forward.places.iter();
+        for (ip, port) in places.flat_map(|place| snapshot.hosts.sockets(place)) {
+            if !sockets.insert((ip, port)) {
+                continue;
+            }
+            let is_it = |s: &&Socket| {
+                s.protocol == Protocol::Tcp && s.address.port() == port && s.accepts(ip, LO)
+            };
+            let there: Vec<&Socket> = snapshot.sockets.iter().filter(is_it).collect();
+            if let Some(open) = there.iter().find(|s| !s.is_loopback()) {
+                let to = open.address.to_string();
+                return Some(Doubt::LeadsOn { who, to });
+            }
+            // It may be a forwarder as well.
+            next.extend(there.iter().filter_map(|s| snapshot.owners.get(&s.inode)));
+        }
+    }
+    if sockets.is_empty() && paths.is_empty() {
+        return None;
+    }
+    let other = open_to(snapshot, sockets, paths)?.process.label();
+    Some(Doubt::LeadsThereToo { who, other })
 }
 
 /// The first address in the arguments of a forwarder that is not of loopback; pure.
@@ -372,6 +394,86 @@ mod tests {
             assert_eq!(said.is_empty(), want.is_empty(), "{line} {said}");
             assert!(said.contains(want), "{line} {said}");
         }
+    }
+
+    #[test]
+    fn a_forwarder_in_the_place_of_the_service_is_followed() {
+        let line = |line: &str, pid| Process {
+            pid,
+            name: "socat".to_owned(),
+            arguments: line.split(' ').map(str::to_owned).collect(),
+            ..Process::default()
+        };
+        for (second, open, want) in [
+            // The second one leads away, by itself or to what is open.
+            (
+                "socat TCP-LISTEN:4000 TCP:172.30.0.2:80",
+                "",
+                "leads to 172.30.0.2:80",
+            ),
+            (
+                "socat TCP-LISTEN:4000 TCP:127.0.0.1:6000",
+                "",
+                "leads to 0.0.0.0:6000",
+            ),
+            ("socat TCP-LISTEN:4000 TCP:127.0.0.1:3000", "", ""),
+            // A third one, open to others, leads to what the first one leads to.
+            (
+                "app",
+                "socat TCP-LISTEN:9000 TCP:127.0.0.1:4000",
+                "socat (pid 3), which others can use",
+            ),
+            ("app", "socat TCP-LISTEN:9000 TCP:127.0.0.1:4001", ""),
+            (
+                "socat TCP-LISTEN:4000 TCP:127.0.0.1:5000",
+                "socat TCP-LISTEN:9000 TCP:127.0.0.1:5000",
+                "socat (pid 3), which others can use",
+            ),
+        ] {
+            let mut snapshot = Snapshot::default();
+            let first = line("socat TCP-LISTEN:3000 TCP:127.0.0.1:4000", 1);
+            let held = [
+                ("127.0.0.1:3000 inode 1", first.clone()),
+                ("127.0.0.1:4000 inode 2", line(second, 2)),
+                ("0.0.0.0:9000 inode 3", line(open, 3)),
+                ("0.0.0.0:6000 inode 4", line("app", 4)),
+            ];
+            for (text, process) in held {
+                let socket = socket(text);
+                snapshot.forwards.extend(recognise(&process));
+                snapshot.owners.insert(socket.inode, process);
+                snapshot.sockets.push(socket);
+            }
+            snapshot.holders.push(Holder {
+                process: first,
+                inodes: [1].into(),
+            });
+            let to = "3000".parse::<Target>().unwrap().address;
+            let home = machine(&["lo 127.0.0.1/8"]);
+            let verdict = judge(&snapshot, &home, &to, &[]);
+            assert_eq!(
+                verdict == Verdict::Loopback,
+                want.is_empty(),
+                "{second} {open} {verdict}"
+            );
+            assert!(
+                verdict.to_string().contains(want),
+                "{second} {open} {verdict}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_socket_that_takes_what_was_sent_elsewhere_is_in_doubt() {
+        let said_of = |text: &str| said("3000", &[text], &[]);
+        assert!(said_of("127.0.0.1:3000 transparent").contains("TPROXY"));
+        assert_eq!(said_of("127.0.0.1:3000"), "");
+        let other = said(
+            "3000",
+            &["127.0.0.1:3000", "127.0.0.1:3001 transparent"],
+            &[],
+        );
+        assert_eq!(other, "");
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct Socket {
     pub device: u32,
     /// Who opened it.
     pub uid: u32,
+    /// It takes what was sent to other addresses (`IP_TRANSPARENT`). False where the source does not say.
+    pub is_transparent: bool,
     /// Its number, by which `/proc/PID/fd` names it; 0 for a socket of the kernel.
     pub inode: u64,
 }
@@ -88,7 +90,7 @@ pub enum Source {
     /// `sock_diag`.
     #[default]
     Netlink,
-    /// `/proc/net`: devices and v6-only flags are not known.
+    /// `/proc/net`: devices, v6-only flags and transparency are not known.
     Proc,
 }
 
@@ -115,11 +117,13 @@ pub(super) mod tests {
             only_v6: address.is_ipv6().then_some(false),
             device: 0,
             uid: 1000,
+            is_transparent: false,
             inode: 0,
         };
         while let Some(word) = words.next() {
             match word {
                 "v6only" => socket.only_v6 = Some(true),
+                "transparent" => socket.is_transparent = true,
                 "v6?" => socket.only_v6 = None,
                 "udp" => socket.protocol = Protocol::Udp,
                 "dev" => socket.device = words.next().unwrap().parse().unwrap(),

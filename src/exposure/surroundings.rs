@@ -109,7 +109,8 @@ impl Surroundings {
         }
         if self.source == Source::Proc {
             said.push(
-                "The kernel refused netlink, so sockets are read from /proc/net: a socket held to one interface is taken for open on all."
+                "The kernel refused netlink, so sockets are read from /proc/net: a socket held to one interface is taken for open on all, and one \
+                 that TPROXY may bring others to is not told from others."
                     .to_owned(),
             );
         }

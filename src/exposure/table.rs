@@ -97,7 +97,13 @@ fn describe(tunnel: &Tunnel) -> String {
         ports,
         everything,
         leads_to_gate,
+        is_elsewhere,
     } = tunnel;
+    if *is_elsewhere {
+        return format!(
+            "{what} (pid {pid}) runs in another network namespace: what it carries is of that one"
+        );
+    }
     if *everything {
         return format!(
             "! {what} (pid {pid}) is a proxy into all of loopback: name the one port that it is for, or end it"

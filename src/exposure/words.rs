@@ -5,6 +5,7 @@ use std::fmt;
 use super::advice::advice;
 use super::forward::Way;
 use super::judge::{Doubt, Exposure, Opening, Verdict};
+use super::spelling::Place;
 
 /// A text that somebody else chose, free of control characters: a process names itself.
 pub(super) fn plain(text: &str) -> String {
@@ -171,6 +172,10 @@ impl Opening {
             Self::Socket {
                 socket, process, ..
             } => advice(process.as_ref(), socket.address).repair,
+            Self::Forwarder { forward } if forward.places.contains(&Place::All) => format!(
+                "end {} (pid {}), or name the one port that it is for: it leads wherever its visitors ask for",
+                forward.what, forward.process.pid
+            ),
             Self::Forwarder { forward } => format!(
                 "end {} (pid {}), or point it at this gate instead of {}",
                 forward.what,
@@ -207,8 +212,13 @@ impl fmt::Display for Doubt {
             ),
             Self::UnclearForwarder(label) => write!(
                 f,
-                "cannot tell: {label} may lead to it: its arguments name the port, or are too long to be read, and do not say where they \
+                "{label} may lead to it: its arguments name the port, or are too long to be read, and do not say where they \
                  go; write the place out (`TCP:127.0.0.1:PORT`), or end it"
+            ),
+            Self::UnclearChain { who, by } => write!(
+                f,
+                "{who} may lead to it by way of {by}, and whether it does cannot be told from here; write out where each of them goes \
+                 (`TCP:127.0.0.1:PORT`), or end one"
             ),
             Self::AnswersFromElsewhere => f.write_str(
                 "it answers although nothing listens here, so the kernel redirects it to another namespace, whose sockets \
@@ -216,6 +226,10 @@ impl fmt::Display for Doubt {
             ),
             Self::UnknownRouting => f.write_str(
                 "it is bound to loopback, but whether `route_localnet` lets others reach 127.0.0.1 cannot be read here (/proc/sys)",
+            ),
+            Self::Transparent => f.write_str(
+                "it is bound to loopback, but its socket takes what was sent to other addresses (`IP_TRANSPARENT`), so a TPROXY rule may \
+                 bring others to it; look for `tproxy` in `nft list ruleset`",
             ),
             Self::TooManyAddresses(count) => write!(
                 f,
@@ -225,6 +239,11 @@ impl fmt::Display for Doubt {
                 f,
                 "{who} also listens on {at}: if that is the same service, {reach} can reach it without passing this gate; bind that to \
                  loopback too, or close it"
+            ),
+            Self::LeadsThereToo { who, other } => write!(
+                f,
+                "{who} stands in its place, and {other}, which others can use, leads to the same service behind it: whoever comes that \
+                 way does not pass this gate"
             ),
             Self::LeadsOn { who, to } => write!(
                 f,
