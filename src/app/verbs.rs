@@ -216,6 +216,7 @@ fn around(upstream: &Upstream) -> &'static str {
     match (upstream.is_exposed(), upstream.unsure().is_some()) {
         (true, _) => "reachable",
         (false, true) => "unknown",
+        (false, false) if upstream.is_absent() => "not-listening",
         (false, false) => "none-found",
     }
 }
@@ -257,6 +258,7 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         "locked_clients": shared.lockout.banned_clients(Instant::now()),
         "listeners": listeners(&plan, metrics),
         "routes": plan.routes.iter().map(route).collect::<Value>(),
+        "unseen": crate::exposure::unseen_now(),
         "certificates": scrape::certificates(&plan).into_iter().map(certificate).collect::<Value>(),
         "reload": {
             "at": stamp(reloads.at),

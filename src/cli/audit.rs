@@ -16,13 +16,18 @@ use crate::plan::Plan;
 pub(super) fn audit(output: &Output, file: &ConfigFile, json: bool) -> Result<(), Failure> {
     let ground = ground()?;
     // The gate's own listeners can be named only where there is a file that says which they are.
+    let mut unread = None;
     let plan = match config::find(file.config.as_deref(), &env) {
         // Who names a file has its mistakes told, as by `firewall`.
         Ok(path) if file.config.is_some() => Some(compiled(output, &Source::File(path), &ground)?),
-        Ok(path) => Source::File(path)
-            .plan(&ground.machine, &ground.kept, None)
-            .ok()
-            .map(|(plan, _)| plan),
+        Ok(path) => {
+            let name = path.display().to_string();
+            let plan = Source::File(path).plan(&ground.machine, &ground.kept, None);
+            let what =
+                "has mistakes (see `loopgate check`), so what its gate lets in is not known.";
+            unread = plan.is_err().then(|| format!("{name} {what}"));
+            plan.ok().map(|(plan, _)| plan)
+        }
         Err(problem) if file.config.is_some() => {
             return Err(Failure::new(Code::Config, problem.message));
         }
@@ -42,7 +47,8 @@ pub(super) fn audit(output: &Output, file: &ConfigFile, json: bool) -> Result<()
         let parsed = addresses.filter_map(|a| a.as_str()?.parse().ok());
         snapshot.told.extend::<Vec<SocketAddr>>(parsed.collect());
     }
-    let found = judged(&snapshot, &ground.machine.interfaces, &gate);
+    let mut found = judged(&snapshot, &ground.machine.interfaces, &gate);
+    found.unseen.extend(unread);
     let text = match json {
         true => serde_json::to_string(&found).map_err(Failure::failed)?,
         false => painted(&table::render(&found, output.width), output.paint()),

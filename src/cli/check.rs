@@ -25,7 +25,7 @@ pub(super) fn check(output: &Output, file: &ConfigFile, json: bool) -> Result<()
     match Source::File(path.clone()).plan(&ground.machine, &ground.kept, None) {
         Ok((plan, mut warnings)) => {
             warnings.problems.extend(sockets(&plan));
-            warnings.problems.extend(unknown(&plan, &ground.machine));
+            warnings.problems.extend(around(&plan, &ground.machine));
             let good = format!("{}: no mistakes{}", path.display(), services(&plan));
             tell(output, &warnings, json, &good)
         }
@@ -44,26 +44,37 @@ fn sockets(plan: &Plan) -> Vec<Problem> {
     plan.routes.iter().enumerate().filter_map(told).collect()
 }
 
-/// Services of which it cannot be told who can reach them, as they run now. Nothing is dialled for it.
-fn unknown(plan: &Plan, machine: &Machine) -> Vec<Problem> {
+/// Services that can be reached around the gate as they run now, or of which that cannot be told. Nothing is dialled for it, and it is
+/// no mistake of the file.
+fn around(plan: &Plan, machine: &Machine) -> Vec<Problem> {
     let upstreams = plan
         .routes
         .iter()
         .map(|r| r.upstream.target().address.clone());
     let upstreams: Vec<_> = upstreams.collect();
     let now = exposure::gather(&upstreams, &[]);
-    let told = |(at, upstream)| match exposure::judge(&now, &machine.interfaces, upstream, &[]) {
-        verdict @ Verdict::CannotTell(_) => {
-            let key = format!("route[{at}].upstream");
-            Some(Problem::warning(
+    let told = |(at, route): (usize, &Route)| {
+        let upstream = &route.upstream.target().address;
+        let key = format!("route[{at}].upstream");
+        match exposure::judge(&now, &machine.interfaces, upstream, &[]) {
+            verdict @ Verdict::CannotTell(_) => Some(Problem::warning(
                 "exposure-unknown",
                 key,
                 verdict.to_string(),
-            ))
+            )),
+            Verdict::Exposed(exposure) => {
+                let what = match route.upstream.refuses_exposed() {
+                    true => "it would be refused (`upstream-exposed`)",
+                    false => "it would be served all the same",
+                };
+                let what = format!("as things are now {what}: {}", exposure.summary());
+                let problem = Problem::warning("upstream-exposed", key, what);
+                Some(problem.hint(exposure.repairs().join("; or ")))
+            }
+            Verdict::Loopback | Verdict::NotListening => None,
         }
-        Verdict::Loopback | Verdict::Exposed(_) | Verdict::NotListening => None,
     };
-    upstreams.iter().enumerate().filter_map(told).collect()
+    plan.routes.iter().enumerate().filter_map(told).collect()
 }
 
 /// Which certificates https services are held to; a line for each.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::ConfigFile;
 use super::output::{Output, Paint, plain};
@@ -11,8 +11,11 @@ use super::serve::{env, ground, wrong};
 use super::table::Table;
 use super::{Code, Failure, past};
 use crate::app::Source;
+use crate::base::refusal::Reason;
 use crate::config::{self, Origins};
-use crate::plan::{Question, explain as judge};
+use crate::exposure::{self, Verdict};
+use crate::net::interfaces::Interfaces;
+use crate::plan::{Plan, Question, explain as judge};
 
 /// `loopgate explain`.
 #[derive(Debug, Args)]
@@ -73,6 +76,7 @@ pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
     let told =
         judge(&plan, &loaded.raw, &question).map_err(|what| Failure::new(Code::Usage, what))?;
     let mut told = told.to_json();
+    look(&mut told, &plan, &ground.machine.interfaces);
     let origins = Some(&loaded.origins);
     let text = if ask.json {
         for step in told["steps"].as_array_mut().into_iter().flatten() {
@@ -84,6 +88,50 @@ pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
         format!("{}\n{}", steps.trim_end(), end(&told, output.paint()))
     };
     output.print(&text).map_err(Failure::failed)
+}
+
+/// Adds the step that no file decides: whether the service can be reached around the gate, as this machine is now. Nothing is dialled
+/// for it.
+fn look(told: &mut Value, plan: &Plan, interfaces: &Interfaces) {
+    let steps = told["steps"].as_array().into_iter().flatten();
+    let at = steps.filter_map(|step| {
+        step["key"]
+            .as_str()?
+            .strip_prefix("route[")?
+            .split_once(']')
+    });
+    let at = at.filter_map(|(at, _)| at.parse::<usize>().ok()).next();
+    let Some(route) = at.and_then(|at| plan.routes.get(at)) else {
+        return;
+    };
+    if told["decision"] != "allowed" || told["own_page"] == true {
+        return;
+    }
+    let address = &route.upstream.target().address;
+    let now = exposure::gather(std::slice::from_ref(address), &[]);
+    let verdict = exposure::judge(&now, interfaces, address, &[]);
+    let found = match &verdict {
+        Verdict::Exposed(exposure) if route.upstream.refuses_exposed() => exposure.summary(),
+        Verdict::Exposed(exposure) => format!(
+            "{}; the file says to serve it all the same",
+            exposure.summary()
+        ),
+        Verdict::Loopback => format!("{address} is {verdict}, as far as can be seen"),
+        Verdict::NotListening | Verdict::CannotTell(_) => verdict.to_string(),
+    };
+    let unseen = now.surroundings.unseen();
+    let found = unseen
+        .iter()
+        .fold(found, |found, why| format!("{found}. {why}"));
+    let is_refused = verdict.is_exposed() && route.upstream.refuses_exposed();
+    let step = json!({ "step": "exposure", "passes": !is_refused, "found": found, "key": null });
+    if let Some(steps) = told["steps"].as_array_mut() {
+        steps.push(step);
+    }
+    if is_refused {
+        told["decision"] = Reason::UpstreamExposed.word().into();
+        told["status"] = Reason::UpstreamExposed.row().status.into();
+    }
 }
 
 /// Where the key is written; empty where that is not known.

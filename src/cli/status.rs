@@ -91,6 +91,13 @@ fn page(status: &Value, width: usize, paint: Paint) -> String {
             page += "\n";
         }
     }
+    for why in list(&status["unseen"]) {
+        page += "\n";
+        for line in wrap(&format!("note: {}", words(why)), width.max(40)) {
+            page += &paint.soft(&line);
+            page += "\n";
+        }
+    }
     page
 }
 
@@ -225,6 +232,7 @@ fn routes(status: &Value) -> Table {
     for route in list(&status["routes"]) {
         let verdict = match (route["exposed"].as_bool(), route["refused"].as_bool()) {
             (Some(false), _) if !route["around_unknown"].is_null() => "UNKNOWN: see below",
+            (Some(false), _) if route["around"] == "not-listening" => "nothing listens there now",
             (Some(false), _) => "no way found",
             (_, Some(true)) => "REACHABLE, so it is refused: see loopgate audit",
             _ => "REACHABLE: see loopgate audit",
@@ -348,10 +356,12 @@ mod tests {
             "routes": [
                 {"route": "app.lan/", "upstream": "127.0.0.1:3000", "exposed": false, "refused": false,
                  "around": "unknown", "around_unknown": "cannot tell: python (pid 7) also listens on 0.0.0.0:3001: if that is the same service, everyone can reach it"},
+                {"route": "off.lan/", "upstream": "127.0.0.1:3001", "exposed": false, "refused": false, "around": "not-listening", "around_unknown": null},
                 {"route": "cam.lan/", "upstream": "127.0.0.1:8080", "exposed": true, "refused": true},
                 {"route": "pve.lan/", "upstream": "https://127.0.0.1:8006", "exposed": false, "refused": false,
                  "certificate": {"trust": "first-seen", "believed": [format!("sha256:{}", "ab".repeat(32))], "refused": format!("sha256:{}", "cd".repeat(32))}},
             ],
+            "unseen": ["Processes of other users are hidden here (`hidepid`): a forwarder that another user runs is not noticed."],
             "certificates": [
                 {"name": "app.lan\u{1b}[2J", "not_after": "2026-11-30T00:00:00Z", "seconds_left": 112_000},
                 {"name": "local-ca", "not_after": "2036-11-28T00:00:00Z", "seconds_left": 315_000_000},
@@ -368,6 +378,9 @@ mod tests {
         }
         for want in [
             "UNKNOWN: see below",
+            "off.lan/  127.0.0.1:3001",
+            "nothing listens there now",
+            "note: Processes of other users are hidden here (`hidepid`): a forwarder that",
             "! 127.0.0.1:3000: cannot tell: python (pid 7) also listens on",
             "loopgate 0.1.0  serving  pid 4711  up 3 d 3 h",
             "12 and 3 tunnels",

@@ -43,6 +43,8 @@ pub(super) struct Seen {
     /// Why it cannot be told who can reach it.
     unsure: Mutex<Option<Arc<str>>>,
     open_socket: AtomicBool,
+    /// Nobody was there at the last look.
+    absent: AtomicBool,
     /// Counts reasons to look; the first is that nobody has looked yet.
     doubts: AtomicU64,
     /// As many as the last look that found somebody knew of.
@@ -58,6 +60,7 @@ impl Seen {
             ways: AtomicU64::new(0),
             unsure: Mutex::default(),
             open_socket: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
             doubts: AtomicU64::new(1),
             settled: AtomicU64::new(0),
             looked: Notify::new(),
@@ -132,12 +135,18 @@ impl super::Upstream {
 
     /// A look has ended, and what it found is noted. What was not there is looked at again when it is.
     pub fn end_look(&self, begun: Begun, is_there: bool) {
+        self.seen.absent.store(!is_there, Ordering::Relaxed);
         if is_there {
             self.seen.settled.store(begun.0, Ordering::Release);
         } else if !self.seen.is_doubted() {
             self.doubt();
         }
         self.seen.looked.notify_waiters();
+    }
+
+    /// Whether nobody was there at the last look.
+    pub fn is_absent(&self) -> bool {
+        self.seen.absent.load(Ordering::Relaxed)
     }
 
     /// It did not take a connection: whatever does next is looked at first.
@@ -214,6 +223,7 @@ mod tests {
             let settled = tokio::select! { settled = upstream.seen.settle() => settled, () = asked => panic!("asked twice"), };
             assert!(settled.is_ok(), "{exposed}");
             assert_eq!(upstream.check().is_err(), exposed);
+            assert_eq!(upstream.is_absent(), !is_there);
             if is_there {
                 assert!(!upstream.seen.is_doubted());
             }
