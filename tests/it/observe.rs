@@ -124,6 +124,53 @@ async fn attempts_to_log_in_are_counted_by_what_came_of_them() {
 }
 
 #[tokio::test]
+async fn what_goes_around_the_gate_and_what_cannot_be_told_are_gauges_of_the_route() {
+    let (one, other) = (Upstream::ok(), Upstream::ok());
+    let routes = [
+        route("app.lan", "/", &one, "\"anyone\""),
+        route("app.lan", "/other", &other, "\"anyone\""),
+    ];
+    let gate = Gate::open(&routes.concat());
+    let told = || {
+        let text = gate.metrics();
+        let gauge = |name: &str, path: &str| value(&text, name, &[&format!("\"app.lan{path}\"")]);
+        let both = |name: &str| [gauge(name, "/"), gauge(name, "/other")];
+        let names = [
+            "loopgate_upstream_exposed",
+            "loopgate_upstream_exposure_unknown",
+        ];
+        names.map(both)
+    };
+    assert_eq!(told(), [[0.0, 0.0], [0.0, 0.0]]);
+    gate.service(0).note_unsure(Some("its loopback is routed"));
+    assert_eq!(told(), [[0.0, 0.0], [1.0, 0.0]]);
+    gate.service(1).note_exposed(true);
+    assert_eq!(told(), [[0.0, 1.0], [1.0, 0.0]]);
+    gate.service(0).note_unsure(None);
+    gate.service(1).note_exposed(false);
+    assert_eq!(told(), [[0.0, 0.0], [0.0, 0.0]]);
+}
+
+#[tokio::test]
+async fn an_exposed_service_is_refused_or_served_as_its_route_says_and_the_file_is_warned_of() {
+    for (line, code, warned) in [
+        ("", 503, false),
+        ("exposed_upstream = \"refuse\"\n", 503, false),
+        ("exposed_upstream = \"warn\"\n", 200, true),
+    ] {
+        let upstream = Upstream::ok();
+        let tables = route("app.lan", "/", &upstream, "\"anyone\"") + line;
+        let gate = Gate::open(&tables);
+        let is_warned = gate.warnings().contains("warning[exposed-upstream]");
+        assert_eq!(is_warned, warned, "{line}");
+        let mut client = gate.h1().await;
+        assert_eq!(client.get("/", "").await.status, 200, "{line}");
+        gate.service(0).note_exposed(true);
+        assert_eq!(client.get("/", "").await.status, code, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_socket_that_is_closed_for_its_address_is_counted_as_no_request() {
     let upstream = Upstream::ok();
     let route = route("app.lan", "/", &upstream, "\"anyone\"");

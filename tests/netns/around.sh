@@ -1,58 +1,14 @@
 #!/usr/bin/env bash
 # What a hostile eye looks for at the check of what goes around: the moment of a restart, what runs already, what is told at the start
 # and at a reload, a gate that is its own service, two gates that forward to each other.
-#
-#   gate  eth0 192.168.77.1/24 ── veth ── neighbour 192.168.77.2
 set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
-here=$ROOT/tests/netns
+source "$(dirname "${BASH_SOURCE[0]}")/pair.sh"
+pair 280 setpriv:util-linux
 
-if [ -z "${LIMITED:-}" ]; then
-    packages ip:iproute2 curl:curl python3:python3-minimal socat:socat ss:iproute2 setpriv:util-linux
-    binary
-    export GATE
-    [ "$(id -u)" -eq 0 ] || { echo "network namespaces need root" >&2; exit 1; }
-fi
-limited 280 "$0" "$@"
-
-tag=lga$$
-spaces=(gate neighbour)
-tidy() { local s; for s in "${spaces[@]}"; do ip netns del "$tag-$s" 2>/dev/null; done; rm -rf "/etc/netns/$tag-gate"; }
-at() { local s=$1; shift; ip netns exec "$tag-$s" "$@"; }
-for space in "${spaces[@]}"; do ip netns add "$tag-$space" && at "$space" ip link set lo up || exit 1; done
-at gate ip link add eth0 type veth peer name eth0 netns "$tag-neighbour" || exit 1
-for space in "${spaces[@]}"; do at "$space" ip link set eth0 up; done
-at gate ip addr add 192.168.77.1/24 dev eth0
-at neighbour ip addr add 192.168.77.2/24 dev eth0
-
-stop() { kill "$1"; wait "$1" 2>/dev/null; }
 # `service ADDRESS LINE`: sets PID.
 service() { start service ip netns exec "$tag-gate" python3 -u "$here/service.py" "$@"; }
 answers() { until_true 10 at gate curl -s -m 2 -o /dev/null "http://$1:3000/" || { bad "the service does not start" "$(cat "$WORK/service.err")"; exit 1; }; }
-# `file [ROUTE KEYS]`
-file() {
-    cat >"$WORK/new.toml" <<TOML
-[[listener]]
-address = "0.0.0.0:8443"
-networks = { allow = ["192.168.77.0/24", "loopback"] }
-[[route]]
-upstream = "127.0.0.1:3000"
-access = "anyone"
-${1:-}
-TOML
-    mv "$WORK/new.toml" "$WORK/loopgate.toml"
-}
-serve() {
-    : >"$WORK/serve.err"
-    start serve ip netns exec "$tag-gate" "$GATE" serve -c "$WORK/loopgate.toml"
-    serve=$PID
-    until_true 20 grep -q ' serving ' "$WORK/serve.err" || { cat "$WORK/serve.err"; exit 1; }
-}
-page() { at neighbour curl -sS -k -m 5 "https://192.168.77.1:8443/${1:-}" 2>/dev/null; }
-code() { at neighbour curl -sS -k -m 5 -o /dev/null -w '%{http_code}' "https://192.168.77.1:8443/" 2>/dev/null; }
-is() { [ "$(code)" = "$1" ]; }
-log() { cat "$WORK/serve.err"; }
-told() { grep -qE "$1" "$WORK/serve.err"; }
 
 # ---- a restart on the wrong address, while somebody asks without a pause
 file
@@ -112,11 +68,15 @@ until_true 11 is 200 || bad "without the forwarder it heals" "$(code)"
 
 # ---- a reload says what it does not serve, and is one
 file 'host_header = "upstream"'
-before=$(grep -c config_reloaded "$WORK/serve.err")
 at gate "$GATE" reload -c "$WORK/loopgate.toml" >"$WORK/reload.out" 2>&1
 same "a reload: exit 0" 0 $?
-sleep 5
-same "an edit and a reload are one" $((before + 1)) "$(grep -c config_reloaded "$WORK/serve.err")"
+reloads=$(grep -c config_reloaded "$WORK/serve.err")
+# The rate of requests is that of the last look at the file: from none to some there was one.
+rate() { at gate "$GATE" status --json -c "$WORK/loopgate.toml" | grep -qE '"per_second": ?'"$1"; }
+until_true 20 rate 0.0 || bad "the rate falls"
+page >/dev/null
+until_true 20 rate '(0\.0*)?[1-9]' || bad "the rate rises"
+same "what a reload has taken is not taken again" "$reloads" "$(grep -c config_reloaded "$WORK/serve.err")"
 start forwarder ip netns exec "$tag-gate" socat TCP-LISTEN:4000,fork,reuseaddr TCP:127.0.0.1:3000
 forwarder=$PID
 until_true 5 at gate ss -Hltn 'sport = :4000' >/dev/null
@@ -370,7 +330,9 @@ has "status says so" "UNKNOWN: see below" "$(cat "$WORK/status.out")"
 has "and why" "! 127\.0\.0\.1:3000: cannot tell: python3 \(pid $both\) also listens" "$(tr -s ' \n' ' ' <"$WORK/status.out")"
 at gate "$GATE" status --json -c "$WORK/loopgate.toml" >"$WORK/status.json" 2>&1
 has "status --json: unknown, neither exposed nor refused" '"exposed": ?false,"refused": ?false,"around": ?"unknown"' "$(tr -d '\n' <"$WORK/status.json" | tr -s ' ')"
+same "and the metric" 1 "$(gauge upstream_exposure_unknown)"
 stop "$both"
+until_true 10 at gate bash -c "$GATE status -c $WORK/loopgate.toml | grep -q 'nothing listens there now'" && ok "status: nobody is there" || bad "status does not say that nobody is there" "$(at gate "$GATE" status -c "$WORK/loopgate.toml")"
 both tcp:127.0.0.1:3000
 listens 3000
 until_true 10 at gate bash -c "$GATE status --json -c $WORK/loopgate.toml | grep -q none-found" && ok "when the port is closed it is over" || bad "it is not over" "$(log)"
@@ -403,6 +365,53 @@ same "and no mistake" 0 "$(told_by_check >/dev/null; echo $?)"
 file
 lacks "check: without it no word" 'warning' "$(told_by_check)"
 
+# ---- what check and explain say of a service that is open as it runs now
+service 0.0.0.0 open
+open=$PID
+answers 192.168.77.1
+has "check: it would be refused" "warning\[upstream-exposed\].*as things are now it would be refused .*python3 \(pid $open\).*repair|help" "$(told_by_check | tr -s ' \n|' ' ')"
+has "explain: the step and the answer" '^no +exposure +python3 .*upstream-exposed: the client sees 503' "$(explained 192.168.77.2 | tr -s ' \n' ' ' | sed 's/ no exposure/\nno exposure/')"
+stop "$open"
+service 127.0.0.1 right
+right=$PID
+answers 127.0.0.1
+has "explain: it is not" 'exposure 127\.0\.0\.1:3000 is on loopback alone.* allowed: the request is forwarded' "$(explained 192.168.77.2 | tr -s ' \n' ' ')"
+
+# ---- the loopback of another network namespace is another one
+start far ip netns exec "$tag-neighbour" socat TCP-LISTEN:9000,fork,reuseaddr TCP:127.0.0.1:3000
+far=$PID
+until_true 5 at neighbour bash -c "ss -Hltn 'sport = :9000' | grep -q ."
+lacks "a forwarder there that names 127.0.0.1:3000: no word" warning "$(told_by_check)"
+stop "$far"
+
+# ---- doubt goes through chains, and datagrams are a way too
+forward 'SYSTEM:nc 0x7f.1 0xbb8' 4001 ,bind=127.0.0.1
+first=${forwarders[0]}
+lacks "one that may lead there, on loopback alone: no word" warning "$(told_by_check)"
+forward TCP:127.0.0.1:4001 4002
+has "another one that is open and leads to it: in doubt" "exposure-unknown.*socat \(pid $PID\) may lead to it by way of socat \(pid $first\)" "$(told_by_check | tr -s ' \n|' ' ')"
+end_forwarders
+start datagrams ip netns exec "$tag-gate" socat UDP-LISTEN:4001,fork,reuseaddr TCP:127.0.0.1:3000
+forwarders=("$PID")
+until_true 5 at gate bash -c "ss -Hlun 'sport = :4001' | grep -q ."
+has "by UDP a neighbour gets the page" right "$(printf 'GET / HTTP/1.0\r\n\r\n' | at neighbour timeout 3 socat -t 2 - UDP:192.168.77.1:4001)"
+has "and check says so" "upstream-exposed.*socat \(pid $PID\) forwards to it" "$(told_by_check | tr -s ' \n|' ' ')"
+end_forwarders
+forward TCP:127.0.0.1:3000 3010 ,bind=127.0.0.1
+inner=${forwarders[0]}
+sed -i 's#^upstream = .*#upstream = "127.0.0.1:3010"#' "$WORK/loopgate.toml"
+lacks "a forwarder in the place of a service that is on loopback: no word" warning "$(told_by_check)"
+forward TCP:127.0.0.1:3000 4001
+has "another one, open, to what is behind it: in doubt" "exposure-unknown.*socat \(pid $inner\) stands in its place, and socat \(pid $PID\), which others can use" "$(told_by_check | tr -s ' \n|' ' ')"
+end_forwarders
+stop "$right"
+file
+start transparent ip netns exec "$tag-gate" socat TCP-LISTEN:3000,bind=127.0.0.1,fork,reuseaddr,ip-transparent STDIO
+transparent=$PID
+listens 3000
+has "a transparent socket: TPROXY may bring others" 'exposure-unknown.*TPROXY' "$(told_by_check | tr -s ' \n|' ' ')"
+stop "$transparent"
+
 # ---- a forwarder in another network namespace, to the Unix socket of the service
 both "unix:$WORK/both.sock:0" tcp:127.0.0.1:3009
 listens 3009
@@ -430,6 +439,17 @@ hidden() { # OPTIONS OF unshare's shell
     tr -s ' \n' ' ' <"$WORK/hidden.out"
 }
 has "processes of others are hidden (hidepid, as in the unit): said" 'Processes of other users are hidden' "$(hidden 'mount -t proc -o hidepid=2 proc /proc')"
+# The same of a gate that is asked.
+mkdir -p "$WORK/asked" && chown nobody "$WORK/asked" && chmod 644 "$WORK/loopgate.toml"
+as_nobody="mount -t proc -o hidepid=2 proc /proc; exec setpriv --reuid nobody --regid 65534 --clear-groups env STATE_DIRECTORY=$WORK/asked"
+asks() { at gate unshare -m bash -c "$as_nobody $GATE $1 -c $WORK/loopgate.toml $2" 2>&1 | tr -s ' \n' ' '; }
+start asked ip netns exec "$tag-gate" unshare -m bash -c "$as_nobody $GATE serve -c $WORK/loopgate.toml"
+asked=$PID
+until_true 20 grep -q ' serving ' "$WORK/asked.err"
+has "status says it too, and the verdict is the table's" 'no way found.*note: Processes of other users are hidden' "$(asks status "")"
+has "and status --json" '"unseen": ?\["Processes of other users are hidden' "$(asks status --json)"
+has "and explain" 'exposure 127.* is on loopback alone, as far as can be seen\. Processes of other users are hidden' "$(asks explain '--from 192.168.77.2 https://192.168.77.1:8443/')"
+stop "$asked"
 nothing=$(hidden 'mount -t tmpfs none /proc')
 has "no /proc: said" 'There is no /proc here' "$nothing"
 has "and the verdict is that it cannot tell" 'exposure_unknown .*whether `route_localnet` lets others' "$nothing"

@@ -1,27 +1,9 @@
 #!/usr/bin/env bash
 # A service that is bound right, wrong and right again while the gate runs, and what a neighbour gets meanwhile.
-#
-#   gate  eth0 192.168.77.1/24 ── veth ── neighbour 192.168.77.2
 set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
-
-if [ -z "${LIMITED:-}" ]; then
-    packages ip:iproute2 curl:curl openssl:openssl python3:python3-minimal socat:socat
-    binary
-    export GATE
-    [ "$(id -u)" -eq 0 ] || { echo "network namespaces need root" >&2; exit 1; }
-fi
-limited 170 "$0" "$@"
-
-tag=lgh$$
-spaces=(gate neighbour)
-tidy() { local s; for s in "${spaces[@]}"; do ip netns del "$tag-$s" 2>/dev/null; done; }
-at() { local s=$1; shift; ip netns exec "$tag-$s" "$@"; }
-for space in "${spaces[@]}"; do ip netns add "$tag-$space" && at "$space" ip link set lo up || exit 1; done
-at gate ip link add eth0 type veth peer name eth0 netns "$tag-neighbour" || exit 1
-for space in "${spaces[@]}"; do at "$space" ip link set eth0 up; done
-at gate ip addr add 192.168.77.1/24 dev eth0
-at neighbour ip addr add 192.168.77.2/24 dev eth0
+source "$(dirname "${BASH_SOURCE[0]}")/pair.sh"
+pair 170 openssl:openssl
 
 chmod 711 "$WORK"
 mkdir "$WORK/site"
@@ -31,24 +13,6 @@ python() {
     start python ip netns exec "$tag-gate" python3 -u -m http.server 3000 --directory "$WORK/site" "$@"
     until_true 10 at gate curl -s -o /dev/null http://127.0.0.1:3000/ || { bad "python does not start" "$(cat "$WORK/python.err")"; exit 1; }
 }
-stop() { kill "$1"; wait "$1" 2>/dev/null; }
-# `file [ROUTE KEYS]`
-file() {
-    cat >"$WORK/new.toml" <<TOML
-[admin]
-address = "127.0.0.1:9095"
-[[listener]]
-address = "0.0.0.0:8443"
-networks = { allow = ["192.168.77.0/24", "loopback"] }
-[[route]]
-upstream = "127.0.0.1:3000"
-access = "anyone"
-${1:-}
-TOML
-    mv "$WORK/new.toml" "$WORK/loopgate.toml"
-}
-code() { at neighbour curl -sS -k -m 5 -o "$WORK/answer" -w '%{http_code}' https://192.168.77.1:8443/ 2>/dev/null; }
-is() { [ "$(code)" = "$1" ]; }
 # `within NAME SECONDS WANTED`: says how long it took.
 within() {
     local begun=${EPOCHREALTIME/./}
@@ -58,7 +22,6 @@ within() {
         bad "$1" "it is $(code)"
     fi
 }
-gauge() { at gate curl -sS -m 5 http://127.0.0.1:9095/metrics | sed -n 's/^loopgate_upstream_exposed{.*} //p'; }
 last_event() { grep exposure_changed "$WORK/serve.err" | tail -1; }
 
 # ---- bound to everyone: refused at the start
@@ -78,9 +41,7 @@ stop "$PID"
 # ---- bound to loopback: served
 python --bind 127.0.0.1
 right=$PID
-start serve ip netns exec "$tag-gate" "$GATE" serve -c "$WORK/loopgate.toml"
-serve=$PID
-until_true 20 grep -q ' serving ' "$WORK/serve.err" || { cat "$WORK/serve.err"; exit 1; }
+serve
 within "bound to 127.0.0.1 it is served" 10 200
 same "with its page" "a page" "$(cat "$WORK/answer")"
 same "the neighbour has no other way" 000 "$(at neighbour curl -s -m 5 -o /dev/null -w '%{http_code}' http://192.168.77.1:3000/)"
@@ -92,14 +53,14 @@ for round in 1 2; do
     wrong=$PID
     within "round $round: bound to everyone the route closes in less than 10 s" 10 503
     has "round $round: the event says so" "exposed=true .*python3 \\(pid $wrong\\).*--bind 127\\.0\\.0\\.1" "$(last_event)"
-    same "round $round: and the metric" 1 "$(gauge)"
+    same "round $round: and the metric" 1 "$(gauge upstream_exposed)"
     lacks "round $round: the visitor is not told which program it is" 'python|3000' "$(cat "$WORK/answer")"
     stop "$wrong"
     python --bind 127.0.0.1
     right=$PID
     within "round $round: bound right it heals in less than 10 s" 10 200
     has "round $round: the event says so" 'info exposure_changed .*exposed=false' "$(last_event)"
-    same "round $round: and the metric" 0 "$(gauge)"
+    same "round $round: and the metric" 0 "$(gauge upstream_exposed)"
 done
 
 # ---- a forwarder beside it
@@ -126,13 +87,11 @@ at gate sh -c 'echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet'
 python --bind 127.0.0.1
 right=$PID
 file
-start serve ip netns exec "$tag-gate" "$GATE" serve -c "$WORK/loopgate.toml"
-serve=$PID
-until_true 20 grep -q ' serving ' "$WORK/serve.err" || { cat "$WORK/serve.err"; exit 1; }
-told() { grep -qE "$1" "$WORK/serve.err"; }
-if until_true 11 told 'exposure_unknown upstream=127\.0\.0\.1:3000 .*route_localnet'; then ok "route_localnet: cannot tell, and says it"; else bad "route_localnet: cannot tell, and says it" "$(cat "$WORK/serve.err")"; fi
-has "and that it cannot see it at the start" 'exposure_unseen .*route_localnet' "$(cat "$WORK/serve.err")"
+serve
+if until_true 11 told 'exposure_unknown upstream=127\.0\.0\.1:3000 .*route_localnet'; then ok "route_localnet: cannot tell, and says it"; else bad "route_localnet: cannot tell, and says it" "$(log)"; fi
+has "and that it cannot see it at the start" 'exposure_unseen .*route_localnet' "$(log)"
 same "what cannot be told is served" 200 "$(code)"
+same "and the metric says it" 1 "$(gauge upstream_exposure_unknown)"
 at gate sh -c 'echo 0 >/proc/sys/net/ipv4/conf/eth0/route_localnet'
 stop "$right"
 stop "$serve"
@@ -143,14 +102,13 @@ start unix ip netns exec "$tag-gate" socat "UNIX-LISTEN:$WORK/run/app.sock,fork,
 until_true 5 test -S "$WORK/run/app.sock"
 file
 sed -i "s#^upstream = .*#upstream = \"unix:$WORK/run/app.sock\"#" "$WORK/loopgate.toml"
-start serve ip netns exec "$tag-gate" "$GATE" serve -c "$WORK/loopgate.toml"
-until_true 20 grep -q ' serving ' "$WORK/serve.err" || { cat "$WORK/serve.err"; exit 1; }
+serve
 if until_true 11 told 'warn upstream_socket .*app\.sock.*every user of this machine may connect to it \(mode 0666\)'; then
     ok "a socket that everyone may write is reported"
 else
-    bad "a socket that everyone may write is reported" "$(cat "$WORK/serve.err")"
+    bad "a socket that everyone may write is reported" "$(log)"
 fi
 chmod 600 "$WORK/run/app.sock"
-if until_true 11 told 'info upstream_socket .*open to its owner'; then ok "and when it is not any more"; else bad "and when it is not any more" "$(cat "$WORK/serve.err")"; fi
+if until_true 11 told 'info upstream_socket .*open to its owner'; then ok "and when it is not any more"; else bad "and when it is not any more" "$(log)"; fi
 same "each is said once" 2 "$(grep -c upstream_socket "$WORK/serve.err")"
 exit 0

@@ -345,6 +345,20 @@ impl Gate {
         self.running().put(plan);
     }
 
+    /// The service of a route of the plan in force, by its place in the file.
+    pub fn service(&self, at: usize) -> std::sync::Arc<loopgate::upstream::Upstream> {
+        std::sync::Arc::clone(&self.running().shared.live.current().routes[at].upstream)
+    }
+
+    /// What the file as it is gives warnings of.
+    pub fn warnings(&self) -> String {
+        let source = Source::File(self.path("loopgate.toml"));
+        match source.plan(&self.machine, &self.kept, None) {
+            Ok((_, warnings)) => warnings.render(false, 100),
+            Err(report) => panic!("{}", report.render(false, 100)),
+        }
+    }
+
     /// Begins the end; true when everything finished within `limit`.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.running().drain(limit).await
