@@ -119,10 +119,10 @@ fn look(told: &mut Value, plan: &Plan, interfaces: &Interfaces) {
         Verdict::Loopback => format!("{address} is {verdict}, as far as can be seen"),
         Verdict::NotListening | Verdict::CannotTell(_) => verdict.to_string(),
     };
-    let unseen = now.surroundings.unseen();
-    let found = unseen
-        .iter()
-        .fold(found, |found, why| format!("{found}. {why}"));
+    let found = match now.surroundings.hidden() {
+        Some(why) => format!("{found}. {why}"),
+        None => found,
+    };
     let is_refused = verdict.is_exposed() && route.upstream.refuses_exposed();
     let step = json!({ "step": "exposure", "passes": !is_refused, "found": found, "key": null });
     if let Some(steps) = told["steps"].as_array_mut() {

@@ -89,19 +89,7 @@ impl Surroundings {
                 self.routed_loopback.join(", ")
             ));
         }
-        match self.processes {
-            Processes::All => {}
-            Processes::Own => said.push(
-                "Processes of other users are hidden here (`hidepid`, `ProtectProc=invisible`): a forwarder or a tunnel that another user \
-                 runs, or a second port of a service of another user, is not noticed; `loopgate audit` as root sees them."
-                    .to_owned(),
-            ),
-            Processes::None => said.push(
-                "There is no /proc here: neither processes nor `route_localnet` can be seen, so no forwarder, no tunnel and no second port \
-                 of a service is noticed."
-                    .to_owned(),
-            ),
-        }
+        said.extend(self.hidden().map(str::to_owned));
         if self.is_routing_unknown && self.processes != Processes::None {
             said.push(
                 "/proc/sys cannot be read here: whether `route_localnet` lets others reach 127.0.0.1 is not known.".to_owned(),
@@ -115,6 +103,23 @@ impl Surroundings {
             );
         }
         said
+    }
+}
+
+impl Surroundings {
+    /// What is not noticed because processes are hidden.
+    pub fn hidden(&self) -> Option<&'static str> {
+        match self.processes {
+            Processes::All => None,
+            Processes::Own => Some(
+                "Processes of other users are hidden here (`hidepid`, `ProtectProc=invisible`): a forwarder or a tunnel that another user \
+                 runs, or a second port of a service of another user, is not noticed; `loopgate audit` as root sees them.",
+            ),
+            Processes::None => Some(
+                "There is no /proc here: neither processes nor `route_localnet` can be seen, so no forwarder, no tunnel and no second port \
+                 of a service is noticed.",
+            ),
+        }
     }
 }
 
