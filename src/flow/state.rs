@@ -22,7 +22,7 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::limit::lockout::Lockout;
 use crate::limit::{Counted, Exchange};
 use crate::observe::metrics::{Method, Slot};
-use crate::observe::{Log, Metrics, Record, Tally, Texts, contained};
+use crate::observe::{Log, Metrics, Pen, Record, Tally, Texts, contained};
 use crate::plan::{Live, Plan};
 use crate::upstream::{H2cPool, Open, Pool};
 
@@ -75,6 +75,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// The counters of this thread.
     pub tally: Arc<Tally>,
+    /// Its part of the access log.
+    pub pen: Pen,
     #[allow(
         clippy::redundant_allocation,
         reason = "cloning the inner Arc would bounce a cache line between threads at every request"
@@ -101,12 +103,14 @@ impl Worker {
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let plan = RefCell::new(Rc::new(shared.live.current()));
         let tally = shared.metrics.tally();
+        let pen = shared.log.pen();
         let metrics = Arc::clone(&shared.metrics);
         let h2c = H2cPool::new(shared.log.clone(), metrics, Arc::clone(&shared.open));
         let pool = Pool::new(Arc::clone(&shared.open));
         Rc::new(Self {
             shared,
             tally,
+            pen,
             plan,
             pool,
             h2c,
@@ -134,7 +138,7 @@ impl Worker {
     pub fn finish(&self, mut record: Box<Record>) {
         record.took = record.started.elapsed();
         self.tally.request(&record);
-        self.shared.log.access(record);
+        self.pen.access(record);
     }
 
     /// Runs a task on this thread. A panic ends it alone, is counted and told.

@@ -66,8 +66,9 @@ fn put(out: &mut Vec<u8>, before: &str, value: Option<&str>) {
     let Some(value) = value else {
         return out.extend_from_slice(b"null");
     };
-    let is_plain = |c: &u8| matches!(c, 0x20..0x7f) & (*c != b'"') & (*c != b'\\');
-    if value.as_bytes().iter().all(is_plain) {
+    // All bytes are looked at, many at a time; an iterator that stops at the first would take them one by one.
+    let is_plain = |c: u8| (0x20..0x7f).contains(&c) & (c != b'"') & (c != b'\\');
+    if value.bytes().fold(true, |all, c| all & is_plain(c)) {
         out.push(b'"');
         out.extend_from_slice(value.as_bytes());
         out.push(b'"');

@@ -1,4 +1,5 @@
-//! The log writer: a thread of its own behind a bounded queue. When the queue is full lines are lost and counted; nobody waits.
+//! The log writer: a thread of its own, for events behind a bounded queue, for access lines beside the pages of the data threads.
+//! When there is no room lines are lost and counted; nobody waits.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -7,13 +8,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::json;
-use super::line::{self, Clock};
+use super::line;
 use super::out::{Lost, Out};
-use super::record::Record;
-use super::ring::{Past, Ring};
+use super::pen::{Desk, Pen};
+use super::ring::Past;
 
-/// Lines that may wait for the disk.
+/// Events that may wait to be written.
 const QUEUE: usize = 8192;
 /// How long lines are gathered while they keep coming.
 const GATHER: Duration = Duration::from_millis(5);
@@ -92,11 +92,10 @@ impl Event {
 }
 
 enum Message {
-    Access(Box<Record>),
     Event(Event),
     Reopen,
-    /// There is a [`Change`] to be taken.
-    Changed,
+    /// There are lines on a page, or there is a [`Change`] to be taken.
+    Look,
     Flush(SyncSender<()>),
 }
 
@@ -108,7 +107,7 @@ pub struct Log {
     access: Arc<AtomicBool>,
     query: Arc<AtomicBool>,
     next: Arc<Mutex<Option<Change>>>,
-    ring: Arc<Mutex<Ring>>,
+    pub(super) desk: Arc<Desk>,
 }
 
 /// Another place or another look, opened already so that it cannot fail any more.
@@ -146,15 +145,15 @@ impl Log {
         let lost = Arc::new(AtomicU64::new(0));
         let next = Arc::new(Mutex::new(None));
         let access = Arc::new(AtomicBool::new(sink != Sink::Off));
-        let ring = Arc::new(Mutex::new(Ring::default()));
+        let desk = Arc::new(Desk::new(format));
         let writer = Writer {
             out: Out::open(&sink)?,
             format,
             lost: Arc::clone(&lost),
             next: Arc::clone(&next),
-            ring: Arc::clone(&ring),
+            desk: Arc::clone(&desk),
+            spare: Vec::new(),
             failing: None,
-            clock: Clock::default(),
         };
         std::thread::Builder::new()
             .name("log".into())
@@ -165,7 +164,7 @@ impl Log {
             access,
             query: Arc::new(AtomicBool::new(query)),
             next,
-            ring,
+            desk,
         })
     }
 
@@ -179,11 +178,9 @@ impl Log {
         self.query.load(Ordering::Relaxed)
     }
 
-    /// Hands a finished request over.
-    pub fn access(&self, record: Box<Record>) {
-        if self.wants_access() {
-            self.send(Message::Access(record));
-        }
+    /// What a data thread writes its access lines with.
+    pub fn pen(&self) -> Pen {
+        Pen::new(self.clone())
     }
 
     /// Writes an event.
@@ -198,7 +195,7 @@ impl Log {
         self.query.store(change.query, Ordering::Relaxed);
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(change);
         // If the queue is full, the next line that is written looks as well.
-        self.send(Message::Changed);
+        self.wake();
     }
 
     /// Opens the access file anew (after rotation).
@@ -206,7 +203,7 @@ impl Log {
         self.send(Message::Reopen);
     }
 
-    /// Lines lost because the queue was full or the disk refused them.
+    /// Lines lost because there was no room for them or the disk refused them.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
@@ -219,17 +216,23 @@ impl Log {
         }
     }
 
-    /// What is remembered of one of the last requests; nothing while the access log is off. Waits up to a second for what is
-    /// still on its way.
+    /// What is remembered of one of the last requests; nothing while the access log is off.
     pub fn recall(&self, id: &str) -> Option<Past> {
-        self.flush(Duration::from_secs(1));
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.find(id)
+        self.desk.recall(id)
+    }
+
+    /// Has the writer look at the pages. When the queue is full, it is about to.
+    pub(super) fn wake(&self) {
+        let _ = self.queue.try_send(Message::Look);
+    }
+
+    pub(super) fn lose(&self, lines: u64) {
+        self.lost.fetch_add(lines, Ordering::Relaxed);
     }
 
     fn send(&self, message: Message) {
         if let Err(TrySendError::Full(_)) = self.queue.try_send(message) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lose(1);
         }
     }
 }
@@ -240,9 +243,10 @@ struct Writer {
     lost: Arc<AtomicU64>,
     /// What the counter was when writing began to fail.
     failing: Option<u64>,
-    clock: Clock,
     next: Arc<Mutex<Option<Change>>>,
-    ring: Arc<Mutex<Ring>>,
+    desk: Arc<Desk>,
+    /// An empty page.
+    spare: Vec<u8>,
 }
 
 impl Writer {
@@ -251,60 +255,68 @@ impl Writer {
             match messages.recv_timeout(Duration::from_secs(3600)) {
                 Ok(message) => self.handle(message),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
             // The first line is written at once. While more come they are gathered: to be woken for each would cost more
             // than the line itself.
-            let mut is_quiet = false;
-            while !is_quiet {
-                let flushed = self.out.as_mut().map(Out::flush);
-                self.note(flushed);
+            loop {
+                let mut is_quiet = !self.look();
                 std::thread::sleep(GATHER);
-                is_quiet = true;
                 while let Ok(message) = messages.try_recv() {
                     self.handle(message);
                     is_quiet = false;
                 }
+                // From here on who writes wakes us; who has written before is seen now.
+                if is_quiet {
+                    self.desk.is_awake.store(false, Ordering::SeqCst);
+                    if !self.look() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.look();
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => self.tell(&event),
+            Message::Reopen => {
+                self.look();
+                if let Some(out) = &mut self.out {
+                    out.reopen();
+                }
+            }
+            Message::Look => {
+                self.look();
+            }
+            Message::Flush(done) => {
+                self.look();
+                let _ = done.send(());
             }
         }
     }
 
-    fn handle(&mut self, message: Message) {
+    /// Writes what is on the pages, and takes a change; whether there was a line.
+    fn look(&mut self) -> bool {
         let next = self
             .next
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        self.format = next.as_ref().map_or(self.format, |next| next.format);
+        let mut spare = std::mem::take(&mut self.spare);
+        let mut has_lines = false;
+        Arc::clone(&self.desk).turn(&mut spare, self.format, |lines| {
+            has_lines = true;
+            let wrote = self.out.as_mut().map(|out| out.write(lines));
+            self.note(wrote);
+        });
+        self.spare = spare;
         if let Some(next) = next {
-            let flushed = self.out.as_mut().map(Out::flush);
-            self.note(flushed);
-            (self.out, self.format) = (next.out, next.format);
+            self.out = next.out;
         }
-        match message {
-            Message::Access(record) => {
-                let (format, at) = (self.format, self.clock.stamp(record.at));
-                let wrote = self.out.as_mut().map(|out| {
-                    out.line(|line| match format {
-                        Format::Text => line::access_text(&record, at, line),
-                        Format::Json => json::access(&record, at, line),
-                    })
-                });
-                self.note(wrote);
-                let ring = self.ring.lock();
-                ring.unwrap_or_else(PoisonError::into_inner).keep(record);
-            }
-            Message::Event(event) => self.tell(&event),
-            Message::Reopen => {
-                let wrote = self.out.as_mut().map(Out::reopen);
-                self.note(wrote);
-            }
-            Message::Changed => {}
-            Message::Flush(done) => {
-                let flushed = self.out.as_mut().map(Out::flush);
-                self.note(flushed);
-                let _ = done.send(());
-            }
-        }
+        has_lines
     }
 
     fn tell(&self, event: &Event) {
@@ -326,11 +338,11 @@ impl Writer {
                     self.tell(&Event::error("log_failed").with("error", error));
                 }
             }
-            (Some(Ok(())), Some(since)) if self.out.as_ref().is_some_and(Out::is_written) => {
+            (Some(Ok(())), Some(since)) => {
                 self.failing = None;
                 self.tell(&Event::info("log_recovered").with("lines_lost", before - since));
             }
-            (Some(Ok(())) | None, _) => {}
+            (Some(Ok(())), None) | (None, _) => {}
         }
     }
 }

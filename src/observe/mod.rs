@@ -6,11 +6,13 @@ mod log;
 pub mod metrics;
 mod out;
 mod panics;
+mod pen;
 mod record;
 mod ring;
 
 pub use log::{Change, Event, Format, Log, Rotation, Sink};
 pub use metrics::{Metrics, Slot, Tally};
 pub use panics::contained;
+pub use pen::Pen;
 pub use record::{Record, Texts};
 pub use ring::Past;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::log::{Rotation, Sink};
 
-/// Bytes that are gathered before they are written, while more lines wait.
-const GATHERED: usize = 64 << 10;
+/// Bytes that are written at once; between two of these a file may give way to a new one.
+const PIECE: usize = 64 << 10;
 /// After a rotation that failed.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -27,13 +27,11 @@ pub(super) struct Out {
     file: File,
     path: Option<PathBuf>,
     rotation: Option<Rotation>,
-    buffer: Vec<u8>,
     /// Of the file, as far as we know.
     length: u64,
     /// Half a line is out and could not be taken back: a line end comes first.
     is_torn: bool,
     not_before: Option<Instant>,
-    is_written: bool,
 }
 
 impl Out {
@@ -57,54 +55,39 @@ impl Out {
             file,
             path,
             rotation,
-            buffer: Vec::new(),
             length,
             is_torn: false,
             not_before: None,
-            is_written: true,
         }))
     }
 
-    /// Adds a line that `write` appends without its end, and writes all when there is enough.
-    pub fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Lost> {
-        write(&mut self.buffer);
-        self.buffer.push(b'\n');
-        match self.buffer.len() < GATHERED {
-            true => Ok(()),
-            false => self.flush(),
-        }
-    }
-
-    /// Writes what was gathered.
-    pub fn flush(&mut self) -> Result<(), Lost> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        if self.is_torn {
-            match write(&mut self.file, b"\n") {
-                (1, _) => self.is_torn = false,
-                (_, error) => return Err(self.lose(0, error)),
+    /// Writes whole lines. What did not fit is lost, and all that follows.
+    pub fn write(&mut self, mut lines: &[u8]) -> Result<(), Lost> {
+        while !lines.is_empty() {
+            if self.is_torn {
+                match write(&mut self.file, b"\n") {
+                    (1, _) => self.is_torn = false,
+                    (_, error) => return Err(self.lose(lines, 0, error)),
+                }
             }
+            let long = || lines.iter().position(|b| *b == b'\n').map(|i| i + 1);
+            let size = match lines.get(..PIECE) {
+                Some(piece) => last_line(piece).or_else(long).unwrap_or(lines.len()),
+                None => lines.len(),
+            };
+            match write(&mut self.file, &lines[..size]) {
+                (done, _) if done == size => {}
+                (done, error) => return Err(self.lose(lines, done, error)),
+            }
+            self.length += size as u64;
+            lines = &lines[size..];
+            self.rotate_when_due();
         }
-        match write(&mut self.file, &self.buffer) {
-            (done, _) if done == self.buffer.len() => {}
-            (done, error) => return Err(self.lose(done, error)),
-        }
-        self.length += self.buffer.len() as u64;
-        self.is_written = true;
-        self.buffer.clear();
-        self.rotate_when_due();
         Ok(())
     }
 
-    /// Whether the last bytes that were given went out.
-    pub fn is_written(&self) -> bool {
-        self.is_written
-    }
-
     /// Opens the file anew. The old one stays in use when that fails.
-    pub fn reopen(&mut self) -> Result<(), Lost> {
-        let flushed = self.flush();
+    pub fn reopen(&mut self) {
         if let Some(path) = &self.path
             && let Ok(file) = append(path)
         {
@@ -112,22 +95,18 @@ impl Out {
             self.file = file;
             self.is_torn = false;
         }
-        flushed
     }
 
-    /// Only `done` bytes of the buffer went out: the last whole line of them is where the file ends, the rest is lost.
-    fn lose(&mut self, done: usize, error: Option<io::Error>) -> Lost {
-        let out = &self.buffer[..done];
-        let whole = out.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-        let lines = self.buffer[whole..].iter().filter(|b| **b == b'\n').count();
+    /// Only `done` bytes of the lines went out: the last whole line of them is where the file ends, the rest is lost.
+    fn lose(&mut self, lines: &[u8], done: usize, error: Option<io::Error>) -> Lost {
+        let whole = last_line(&lines[..done]).unwrap_or(0);
+        let lost = lines[whole..].iter().filter(|b| **b == b'\n').count();
         self.length += whole as u64;
-        self.is_written = false;
         if done > whole && !self.take_back(done - whole) {
             self.is_torn = true;
         }
-        self.buffer.clear();
         Lost {
-            lines: lines as u64,
+            lines: lost as u64,
             error: error.unwrap_or_else(|| io::ErrorKind::WriteZero.into()),
         }
     }
@@ -183,6 +162,11 @@ impl Out {
     }
 }
 
+/// Where the last whole line ends.
+fn last_line(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().rposition(|b| *b == b'\n').map(|i| i + 1)
+}
+
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
@@ -220,9 +204,8 @@ mod tests {
         let path = dir.path().join("access.log");
         let mut out = out(&path, 20, 2);
         for n in 0..8 {
-            out.line(|l| l.extend_from_slice(format!("line {n} of the log").as_bytes()))
+            out.write(format!("line {n} of the log\n").as_bytes())
                 .unwrap();
-            out.flush().unwrap();
         }
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(read("access.log"), "");
@@ -239,9 +222,8 @@ mod tests {
         fs::rename(&path, dir.path().join("elsewhere")).unwrap();
         fs::write(&path, "").unwrap();
         for n in 0..3 {
-            out.line(|l| l.extend_from_slice(format!("late {n} of the log").as_bytes()))
+            out.write(format!("late {n} of the log\n").as_bytes())
                 .unwrap();
-            out.flush().unwrap();
         }
         assert_eq!(read("elsewhere"), "late 0 of the log\nlate 1 of the log\n");
         assert_eq!(read("access.log"), "late 2 of the log\n");
@@ -252,25 +234,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
         let mut out = out(&path, 1 << 20, 1);
-        out.line(|l| l.extend_from_slice("whole".as_bytes()))
-            .unwrap();
-        out.flush().unwrap();
+        out.write(b"whole\n").unwrap();
         // As a disk that is full after nine bytes.
-        out.buffer = b"first\nsecond\nthird\n".to_vec();
         out.file.write_all(b"first\nsec").unwrap();
-        let lost = out.lose(9, Some(io::ErrorKind::StorageFull.into()));
+        let full = Some(io::ErrorKind::StorageFull.into());
+        let lost = out.lose(b"first\nsecond\nthird\n", 9, full);
         assert_eq!(lost.lines, 2);
         assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nfirst\n");
-        out.line(|l| l.extend_from_slice("after".as_bytes()))
-            .unwrap();
-        out.flush().unwrap();
+        out.write(b"after\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nfirst\nafter\n");
         // Somebody else has written there: nothing of theirs is taken.
-        out.buffer = b"second\n".to_vec();
         out.file.write_all(b"sectheirs\n").unwrap();
-        assert_eq!(out.lose(3, None).lines, 1);
-        out.line(|l| l.extend_from_slice("end".as_bytes())).unwrap();
-        out.flush().unwrap();
+        assert_eq!(out.lose(b"second\n", 3, None).lines, 1);
+        out.write(b"end\n").unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, "whole\nfirst\nafter\nsectheirs\n\nend\n");
     }
@@ -279,11 +255,23 @@ mod tests {
     fn a_device_that_is_full_loses_lines_and_says_how_many() {
         let sink = Sink::File("/dev/full".into(), None);
         let mut out = Out::open(&sink).unwrap().unwrap();
-        out.line(|l| l.extend_from_slice("one".as_bytes())).unwrap();
-        out.line(|l| l.extend_from_slice("two".as_bytes())).unwrap();
-        let lost = out.flush().unwrap_err();
+        let lost = out.write(b"one\ntwo\n").unwrap_err();
         assert_eq!(lost.lines, 2);
         assert_eq!(lost.error.kind(), io::ErrorKind::StorageFull);
-        assert!(out.flush().is_ok(), "nothing waits any more");
+    }
+
+    #[test]
+    fn many_lines_are_cut_between_lines_where_the_file_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let mut out = out(&path, 90_000, 9);
+        let long = "y".repeat(70_000) + "\n";
+        let lines = "x".repeat(999) + "\n";
+        let all = lines.repeat(150) + &long + &lines;
+        out.write(all.as_bytes()).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        let parts = ["access.log.2", "access.log.1", "access.log"].map(read);
+        assert_eq!(parts.concat(), all);
+        assert_eq!(parts.map(|part| part.len()), [130_000, 90_001, 1000]);
     }
 }

@@ -153,7 +153,7 @@ fn denied(
     };
     let mut record = conn.record(worker, "");
     record.refusal = Some(refusal);
-    worker.shared.log.access(record);
+    worker.pen.access(record);
 }
 
 /// Counts a connection beyond the limits that is closed without a word.
