@@ -1,6 +1,5 @@
 //! An HTTP/2 stream in front of an HTTP/1.1 upstream: the request, the wait for an answer, and its head.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use hyper::body::Incoming;
 use super::answer::{self, Answer, Fault, Interim, Patience, Pump, broken};
 use super::body::{Carried, Reader};
 use super::h2_head::begin;
-use super::h2_pump::spawn_pump;
+use super::h2_pump::{News, spawn_pump};
 use super::outbound::Outbound;
 use super::response::Inbound;
 use super::scratch::Scratch;
@@ -83,23 +82,18 @@ impl Stream<'_> {
         wire.write(&scratch.request, limits.body_idle)
             .await
             .map_err(|_| Fault::Dead)?;
-        let mut pump = None;
-        let failed = Rc::new(Cell::new(None));
-        let mut patience = Rc::new(Patience::of(limits.answer));
-        if !head.body.is_empty()
-            && let Some(body) = body.take()
-        {
-            patience = Rc::default();
-            let shared = (&failed, &patience);
-            pump = Some(spawn_pump(
-                self.worker,
-                body,
-                wire,
-                head.body,
-                limits,
-                shared,
-            ));
-        }
+        let waits = Patience::of(limits.answer);
+        // With a body, who sends it says how long the answer is waited for.
+        let sending = match head.body.is_empty() {
+            true => None,
+            false => body.take().map(|body| {
+                let news = Rc::new(News::default());
+                let pump = spawn_pump(self.worker, body, wire, head.body, limits, &news);
+                (news, pump)
+            }),
+        };
+        let (news, pump) = sending.unzip();
+        let patience = news.as_ref().map_or(&waits, |news| &news.patience);
         let mut interim = Interim::default();
         let to_head = head.intake.method == "HEAD";
         loop {
@@ -109,11 +103,11 @@ impl Stream<'_> {
                 &mut scratch.answer_fields,
                 to_head,
                 &mut interim,
-                &patience,
+                patience,
                 limits.answer,
             )
             .await;
-            if let Some(refusal) = failed.get() {
+            if let Some(refusal) = news.as_ref().and_then(|news| news.failed.get()) {
                 return Err(Fault::Refused(refusal));
             }
             let found = found?;

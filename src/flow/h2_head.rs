@@ -126,6 +126,8 @@ pub(super) fn begin(
         name: f.name(bytes),
         value: f.value(bytes),
     });
+    // Room for what is added, too: to grow costs more than to begin with enough.
+    response.headers_mut().reserve(fields.len() + 4);
     append(inbound, lines, response.headers_mut());
     Ok(response)
 }

@@ -29,6 +29,15 @@ use crate::upstream::Link;
 /// Bytes of a body that are worth a write of their own.
 const ENOUGH: usize = 48 << 10;
 
+/// What whoever waits for the answer is told of the body.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Why it cannot be sent.
+    pub failed: Cell<Option<Refusal>>,
+    /// How long the answer may take.
+    pub patience: Patience,
+}
+
 /// Sends the body in a task of its own, which ends with the answer. What the upstream does not want is thrown away.
 pub(super) fn spawn_pump(
     worker: &Rc<Worker>,
@@ -36,12 +45,11 @@ pub(super) fn spawn_pump(
     wire: &Rc<Link>,
     framing: Body,
     limits: &Limits,
-    (failed, patience): (&Rc<Cell<Option<Refusal>>>, &Rc<Patience>),
+    news: &Rc<News>,
 ) -> Pump {
     let sent = Rc::new(Cell::new(false));
     let (stop, stopped) = oneshot::channel();
-    let (wire, done, failed) = (Rc::clone(wire), Rc::clone(&sent), Rc::clone(failed));
-    let patience = Rc::clone(patience);
+    let (wire, done, news) = (Rc::clone(wire), Rc::clone(&sent), Rc::clone(news));
     let (idle, answer, most) = (limits.body_idle, limits.answer, limits.body_size);
     let shared = Arc::clone(&worker.shared);
     worker.spawn("discard", async move {
@@ -58,15 +66,15 @@ pub(super) fn spawn_pump(
         match ended {
             Some(Ok(())) => {
                 done.set(true);
-                patience.begin(&wire, answer);
+                news.patience.begin(&wire, answer);
             }
             Some(Err(Some(refusal))) => {
-                failed.set(Some(refusal));
+                news.failed.set(Some(refusal));
                 // Whoever waits for an answer waits no more. The end of our side alone would leave that to the upstream.
                 wire.read_by(Duration::ZERO);
             }
             // The upstream takes no more; its answer may still come.
-            Some(Err(None)) => patience.begin(&wire, idle),
+            Some(Err(None)) => news.patience.begin(&wire, idle),
             None => {}
         }
         drop(wire);

@@ -143,11 +143,20 @@ impl Worker {
 
     /// Runs a task on this thread. A panic ends it alone, is counted and told.
     pub fn spawn(self: &Rc<Self>, task: &'static str, future: impl Future + 'static) {
+        tokio::task::spawn_local(self.contained(task, future));
+    }
+
+    /// A task whose panic ends it alone, is counted and told.
+    pub fn contained(
+        self: &Rc<Self>,
+        task: &'static str,
+        future: impl Future + 'static,
+    ) -> impl Future<Output = ()> + 'static {
         let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        async move {
             let shared = &worker.shared;
             contained(task, &shared.log, &shared.metrics, future).await;
-        });
+        }
     }
 
     /// How far the end has come.

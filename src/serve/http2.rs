@@ -13,7 +13,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::flood::{Verdict, Watched};
-use crate::flow::{Conn, Worker, serve_stream, unless_stalled};
+use super::streams::{Shelf, Streams};
+use crate::flow::{Conn, Worker, serve_stream};
 use crate::net::{Cork, Stream};
 use crate::observe::Event;
 
@@ -22,31 +23,23 @@ const STREAMS: u32 = 128;
 /// Answer bytes that may wait for one stream's window: with [`STREAMS`] the bound of a connection's memory.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// Runs the streams of a connection on this thread, each in a task that ends when its client takes nothing for so long.
-#[derive(Clone, Debug)]
-struct Streams(Duration, Rc<Worker>);
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, future: F) {
-        self.1.spawn("stream", unless_stalled(future, self.0));
-    }
-}
-
 /// Serves the connection to its end.
 pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
     let limits = worker.plan().limits;
     let conn = Rc::new(conn);
     let busy = Rc::clone(&conn.busy);
     let asked = Rc::new(Cell::new(false));
+    let shelf = Shelf::new();
     let service = {
         let (conn, worker, asked) = (Rc::clone(&conn), Rc::clone(&worker), Rc::clone(&asked));
-        // Boxed: hyper and the runtime move the future of a stream eight times before it is polled first.
+        let shelf = Rc::clone(&shelf);
         service_fn(move |request| {
             asked.set(true);
-            Box::pin(serve_stream(Rc::clone(&worker), Rc::clone(&conn), request))
+            shelf.lend(serve_stream(Rc::clone(&worker), Rc::clone(&conn), request))
         })
     };
-    let mut builder = http2::Builder::new(Streams(limits.body_idle, Rc::clone(&worker)));
+    let mut streams = Streams::new(&worker);
+    let mut builder = http2::Builder::new(streams.entrance(limits.body_idle));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -94,7 +87,13 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         if is_leaving && !std::mem::replace(&mut told, true) {
             served.as_mut().graceful_shutdown();
         }
+        // First those that wait for a service: what they have for the connection goes out with the rest.
+        streams.poll(cx);
         let polled = served.as_mut().poll(cx).map(drop);
+        streams.poll_begun(cx);
+        if busy.is_idle() {
+            shelf.clear();
+        }
         // One too many: it has asked, it is told, and that was it.
         if conn.is_surplus && asked.get() && !std::mem::replace(&mut told, true) {
             served.as_mut().graceful_shutdown();
@@ -103,6 +102,7 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         polled
     });
     end.await;
+    streams.leave();
     if let Some(frames) = verdict.get() {
         let event = Event::info("http2_flood_ended").with("client", conn.source);
         worker.shared.log.event(event.with("frames", frames));

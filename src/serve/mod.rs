@@ -6,6 +6,7 @@ mod handshake;
 mod http1;
 mod http2;
 mod redirect;
+mod streams;
 mod surplus;
 #[cfg(any(test, fuzzing))]
 pub mod trial;
