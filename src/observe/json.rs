@@ -9,14 +9,14 @@ use crate::base::text;
 pub(super) fn access(record: &Record, at: &str, out: &mut Vec<u8>) {
     let texts = record.texts.as_ref();
     let refusal = record.refusal;
-    put(out, "{\"ts\":", Some(at));
-    put(out, ",\"level\":", Some(level(record)));
-    put(
+    word(out, "{\"ts\":\"", at);
+    word(out, "\",\"level\":\"", level(record));
+    word(
         out,
-        ",\"event\":\"request\",\"request_id\":",
-        Some(record.id.as_str()),
+        "\",\"event\":\"request\",\"request_id\":\"",
+        record.id.as_str(),
     );
-    out.extend_from_slice(b",\"peer\":\"");
+    out.extend_from_slice(b"\",\"peer\":\"");
     text::socket(out, record.peer);
     out.extend_from_slice(b"\",\"client\":\"");
     text::address(out, record.client);
@@ -43,12 +43,12 @@ pub(super) fn access(record: &Record, at: &str, out: &mut Vec<u8>) {
         Some(_) => "refused",
         None => "allowed",
     };
-    put(out, ",\"decision\":", Some(decision));
-    put(out, ",\"reason\":", refusal.map(|r| r.reason.word()));
+    word(out, ",\"decision\":\"", decision);
+    put(out, "\",\"reason\":", refusal.map(|r| r.reason.word()));
     put(out, ",\"rule\":", refusal.map(|r| r.detail));
-    put(out, ",\"tls\":", Some(record.tls));
-    put(out, ",\"http\":", Some(record.http));
-    put(out, ",\"user_agent\":", texts.map(Texts::user_agent));
+    word(out, ",\"tls\":\"", record.tls);
+    word(out, "\",\"http\":\"", record.http);
+    put(out, "\",\"user_agent\":", texts.map(Texts::user_agent));
     if record.cut {
         out.extend_from_slice(b",\"cut\":true");
     }
@@ -58,6 +58,12 @@ pub(super) fn access(record: &Record, at: &str, out: &mut Vec<u8>) {
 fn count(out: &mut Vec<u8>, before: &str, n: u64) {
     out.extend_from_slice(before.as_bytes());
     text::number(out, n);
+}
+
+/// A word of ours, which needs no escape.
+fn word(out: &mut Vec<u8>, before: &str, value: &str) {
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_slice(value.as_bytes());
 }
 
 /// A text, or `null`. What a client sent may be anything.
