@@ -24,11 +24,12 @@ pub(super) struct Around<'s> {
     pub unsure: Vec<(&'s Forward, Option<&'s Forward>)>,
 }
 
-/// The places from which the upstream is reached, growing.
+/// The places from which an upstream is reached, growing.
 #[derive(Default)]
-struct Reached {
-    sockets: HashSet<(IpAddr, u16)>,
-    paths: HashSet<PathBuf>,
+pub(super) struct Reached {
+    pub sockets: HashSet<(IpAddr, u16)>,
+    pub paths: HashSet<PathBuf>,
+    pub nodes: HashSet<(u64, u64)>,
 }
 
 /// A forwarder with what it listens on.
@@ -47,15 +48,8 @@ pub(super) fn around<'s>(snapshot: &'s Snapshot, upstream: &LoopbackAddr) -> Aro
 }
 
 /// The first forwarder that is open to others and leads to one of these places.
-pub(super) fn open_to(
-    snapshot: &Snapshot,
-    sockets: HashSet<(IpAddr, u16)>,
-    paths: HashSet<PathBuf>,
-) -> Option<&Forward> {
-    outwards(snapshot, Reached { sockets, paths })
-        .open
-        .first()
-        .copied()
+pub(super) fn open_to(snapshot: &Snapshot, places: Reached) -> Option<&Forward> {
+    outwards(snapshot, places).open.first().copied()
 }
 
 fn outwards(snapshot: &Snapshot, mut reached: Reached) -> Around<'_> {
@@ -115,6 +109,7 @@ fn begin(snapshot: &Snapshot, upstream: &LoopbackAddr) -> Reached {
     if let Some(path) = upstream.unix() {
         reached.paths.insert(path.to_owned());
         reached.paths.extend(std::fs::canonicalize(path));
+        reached.nodes.extend(snapshot.nodes.get(path));
     }
     for to in upstream.sockets() {
         reached.sockets.insert((to.ip(), to.port()));
@@ -171,7 +166,9 @@ impl<'s> Candidate<'s> {
     /// Whether one of the places that it names is reached, other than those that it listens on itself. From another network namespace
     /// loopback is another one, and so are sockets without a path.
     fn leads(&self, snapshot: &Snapshot, reached: &Reached) -> bool {
-        if self.paths().any(|path| reached.paths.contains(path)) {
+        if self.paths().any(|path| reached.paths.contains(path))
+            || self.nodes().any(|node| reached.nodes.contains(&node))
+        {
             return true;
         }
         if self.space == Space::Another {
@@ -213,6 +210,7 @@ impl<'s> Candidate<'s> {
     fn add_to(&self, reached: &mut Reached) {
         reached.add(&self.held);
         reached.paths.extend(self.paths().map(Path::to_owned));
+        reached.nodes.extend(self.nodes());
     }
 
     fn paths(&self) -> impl Iterator<Item = &Path> {
@@ -227,8 +225,22 @@ impl<'s> Candidate<'s> {
                 | Place::Local(_)
                 | Place::Name(..)
                 | Place::Service(..)
+                | Place::Node(..)
                 | Place::All => None,
             })
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = (u64, u64)> {
+        let node = |place: &Place| match place {
+            Place::Node(device, number) => Some((*device, *number)),
+            Place::Socket(..)
+            | Place::Local(_)
+            | Place::Name(..)
+            | Place::Service(..)
+            | Place::Path(_)
+            | Place::All => None,
+        };
+        self.forward.places.iter().filter_map(node)
     }
 }
 
@@ -701,6 +713,36 @@ mod tests {
                 "{line} {space:?}"
             );
             assert!(around.unsure.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_socket_is_the_same_one_through_every_mount() {
+        for (device, space, want) in [
+            (8, Space::Ours, (1, 0)),
+            (8, Space::Another, (0, 1)),
+            (9, Space::Ours, (0, 0)),
+        ] {
+            let mut snapshot = Snapshot::default();
+            snapshot.nodes.insert("/run/app.sock".into(), (8, 77));
+            let process = program(&["socat", "TCP-LISTEN:9000", "UNIX-CONNECT:/mnt/x.sock"]);
+            let forward = recognise(&process).map(|f| Forward {
+                places: vec![Place::Node(device, 77)],
+                sockets: [9].into(),
+                ..f
+            });
+            snapshot.forwards.extend(forward);
+            snapshot.spaces.insert(7, space);
+            if space == Space::Ours {
+                snapshot.sockets.push(socket("0.0.0.0:9000 inode 9"));
+            }
+            let target = "unix:/run/app.sock".parse::<Target>().unwrap().address;
+            let around = around(&snapshot, &target);
+            assert_eq!(
+                (around.open.len(), around.unseen.len()),
+                want,
+                "{device} {space:?}"
+            );
         }
     }
 

@@ -3,10 +3,11 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use super::advice::words;
+use super::namespaces::has_own_paths;
 use super::owner::{NAMELESS, Process, held_by, processes};
 use super::spelling::{Hosts, MOST, Place, numbers, places};
 use super::{socat, ssh};
@@ -284,13 +285,16 @@ pub fn running() -> Vec<Forward> {
         .filter_map(|pid| {
             let forward = recognise(&Process::read(pid)?)?;
             let is_visible = fs::read_dir(format!("/proc/{pid}/fd")).is_ok();
-            let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+            let folder = match has_own_paths(pid) {
+                true => Err(PathBuf::from(format!("/proc/{pid}"))),
+                false => Ok(fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default()),
+            };
             let places = forward.places.into_iter();
             Some(Forward {
                 is_visible,
                 sockets: held_by(&[pid]),
                 places: places
-                    .filter_map(|place| resolved(place, &folder))
+                    .flat_map(|place| resolved(place, folder.as_deref()))
                     .collect(),
                 ..forward
             })
@@ -298,16 +302,29 @@ pub fn running() -> Vec<Forward> {
         .collect()
 }
 
-/// A path as the file system has it, through links and `..`, for a process in that folder; `None` for what is no socket.
-fn resolved(place: Place, folder: &Path) -> Option<Place> {
+/// A path as the file system has it, through links and `..`, and the socket there by its number; nothing for what is no socket. It is of a
+/// process in that folder, or of one with paths of its own, whose `/proc/PID` it is.
+fn resolved(place: Place, folder: Result<&Path, &PathBuf>) -> Vec<Place> {
     let path = match place {
         Place::Path(path) if !path.as_os_str().as_encoded_bytes().starts_with(b"@") => path,
-        place => return Some(place),
+        place => return vec![place],
     };
-    let path = folder.join(path);
-    match fs::metadata(&path) {
-        Ok(about) if !about.file_type().is_socket() => None,
-        Ok(_) | Err(_) => Some(Place::Path(fs::canonicalize(&path).unwrap_or(path))),
+    let real = match (folder, path.strip_prefix("/")) {
+        (Ok(folder), _) => folder.join(&path),
+        (Err(its), Ok(path)) => its.join("root").join(path),
+        (Err(its), Err(_)) => its.join("cwd").join(&path),
+    };
+    let node = fs::metadata(&real).map(|about| {
+        let is_socket = about.file_type().is_socket();
+        is_socket.then(|| Place::Node(about.dev(), about.ino()))
+    });
+    match (node, folder) {
+        (Ok(None), _) => Vec::new(),
+        (node, Ok(_)) => {
+            let path = Place::Path(fs::canonicalize(&real).unwrap_or(real));
+            node.ok().flatten().into_iter().chain([path]).collect()
+        }
+        (node, Err(_)) => node.ok().flatten().into_iter().collect(),
     }
 }
 
@@ -426,13 +443,22 @@ mod tests {
         std::os::unix::fs::symlink("sub", real.join("link")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(real.join("sub/a.sock")).unwrap();
         fs::write(real.join("log"), "").unwrap();
-        let found = |path: &str| resolved(Place::Path(path.into()), &real);
-        let want = Some(Place::Path(real.join("sub/a.sock")));
+        let found = |path: &str| resolved(Place::Path(path.into()), Ok(&real));
+        let about = fs::metadata(real.join("sub/a.sock")).unwrap();
+        let node = Place::Node(about.dev(), about.ino());
+        let want = vec![node.clone(), Place::Path(real.join("sub/a.sock"))];
         for path in ["sub/a.sock", "./sub/../link/a.sock", "link/a.sock"] {
             assert_eq!(found(path), want, "{path}");
         }
-        assert_eq!(found("log"), None);
-        assert_eq!(found("none"), Some(Place::Path(real.join("none"))));
-        assert_eq!(found("@name"), Some(Place::Path("@name".into())));
+        assert_eq!(found("log"), []);
+        assert_eq!(found("none"), [Place::Path(real.join("none"))]);
+        assert_eq!(found("@name"), [Place::Path("@name".into())]);
+        // Of a process with a root of its own, whose folder is our own here.
+        let its = PathBuf::from("/proc/self");
+        let far = |path: &Path| resolved(Place::Path(path.into()), Err(&its));
+        assert_eq!(far(&real.join("sub/a.sock")), [node]);
+        assert_eq!(far(&real.join("log")), []);
+        assert_eq!(far(&real.join("none")), []);
+        assert_eq!(far(Path::new("Cargo.toml")), []);
     }
 }

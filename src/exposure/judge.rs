@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub holders: Vec<Holder>,
     /// The inodes of listening Unix sockets that were asked for.
     pub paths: HashMap<PathBuf, u64>,
+    /// The same paths in the file system, by device and number.
+    pub nodes: HashMap<PathBuf, (u64, u64)>,
     /// Forwarders that run here.
     pub forwards: Vec<Forward>,
     /// Those of them that do not live in our network namespace, or may not.

@@ -147,6 +147,7 @@ pub fn gather(upstreams: &[LoopbackAddr], ours: &[SocketAddr]) -> Snapshot {
     let datagrams: Vec<Socket> = datagrams.into_iter().filter(in_use).collect();
     snapshot.sockets.extend(datagrams);
     snapshot.paths = same::paths(upstreams);
+    snapshot.nodes = same::nodes(upstreams);
     let (served, open) = same::wanted(&snapshot.sockets, &snapshot.paths, upstreams);
     snapshot.holders = same::holders(served, open);
     let has_forwards = !snapshot.forwards.is_empty();

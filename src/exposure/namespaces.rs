@@ -38,6 +38,16 @@ pub(super) fn space(process: &Process) -> Space {
     }
 }
 
+/// Whether the paths of a process are not ours: another mount namespace or root. False where that cannot be seen.
+pub(super) fn has_own_paths(pid: u32) -> bool {
+    let differs = |what: &str| {
+        let link = |pid: &str| fs::read_link(format!("/proc/{pid}/{what}")).ok();
+        let its = link(&pid.to_string());
+        its.is_some() && its != link("self")
+    };
+    differs("ns/mnt") || differs("root")
+}
+
 fn container() -> Option<String> {
     super::owner::container(&fs::read_to_string("/proc/self/cgroup").ok()?)
 }

@@ -2,13 +2,14 @@
 //! place leads to one that may be reached by itself. Neither can be known from here, so it is said and not acted upon. Pure but for
 //! [`holders`].
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::chain::open_to;
+use super::chain::{Reached, open_to};
 use super::forward::{Way, recognise};
 use super::judge::{Doubt, Snapshot, is_ours};
 use super::owner::{self, Holder, Process};
@@ -72,7 +73,7 @@ fn is_other(socket: &Socket, upstream: &LoopbackAddr) -> bool {
 /// The sockets to look for in a table: those of the upstreams, and those that are open to others.
 pub(super) fn wanted(
     sockets: &[Socket],
-    paths: &std::collections::HashMap<PathBuf, u64>,
+    paths: &HashMap<PathBuf, u64>,
     upstreams: &[LoopbackAddr],
 ) -> (HashSet<u64>, HashSet<u64>) {
     let inodes = |is: &dyn Fn(&Socket) -> bool| -> HashSet<u64> {
@@ -175,7 +176,7 @@ fn also_listens(who: &str, also: &[&Socket], interfaces: &Interfaces) -> Option<
 /// or who else leads there.
 fn leads_on(process: &Process, snapshot: &Snapshot) -> Option<Doubt> {
     let who = process.label();
-    let (mut sockets, mut paths) = (HashSet::new(), HashSet::new());
+    let mut behind = Reached::default();
     let mut next = vec![process];
     while let Some(process) = next.pop() {
         let Some(forward) = recognise(process).filter(|f| f.way == Way::Listener) else {
@@ -184,32 +185,40 @@ fn leads_on(process: &Process, snapshot: &Snapshot) -> Option<Doubt> {
         if let Some(to) = far(&process.arguments) {
             return Some(Doubt::LeadsOn { who, to });
         }
-        for place in &forward.places {
-            if let Place::Path(path) = place {
-                paths.insert(path.clone());
+        // The one that runs knows what its paths are.
+        let mut running = snapshot.forwards.iter();
+        let running = running.find(|f| f.process.pid == process.pid);
+        for place in &running.unwrap_or(&forward).places {
+            match place {
+                Place::Path(path) => drop(behind.paths.insert(path.clone())),
+                Place::Node(device, number) => drop(behind.nodes.insert((*device, *number))),
+                Place::Socket(..)
+                | Place::Local(_)
+                | Place::Name(..)
+                | Place::Service(..)
+                | Place::All => {}
             }
-        }
-        let places = forward.places.iter();
-        for (ip, port) in places.flat_map(|place| snapshot.hosts.sockets(place)) {
-            if !sockets.insert((ip, port)) {
-                continue;
+            for (ip, port) in snapshot.hosts.sockets(place) {
+                if !behind.sockets.insert((ip, port)) {
+                    continue;
+                }
+                let is_it = |s: &&Socket| {
+                    s.protocol == Protocol::Tcp && s.address.port() == port && s.accepts(ip, LO)
+                };
+                let there: Vec<&Socket> = snapshot.sockets.iter().filter(is_it).collect();
+                if let Some(open) = there.iter().find(|s| !s.is_loopback()) {
+                    let to = open.address.to_string();
+                    return Some(Doubt::LeadsOn { who, to });
+                }
+                // It may be a forwarder as well.
+                next.extend(there.iter().filter_map(|s| snapshot.owners.get(&s.inode)));
             }
-            let is_it = |s: &&Socket| {
-                s.protocol == Protocol::Tcp && s.address.port() == port && s.accepts(ip, LO)
-            };
-            let there: Vec<&Socket> = snapshot.sockets.iter().filter(is_it).collect();
-            if let Some(open) = there.iter().find(|s| !s.is_loopback()) {
-                let to = open.address.to_string();
-                return Some(Doubt::LeadsOn { who, to });
-            }
-            // It may be a forwarder as well.
-            next.extend(there.iter().filter_map(|s| snapshot.owners.get(&s.inode)));
         }
     }
-    if sockets.is_empty() && paths.is_empty() {
+    if behind.sockets.is_empty() && behind.paths.is_empty() && behind.nodes.is_empty() {
         return None;
     }
-    let other = open_to(snapshot, sockets, paths)?.process.label();
+    let other = open_to(snapshot, behind)?.process.label();
     Some(Doubt::LeadsThereToo { who, other })
 }
 
@@ -242,11 +251,21 @@ fn far(arguments: &[String]) -> Option<String> {
         .map(|to| to.to_string())
 }
 
+/// What these paths are in the file system. Blocking.
+pub(super) fn nodes(upstreams: &[LoopbackAddr]) -> HashMap<PathBuf, (u64, u64)> {
+    let paths = upstreams.iter().filter_map(LoopbackAddr::unix);
+    let node = |path: &Path| {
+        let about = std::fs::metadata(path).ok()?;
+        Some((path.to_owned(), (about.dev(), about.ino())))
+    };
+    paths.filter_map(node).collect()
+}
+
 /// Where the kernel has the sockets of these paths. Blocking.
-pub(super) fn paths(upstreams: &[LoopbackAddr]) -> std::collections::HashMap<PathBuf, u64> {
+pub(super) fn paths(upstreams: &[LoopbackAddr]) -> HashMap<PathBuf, u64> {
     let wanted: Vec<&Path> = upstreams.iter().filter_map(LoopbackAddr::unix).collect();
     if wanted.is_empty() {
-        return std::collections::HashMap::new();
+        return HashMap::new();
     }
     let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
     let inode = |path: &Path| {

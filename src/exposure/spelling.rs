@@ -18,6 +18,8 @@ pub enum Place {
     Service(String, String),
     /// A path, perhaps of a Unix socket; relative to the folder of its process. `@` and a name for a socket without a path.
     Path(PathBuf),
+    /// A socket of the file system by device and number: the same one by whatever path, through whatever mount.
+    Node(u64, u64),
     /// Everything on loopback: a proxy that its visitors tell where to go.
     All,
 }
@@ -264,7 +266,7 @@ impl Hosts {
                 let found = port.and_then(|port| self::place(host, *port));
                 found.map_or_else(Vec::new, |found| self.sockets(&found))
             }
-            Place::Path(_) | Place::All => Vec::new(),
+            Place::Path(_) | Place::Node(..) | Place::All => Vec::new(),
         }
     }
 }

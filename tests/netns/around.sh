@@ -316,7 +316,7 @@ for place in sys.argv[1:]:
         threading.Thread(target=server.serve_forever).start()
 threading.Event().wait()
 PY
-both() { start both ip netns exec "$tag-gate" python3 "$WORK/both.py" "$@"; both=$PID; }
+both() { rm -f "$WORK/both.sock"; start both ip netns exec "$tag-gate" python3 "$WORK/both.py" "$@"; both=$PID; }
 both tcp:127.0.0.1:3000 tcp:0.0.0.0:3001
 listens 3001
 file
@@ -411,6 +411,23 @@ transparent=$PID
 listens 3000
 has "a transparent socket: TPROXY may bring others" 'exposure-unknown.*TPROXY' "$(told_by_check | tr -s ' \n|' ' ')"
 stop "$transparent"
+
+# ---- the Unix socket of the service by another path, through another mount namespace
+both "unix:$WORK/both.sock:0"
+until_true 5 test -S "$WORK/both.sock"
+sed -i "s#^upstream = .*#upstream = \"unix:$WORK/both.sock\"#" "$WORK/loopgate.toml"
+start mounted ip netns exec "$tag-gate" unshare -m bash -c "mount --bind $WORK /mnt && cd /mnt && exec socat TCP-LISTEN:4001,fork,reuseaddr UNIX-CONNECT:both.sock"
+mounted=$PID
+listens 4001
+has "a forwarder with mounts of its own: found" "upstream-exposed.*socat \(pid $mounted\) forwards to it" "$(told_by_check | tr -s ' \n|' ' ')"
+stop "$mounted"
+start mounted ip netns exec "$tag-gate" unshare -m bash -c "mount -t tmpfs none $WORK && exec socat TCP-LISTEN:4001,fork,reuseaddr UNIX-CONNECT:$WORK/both.sock"
+mounted=$PID
+listens 4001
+lacks "and one that means another socket by the same path is not" 'upstream-exposed' "$(told_by_check)"
+stop "$mounted"
+stop "$both"
+file
 
 # ---- a forwarder in another network namespace, to the Unix socket of the service
 both "unix:$WORK/both.sock:0" tcp:127.0.0.1:3009
