@@ -116,7 +116,7 @@ impl Outbound<'_> {
         if self.intake.facts.has_cookie {
             self.cookies(lines.clone(), &mut put);
         }
-        self.ours(&mut put);
+        self.ours(lines, &mut put);
     }
 
     fn field(&self, line: Line<'_>, put: &mut impl FnMut(&[u8], &[u8])) {
@@ -178,10 +178,10 @@ impl Outbound<'_> {
         }
     }
 
-    fn ours(&self, put: &mut impl FnMut(&[u8], &[u8])) {
+    fn ours<'a>(&self, lines: impl Iterator<Item = Line<'a>>, put: &mut impl FnMut(&[u8], &[u8])) {
         self.chain(put);
         put(b"X-Forwarded-Proto", self.intake.origin.scheme.as_bytes());
-        put(b"X-Forwarded-Host", self.intake.host.as_bytes());
+        put(b"X-Forwarded-Host", self.forwarded_host(lines).as_bytes());
         put(b"X-Request-Id", self.id.as_str().as_bytes());
         put(b"X-Loopgate-Hops", &[b'1' + self.intake.facts.hops.min(8)]);
         if let Some(who) = self.permit.who() {
@@ -210,6 +210,19 @@ impl Outbound<'_> {
             }
             put(b"X-Forwarded-For", all);
         });
+    }
+
+    /// The name that the client used. Where its `Origin` or `Referer` is mapped, the one that it is mapped to: applications compare them
+    /// (Next's server actions, qBittorrent).
+    fn forwarded_host<'a>(&self, mut lines: impl Iterator<Item = Line<'a>>) -> &str {
+        let is_mapped = |line: Line<'_>| {
+            matches!(line.known, Name::Origin | Name::Referer)
+                && own_rest(line.value, self.intake.origin.scheme, self.intake.host).is_some()
+        };
+        match self.route.local_mode && lines.any(is_mapped) {
+            true => self.route.upstream.host(),
+            false => self.intake.host,
+        }
     }
 
     /// A URL of ours as the upstream knows it; `None` for a foreign one, which stays foreign.

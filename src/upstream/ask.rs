@@ -58,7 +58,7 @@ pub async fn ask(target: &str, host: &str) -> Answer {
     clear
 }
 
-/// Asks for something that a page of `origin` asks for.
+/// Asks for something that a page of `origin` asks for; of a visitor of `host`, or by the service's own name, as local mode does.
 pub(super) async fn asked_by(target: &str, host: &str, path: &str, origin: &str) -> Answer {
     let wanted = Wanted {
         path,

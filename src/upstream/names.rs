@@ -9,7 +9,7 @@ use super::ask::{asked_by, own_origin};
 pub struct NameRefused {
     /// What it is.
     pub what: &'static str,
-    /// What to write there, one line.
+    /// What to write there, one line; empty when that is not known.
     pub option: String,
     /// It takes the name, and refuses what its own pages ask for by it.
     pub is_origin: bool,
@@ -63,22 +63,28 @@ pub fn name_refused(answer: &Answer, host: &str) -> Option<NameRefused> {
     })
 }
 
-/// Whether the service at `target`, which has answered so, refuses the name of a visitor of `host`, or what its pages ask for by it. The
-/// second is asked for only where the page looks like one of such an application, or is not there yet. Takes 5 seconds at most.
+/// Whether the service at `target`, which has answered so, refuses the name of a visitor of `host`, or what its pages ask for by it. It is
+/// asked once more by its own name where it refuses and says nothing that we know; for parts of its pages only where the answer looks like
+/// one of such an application, or is not there yet. Takes some seconds at most.
 pub async fn refuses(target: &str, host: &str, answer: &Answer) -> Option<NameRefused> {
     if let Some(refused) = name_refused(answer, host) {
         return Some(refused);
     }
+    if is_refused(answer) && takes_own_name(target).await {
+        return Some(NameRefused {
+            what: "the service",
+            option: String::new(),
+            is_origin: false,
+        });
+    }
     for row in origins() {
         let fits = match answer {
-            Answer::Http { status, text, .. } => {
-                *status < 400 && row.words.split("&&").all(|w| text.contains(w.trim()))
-            }
+            Answer::Http { text, .. } => row.words.split("&&").all(|w| text.contains(w.trim())),
             // One that compiles its page first.
             Answer::Silent => true,
             Answer::Other => false,
         };
-        if fits && refuses_origin(target, host, row.path).await {
+        if fits && refuses_part(target, host, row.path).await {
             return Some(NameRefused {
                 what: row.what,
                 option: row.option.replace("{name}", name(host)),
@@ -89,25 +95,45 @@ pub async fn refuses(target: &str, host: &str, answer: &Answer) -> Option<NameRe
     None
 }
 
-/// The same question twice: only the `Origin` differs. An application that refuses both has other reasons.
-async fn refuses_origin(target: &str, host: &str, path: &str) -> bool {
-    let is_refused = |answer: &Answer| {
-        matches!(
-            answer,
-            Answer::Http {
-                status: 401 | 403,
-                ..
-            }
-        )
-    };
+/// Who comes by its own name is let in.
+async fn takes_own_name(target: &str) -> bool {
+    let own = asked_by_own(target, "/").await;
+    matches!(
+        own,
+        Answer::Http {
+            status: 200..400,
+            ..
+        }
+    )
+}
+
+/// The same question twice, by our name and by its own. An application that refuses both has other reasons.
+async fn refuses_part(target: &str, host: &str, path: &str) -> bool {
     let ours = asked_by(target, host, path, &format!("https://{host}")).await;
-    let Some(own) = own_origin(target).filter(|_| is_refused(&ours)) else {
-        return false;
+    is_refused(&ours)
+        && match asked_by_own(target, path).await {
+            Answer::Other => false,
+            answer => !is_refused(&answer),
+        }
+}
+
+/// As in local mode.
+async fn asked_by_own(target: &str, path: &str) -> Answer {
+    let Some(own) = own_origin(target) else {
+        return Answer::Other;
     };
-    match asked_by(target, host, path, &own).await {
-        Answer::Other => false,
-        answer => !is_refused(&answer),
-    }
+    let host = own.split_once("://").map_or("", |(_, host)| host);
+    asked_by(target, host, path, &own).await
+}
+
+fn is_refused(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Http {
+            status: 400 | 401 | 403 | 421,
+            ..
+        }
+    )
 }
 
 struct OriginRow {
@@ -150,11 +176,12 @@ impl NameRefused {
 
     /// The sentence for the person who has started it.
     pub fn sentence(&self, host: &str) -> String {
-        format!(
-            "{}: {}; or let it be called localhost with `--host-header upstream`",
-            self.fact(host),
-            self.option
-        )
+        let other = match self.option.as_str() {
+            "" => "; ".to_owned(),
+            option => format!(": {option}; or "),
+        };
+        let fact = self.fact(host);
+        format!("{fact}{other}let it be called localhost with `--host-header upstream`")
     }
 }
 
@@ -225,24 +252,29 @@ mod tests {
         page: &'static str,
         wrong: &'static str,
         right: &'static str,
+        own_page: Option<&'static str>,
     ) -> Option<NameRefused> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap().to_string();
-        let own = format!(
-            "Origin: http://localhost:{}\r\n",
-            listener.local_addr().unwrap().port()
-        );
+        let own = format!("localhost:{}\r\n", listener.local_addr().unwrap().port());
+        let (own_origin, own_host) = (format!("Origin: http://{own}"), format!("\r\nHost: {own}"));
         let serves = async {
             loop {
                 let (mut socket, _) = listener.accept().await.unwrap();
                 let mut buffer = [0; 2048];
                 let n = socket.read(&mut buffer).await.unwrap();
                 let asked = String::from_utf8_lossy(&buffer[..n]).into_owned();
-                assert!(asked.contains("Host: app.lan:8443\r\n"), "{asked}");
+                // One name in all fields: applications compare them.
+                let is_own = asked.contains(&own_origin)
+                    && asked.contains(&own_host)
+                    && asked.contains(&format!("\r\nX-Forwarded-{}", &own_host[2..]));
+                let is_ours = asked.contains("\r\nHost: app.lan:8443\r\n");
+                assert!(is_own != is_ours, "one or the other: {asked}");
                 let answer = match asked.starts_with("GET / ") {
+                    true if is_own => own_page.unwrap_or(page),
                     true => page,
-                    false if asked.contains(&own) => right,
+                    false if is_own => right,
                     false => wrong,
                 };
                 let _ = socket.write_all(answer.as_bytes()).await;
@@ -264,14 +296,42 @@ mod tests {
         const OTHER: &str = "HTTP/1.1 200 OK\r\n\r\n<script src=\"/main.js\">";
         const NO: &str = "HTTP/1.1 403 Forbidden\r\n\r\nUnauthorized";
         const NONE: &str = "HTTP/1.1 404 Not Found\r\n\r\n";
-        let refused = service(NEXT, NO, NONE).await.expect("Next");
+        let refused = service(NEXT, NO, NONE, None).await.expect("Next");
         assert!(refused.is_origin && refused.what == "Next");
         let sentence = refused.sentence("app.lan:8443");
         assert!(
             sentence.contains("'app.lan'") && sentence.contains("--host-header upstream"),
             "{sentence}"
         );
+        // One that nobody knows is asked by its own name.
+        for no in [
+            "HTTP/1.1 401 Unauthorized\r\n\r\nUnauthorized",
+            "HTTP/1.1 421 x\r\n\r\n",
+        ] {
+            let refused = service(no, NONE, NONE, Some(OTHER)).await.expect(no);
+            let sentence = refused.sentence("app.lan:8443");
+            assert_eq!(
+                sentence,
+                "the service does not want to be called app.lan:8443; let it be called localhost with `--host-header upstream`"
+            );
+            for own in [no, NONE, "HTTP/1.1 500 x\r\n\r\n"] {
+                assert_eq!(service(no, NONE, NONE, Some(own)).await, None, "{own}");
+            }
+        }
+        let absent = service(NONE, NONE, NONE, Some(OTHER)).await;
+        assert_eq!(absent, None, "404 is no refusal");
+        // The page may be a mistake's, and the words in its head; 400 is a refusal as well.
+        const FLASK: &str = "HTTP/1.1 500 x\r\nServer: Werkzeug/3.1.9 Python/3.13.1\r\n\r\nBroken";
+        let refused = service(
+            FLASK,
+            "HTTP/1.1 400 x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            None,
+        )
+        .await;
+        assert_eq!(refused.map(|one| one.what), Some("Flask's debugger"));
         for (name, page, wrong, right) in [
+            ("without a debugger", FLASK, NONE, NONE),
             ("it refuses nothing", NEXT, NONE, NONE),
             ("it refuses everybody", NEXT, NO, NO),
             ("another application is not asked", OTHER, NO, NONE),
@@ -283,7 +343,7 @@ mod tests {
                 "SSH-2.0\r\n\r\n",
             ),
         ] {
-            assert_eq!(service(page, wrong, right).await, None, "{name}");
+            assert_eq!(service(page, wrong, right, None).await, None, "{name}");
         }
     }
 }

@@ -1,58 +1,8 @@
-// One application in Chromium, behind the gate: `apps.mjs NAME`. Logs in, works with it, and looks for what a browser complains about.
-// Prints `ok` or `FAIL` a line; apps.sh sets the stage and counts.
+// One application in Chromium, behind the gate: `apps.mjs NAME`, as apps.sh sets the stage.
+import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
-import { launch } from "./chromium.mjs";
+import { SITE, WAIT, WORK, check, complaints, context, enter, holds, page, same, sockets, text, visit } from "./visit.mjs";
 
-const { SITE, VISITOR, VISITOR_PASSWORD, WORK } = process.env;
-const name = process.argv[2];
-const WAIT = 30_000;
-
-const check = async (what, test) => {
-  try {
-    const detail = await test();
-    console.log(`ok    ${name}: ${what}${typeof detail === "string" ? ` (${detail})` : ""}`);
-  } catch (error) {
-    if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${name}.png` }).catch(() => {});
-    console.log(`FAIL  ${name}: ${what}\n      ${String(error.message ?? error).split("\n").slice(0, 8).join("\n      ")}`);
-  }
-};
-const same = (got, wanted) => {
-  if (got !== wanted) throw new Error(`wanted ${JSON.stringify(wanted)}, got ${JSON.stringify(got)}`);
-};
-const holds = (fact, why) => {
-  if (!fact) throw new Error(why);
-};
-
-const browser = await launch();
-const context = await browser.newContext();
-context.setDefaultTimeout(WAIT);
-const page = await context.newPage();
-const complaints = [];
-const sockets = [];
-const strangers = new Set();
-page.on("console", (message) => {
-  if (message.type() === "error" || /mixed content|content security|cookie|cross-origin|\bCORS\b/i.test(message.text())) complaints.push(`${message.text()} ${message.location().url}`);
-});
-page.on("pageerror", (error) => complaints.push(`exception: ${error.message}`));
-page.on("websocket", (socket) => {
-  const seen = { url: socket.url(), frames: 0 };
-  socket.on("framereceived", () => (seen.frames += 1));
-  sockets.push(seen);
-});
-page.on("request", (request) => {
-  if (/^(https?|wss?):/.test(request.url()) && !request.url().startsWith(SITE)) strangers.add(new URL(request.url()).origin);
-});
-
-const enter = async (path = "/") => {
-  await page.goto(SITE + path);
-  same(new URL(page.url()).pathname, "/.loopgate/login");
-  await page.fill("#user", VISITOR);
-  await page.fill("#password", VISITOR_PASSWORD);
-  await Promise.all([page.waitForNavigation(), page.click("button[type=submit]")]);
-  holds(page.url().startsWith(SITE) && !page.url().includes("/.loopgate/"), page.url());
-};
-const text = (selector, wanted, timeout = WAIT) =>
-  page.waitForFunction(([selector, wanted]) => document.querySelector(selector)?.textContent.includes(wanted), [selector, wanted], { timeout });
 // An edit that is seen without a reload: the mark on the window stays, and the socket is one of ours.
 const edit = async (file) => {
   await text("#word", "first");
@@ -81,6 +31,14 @@ const applications = {
   async next() {
     await check("login leads to its page", () => enter());
     await check("an edit is seen without a reload", () => edit(`${WORK}/next/app/word.js`));
+    // It compares `Origin` with the name that it believes to be called by.
+    await check("a server action, and its redirect", async () => {
+      await page.goto(`${SITE}/act`);
+      await page.fill("#input", "words");
+      await page.click("button[type=submit]");
+      await text("#said", "words");
+      same(page.url(), `${SITE}/act?said=words`);
+    });
   },
   async django() {
     await check("login leads to its own login", async () => {
@@ -122,6 +80,81 @@ const applications = {
       same(await page.evaluate(() => echo("grüße ✓")), "grüße ✓");
       same(await page.evaluate(() => echo(new Uint8Array(200_000).fill(7)).then((bytes) => new Uint8Array(bytes).reduce((a, b) => a + b, 0))), 1_400_000);
     });
+  },
+  async sockets() {
+    await check("login leads to its page", () => enter());
+    await page.evaluate(() => {
+      window.open = (path, offered) =>
+        new Promise((done) => {
+          const socket = new WebSocket(`wss://${location.host}${path}`, offered);
+          const seen = (event) => done({ socket, open: event.type === "open", protocol: socket.protocol });
+          socket.onopen = seen;
+          socket.onerror = seen;
+        });
+      window.end = (socket) => new Promise((done) => (socket.onclose = ({ code, reason, wasClean }) => done(`${code} ${reason} ${wasClean}`)));
+      window.echo = (socket, words) =>
+        new Promise((done) => {
+          socket.onmessage = ({ data }) => done(data);
+          socket.send(words);
+        });
+    });
+    await check("a subprotocol is agreed on", async () => same(await page.evaluate(async () => (await open("/", ["one", "two"])).protocol), "two"));
+    await check("close code and reason of the service", async () => {
+      const got = await page.evaluate(async () => {
+        const { socket } = await open("/", ["two"]);
+        socket.send("close");
+        return await end(socket);
+      });
+      same(got, "4001 grüße true");
+    });
+    await check("close code and reason of the page", async () => {
+      const got = await page.evaluate(async () => {
+        const { socket } = await open("/", ["two"]);
+        const over = end(socket);
+        socket.close(4002, "tschüß");
+        return await over;
+      });
+      same(got, "4002 tschüß true");
+      await page.waitForFunction(() => fetch("/ended").then((answer) => answer.json()).then((all) => all.includes("4002 tschüß")));
+    });
+    await check("a socket that is cut is seen as cut", async () => {
+      const got = await page.evaluate(async () => {
+        const { socket } = await open("/", ["two"]);
+        socket.send("cut");
+        return await end(socket);
+      });
+      same(got, "1006  false");
+    });
+    await check("a refusal of the service is one", async () => same(await page.evaluate(async () => (await open("/refused")).open), false));
+    complaints.splice(0, complaints.length, ...complaints.filter((one) => !/\/refused' failed: .*(403|response code)/.test(one)));
+    await check("silence ends nothing, however short the limits are", async () => {
+      const got = await page.evaluate(async () => {
+        const { socket } = await open("/", ["two"]);
+        await new Promise((done) => setTimeout(done, 8000));
+        return await echo(socket, "still here");
+      });
+      same(got, "still here");
+    });
+  },
+  async absent() {
+    await enter();
+    await check("a page says that nothing answers", async () => {
+      const words = await page.textContent("body");
+      holds(words.includes(`Nothing answers on 127.0.0.1:${process.env.UPSTREAM}`), words);
+    });
+    await check("in less than a second", async () => {
+      same((await page.reload()).status(), 502);
+      const took = await page.evaluate(() => performance.getEntriesByType("navigation")[0].responseEnd);
+      holds(took < 1000, `${took} ms`);
+      return `${Math.round(took)} ms`;
+    });
+    const service = spawn("node", [new URL("apps/echo.cjs", import.meta.url).pathname, process.env.UPSTREAM], { stdio: "ignore" });
+    try {
+      await check("it becomes the application's page by itself, once that is there", () => text("#transport", "websocket"));
+    } finally {
+      service.kill();
+    }
+    complaints.splice(0, complaints.length, ...complaints.filter((one) => !one.includes("502")));
   },
   async terminal() {
     await check("login leads to its page", () => enter());
@@ -194,11 +227,4 @@ const applications = {
   },
 };
 
-await applications[name.replace(/-.*/, "")]();
-const allowed = new RegExp(process.env.ALLOWED || "^$");
-await check("the browser complains about nothing", () => {
-  const left = complaints.filter((one) => !allowed.test(one));
-  same(left.slice(0, 5).join("\n"), "");
-});
-await check("everything comes from our name", () => same([...strangers].filter((one) => !allowed.test(one)).join(" "), ""));
-await browser.close();
+await visit(applications);

@@ -26,37 +26,9 @@ if [ -z "${LIMITED:-}" ]; then
 fi
 limited $([ -n "${LOOPGATE_ALL_APPS:-}" ] && echo 500 || echo 200) "$0" "$@"
 cd "$WORK" || exit 1
-names {vite,webpack,django,echo,terminal,next,jupyter,streamlit,gradio}.home.arpa
+names {vite,webpack,django,echo,sockets,terminal,next,jupyter,streamlit,gradio}.home.arpa
 authority
-export HOME=$WORK/home XDG_DATA_HOME=$WORK/home/.local/share XDG_CONFIG_HOME=$WORK/home/.config WORK
-for store in "$HOME/.pki/nssdb" "$XDG_DATA_HOME/pki/nssdb"; do
-    mkdir -p "$store"
-    certutil -d "sql:$store" -N --empty-password
-    certutil -d "sql:$store" -A -t C,, -n loopgate -i "$WORK/ca.pem" || exit 1
-done
-
-# `browse NAME`: the browser's part, as anna or as the user of `exposed`.
-browse() {
-    SITE=$SITE VISITOR=${VISITOR:-anna} VISITOR_PASSWORD=$PASSWORD timeout 200 node "$here/apps.mjs" "$1" >browser.txt 2>browser.err </dev/null
-    local ended=$?
-    cat browser.txt
-    passed=$((passed + $(grep -c '^ok ' browser.txt)))
-    failed=$((failed + $(grep -c '^FAIL ' browser.txt)))
-    [ "$ended" -eq 0 ] || bad "$1: the browser script ended with $ended" "$(tail -n 5 browser.err)"
-}
-# `exposed NAME PORT [OPTIONS]`: by `loopgate expose` alone; sets PID, SITE, VISITOR and PASSWORD.
-exposed() {
-    local name=$1 host=$1.home.arpa
-    UPSTREAM=$2
-    counted "$2"
-    gate "$name.gate" expose "$2" --name "$host" "${@:3}"
-    # Its own question, whether the application wants this name.
-    until_true 10 asked || bad "$name: it was asked"
-    SITE=https://$host:$PORT VISITOR=me
-    nobody "$name"
-}
-asked() { [ "$(sent "$UPSTREAM")" -gt 0 ]; }
-as_before() { VISITOR=anna PASSWORD=correct-horse-battery-9; }
+browser_home
 
 page='<!doctype html><title>page</title><link rel="icon" href="data:,"><h1 id="word"></h1>'
 show='document.querySelector("#word").textContent = word;'
@@ -75,12 +47,7 @@ stop "$PID" "$app"
 sed -i 's/second/first/' vite/word.js
 start run "$GATE" run --name vite.home.arpa --host-header auto -- "$bin/vite" vite --port 5199
 gate_pid=$PID
-listens 5199
-PORT=$(until_written run.err 'https://vite.home.arpa:([0-9]+)/') PASSWORD=$(sed -nE 's/^ *Password +([a-z-]+)$/\1/p' run.err)
-SITE=https://vite.home.arpa:$PORT UPSTREAM=5199 VISITOR=me
-opened() { [ "$(curl -sS --cacert ca.pem -u "me:$PASSWORD" -o /dev/null -w '%{http_code}' "$SITE/")" = 200 ]; }
-until_true 20 opened || bad "run: Vite is served" "$(tail -n 5 run.err)"
-counted 5199
+fronted run vite.home.arpa
 nobody vite-run
 browse vite-run
 stop "$gate_pid"
@@ -120,6 +87,22 @@ listens 3001
 exposed echo 3001
 browse echo
 stop "$PID" "$app"
+gate absent.gate expose 3001 --name echo.home.arpa
+SITE=https://echo.home.arpa:$PORT UPSTREAM=3001 VISITOR=me
+export UPSTREAM
+browse absent
+stop "$PID"
+as_before
+start sockets node "$here/apps/sockets.cjs" 3003
+app=$PID
+listens 3003
+# Limits that would end whatever is idle while the browser is silent.
+site sockets sockets.home.arpa 127.0.0.1:3003 '[limits]
+idle = "1s"
+head = "2s"
+body_idle = "1s"'
+browse sockets
+stop "$PID" "$app"
 start terminal env LC_ALL=C.UTF-8 "$venv/bin/python" "$here/apps/terminal.py" 3002 "$here/apps/node_modules/@xterm/xterm"
 app=$PID
 listens 3002
@@ -137,6 +120,8 @@ echo '{"private": true}' >next/package.json
 echo 'export default ({ children }) => <html lang="en"><body>{children}</body></html>;' >next/app/layout.js
 printf '"use client";\nimport Word from "./word";\nexport default () => <Word />;\n' >next/app/page.js
 printf '"use client";\nexport default function Word() { return <h1 id="word">first</h1>; }\n' >next/app/word.js
+mkdir next/app/act
+printf 'import { redirect } from "next/navigation";\nexport default async function Act({ searchParams }) {\n  const { said } = await searchParams;\n  async function say(form) { "use server"; redirect("/act?said=" + form.get("word")); }\n  return <form action={say}><h1 id="said">{said}</h1><input id="input" name="word" /><button type="submit">say</button></form>;\n}\n' >next/app/act/page.js
 cd next && NEXT_TELEMETRY_DISABLED=1 start next "$large/node_modules/.bin/next" dev -H 127.0.0.1 -p 3000
 app=$PID
 cd "$WORK" || exit 1
@@ -150,6 +135,16 @@ exposed next 3000 --host-header auto
 has "Next: that is found out" 'Next shows its page at next.home.arpa[:0-9]*, and refuses' "$(cat next.gate.out next.gate.err)"
 ALLOWED='favicon' browse next
 stop "$PID" "$app"
+sed -i 's/second/first/' next/app/word.js
+# The same when we start it: it listens long before it can say anything.
+cd next && NEXT_TELEMETRY_DISABLED=1 start next-run "$GATE" run --name next.home.arpa --host-header auto -- "$large/node_modules/.bin/next" dev -H '{host}' -p '{port}'
+gate_pid=$PID
+cd "$WORK" || exit 1
+fronted next-run next.home.arpa
+until_true 60 grep -q 'Next shows its page at next.home.arpa' next-run.err
+has "Next by run: that is found out" 'Next shows its page at next.home.arpa[:0-9]*, and refuses' "$(cat next-run.err)"
+ALLOWED='favicon' browse next-run
+stop "$gate_pid"
 as_before
 
 mkdir books

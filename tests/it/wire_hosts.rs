@@ -1,6 +1,7 @@
 //! Hosts: judged for every request by `Host` or `:authority`, in agreement with the TLS name, never inherited.
 
 use crate::support::gate::route;
+use crate::support::h2_client::H2Client;
 use crate::support::table::{self, Row, Want};
 use crate::support::*;
 use Want::{No, Pass, Told};
@@ -264,5 +265,97 @@ async fn the_upstream_sees_the_host_as_it_came_or_its_own() {
             .await;
         assert_eq!(upstream.only().all("host"), [&*want]);
         assert_eq!(upstream.only().all("x-forwarded-host"), ["App.Lan:8443"]);
+    }
+}
+
+/// What an application hears of names, and what it says of them: mapped in local mode where it is ours or its own, and as it is elsewhere.
+#[tokio::test]
+async fn local_mode_maps_names_both_ways_and_no_foreign_one() {
+    let upstream = Upstream::whole(|request, peer| {
+        let there = match request.target.as_str() {
+            "/own" => format!("http://{}", request.all("host").concat()),
+            _ => "https://elsewhere.example".to_owned(),
+        };
+        let domain = match request.target.as_str() {
+            "/own" => "localhost",
+            _ => "elsewhere.example",
+        };
+        peer.say(format!(
+            "HTTP/1.1 201 Created\r\nLocation: {there}/a?b\r\nContent-Location: {there}/c\r\nRefresh: 5; url={there}/d\r\n\
+             Set-Cookie: s=1; Domain={domain}; Path=/p\r\nContent-Length: 0\r\n\r\n"
+        ));
+        After::Keep
+    });
+    let port = upstream.address.port();
+    for mode in ["keep", "upstream"] {
+        let gate = Gate::open(&format!(
+            "[[route]]\nhosts = [\"app.lan\"]\nupstream = \"127.0.0.1:{port}\"\naccess = \"anyone\"\nhost_header = \"{mode}\"\n"
+        ));
+        let is_local = mode == "upstream";
+        let own = format!("http://localhost:{port}");
+        let (inside, outside) = match is_local {
+            true => (own.as_str(), "https://app.lan"),
+            false => ("https://app.lan", "http://app.lan"),
+        };
+        for (target, origin) in [
+            ("/own", "https://app.lan"),
+            ("/foreign", "https://elsewhere.example"),
+            ("/foreign", "https://app.lan.elsewhere.example"),
+        ] {
+            let is_own = target == "/own";
+            let sent = [
+                ("Origin", origin.to_owned()),
+                ("Referer", format!("{origin}/x?y")),
+                ("Destination", format!("{origin}/z")),
+            ];
+            let lines: String = sent.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+            upstream.forget();
+            let over_h1 = gate.h1().await.get(target, &lines).await;
+            let mut client = H2Client::open(&gate).await;
+            let mut request = http::Request::get(format!("https://app.lan{target}"));
+            for (name, value) in &sent {
+                request = request.header(*name, value);
+            }
+            let request = request.body(()).expect("a request");
+            let over_h2 = client.send_request(request, true).await.answer().await;
+            let seen = upstream.requests();
+            assert_eq!(seen.len(), 2, "{mode} {target}");
+            let heard = if is_own { inside } else { origin };
+            // An application compares it with its own scheme, in both modes.
+            let destination = match (is_own, is_local) {
+                (true, false) => "http://app.lan",
+                (true, true) | (false, _) => heard,
+            };
+            for request in &seen {
+                assert_eq!(request.all("origin"), [heard], "{mode} {target}");
+                assert_eq!(request.all("referer"), [format!("{heard}/x?y")], "{mode}");
+                // What an application compares `Origin` with.
+                let forwarded = match is_own && is_local {
+                    true => format!("localhost:{port}"),
+                    false => "app.lan".to_owned(),
+                };
+                assert_eq!(request.all("x-forwarded-host"), [forwarded], "{mode}");
+                assert_eq!(request.all("destination"), [format!("{destination}/z")]);
+            }
+            let told = if is_own {
+                outside
+            } else {
+                "https://elsewhere.example"
+            };
+            let cookie = match (is_own, is_local) {
+                (true, true) => "s=1; Path=/p",
+                (true, false) => "s=1; Domain=localhost; Path=/p",
+                (false, _) => "s=1; Domain=elsewhere.example; Path=/p",
+            };
+            for (name, want) in [
+                ("location", format!("{told}/a?b")),
+                ("content-location", format!("{told}/c")),
+                ("refresh", format!("5; url={told}/d")),
+                ("set-cookie", cookie.to_owned()),
+            ] {
+                assert_eq!(over_h1.all(name), [want.as_str()], "{mode} {target}");
+                assert_eq!(over_h2.headers()[name], want, "{mode} {target} HTTP/2");
+            }
+        }
     }
 }

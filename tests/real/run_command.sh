@@ -190,6 +190,27 @@ has "expose says which option opens a service that refuses our name" 'webpack-de
 same "which it does" 403 "$(status /)"
 gate auto expose "127.0.0.1:$pages" -l 127.0.0.1:0 --name run.home.arpa --host-header auto
 same "and opens it when asked" 200 "$(status /)"
+# Services that are started after the gate: found where they really listen, and asked about their name then.
+for way in keep:127.0.0.1 auto:127.0.0.1 auto:::1; do
+    IFS=: read -r mode address <<<"$way"
+    late=$(free_port) name=late-$mode-${address//:/}
+    gate "$name" expose "localhost:$late" -l 127.0.0.1:0 --name run.home.arpa --host-header "$mode"
+    same "$way, before it is there" 502 "$(status /)"
+    start "$name-service" python3 -u "$here/picky.py" "$late" "$address"
+    until_true 20 grep -q 'does not want to be called' "$name.err" || bad "$way: it was asked" "$(cat "$name.err")"
+    if [ "$mode" = keep ]; then
+        has "$way, started later: its name is told, with the option" "does not want to be called run.home.arpa:.*allowedHosts: \['run.home.arpa'\].*--host-header upstream" "$(cat "$name.err")"
+        same "$way: and it refuses" 403 "$(status /)"
+    else
+        has "$way, started later: it is called localhost" 'called localhost from now on' "$(cat "$name.err")"
+        if until_true 5 answers /; then ok "$way: and it is served"; else bad "$way: and it is served" "$(status /)"; fi
+    fi
+done
+late=$(free_port)
+gate late-open expose "127.0.0.1:$late" -l 127.0.0.1:0 --name run.home.arpa
+start late-open-service python3 -u -m http.server --bind 0.0.0.0 -d site "$late"
+is_told() { [ "$(status /)" = 503 ]; }
+if until_true 20 is_told; then ok "one that opens to everybody when it comes later is refused"; else bad "one that opens to everybody later is refused" "$(status /)"; fi
 
 # ---- a terminal
 tm() { tmux -L "lg$$" "$@"; }

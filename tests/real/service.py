@@ -61,6 +61,13 @@ class Service(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
                 time.sleep(0.1)
             self.wfile.write(b"0\r\n\r\n")
+        elif self.path.startswith("/cut/"):
+            self.close_connection = True
+            self.send_response(200)
+            is_chunked = self.path == "/cut/chunked"
+            self.send_header(*(("Transfer-Encoding", "chunked") if is_chunked else ("Content-Length", "1000")))
+            self.end_headers()
+            self.wfile.write(b"a\r\nhalf of it\r\n" if is_chunked else b"half of it")
         elif self.path == "/slow":
             print("slow begins", file=sys.stderr, flush=True)
             time.sleep(2)

@@ -29,10 +29,11 @@ recipe() {
     behind "$1"
 }
 
-# `site NAME HOST UPSTREAM [LINES]`: the same for a file that is no recipe.
+# `site NAME HOST UPSTREAM [LINES]`: the same for a file that is no recipe; LINES are tables before those of the route.
 site() {
     mkdir -p "$WORK/$1.d"
-    printf '[[listener]]\naddress = "0.0.0.0:8443"\nnetworks = { allow = ["loopback"] }\n[auth]\nusers_file = "users.htpasswd"\ntokens_file = "tokens.toml"\n[[route]]\nhosts = ["%s"]\nupstream = "%s"\n' "$2" "$3" >"$WORK/$1.d/loopgate.toml"
+    printf '%s\n' "${4:-}" >"$WORK/$1.d/loopgate.toml"
+    printf '[[listener]]\naddress = "0.0.0.0:8443"\nnetworks = { allow = ["loopback"] }\n[auth]\nusers_file = "users.htpasswd"\ntokens_file = "tokens.toml"\n[[route]]\nhosts = ["%s"]\nupstream = "%s"\n' "$2" "$3" >>"$WORK/$1.d/loopgate.toml"
     behind "$1"
 }
 
@@ -89,3 +90,50 @@ stop() {
 # curl as anna.
 as_anna() { curl -sS -m 30 --cacert "$WORK/ca.pem" -u "anna:$PASSWORD" "$@"; }
 code() { as_anna -o /dev/null -w '%{http_code}' "$@"; }
+
+# ---- with a browser: apps.mjs and homelab.mjs of tests/browser
+
+# A home of its own, whose trust store holds our authority alone. One of the two places is read, by version.
+browser_home() {
+    export HOME=$WORK/home XDG_DATA_HOME=$WORK/home/.local/share XDG_CONFIG_HOME=$WORK/home/.config WORK
+    local store
+    for store in "$HOME/.pki/nssdb" "$XDG_DATA_HOME/pki/nssdb"; do
+        mkdir -p "$store"
+        certutil -d "sql:$store" -N --empty-password
+        certutil -d "sql:$store" -A -t C,, -n loopgate -i "$WORK/ca.pem" || exit 1
+    done
+}
+
+# `browse NAME [SCRIPT]`: the browser's part, as anna or as the user of `exposed`.
+browse() {
+    SITE=$SITE VISITOR=${VISITOR:-anna} VISITOR_PASSWORD=$PASSWORD timeout 200 node "$ROOT/tests/browser/${2:-apps.mjs}" "$1" >browser.txt 2>browser.err </dev/null
+    local ended=$?
+    cat browser.txt
+    passed=$((passed + $(grep -c '^ok ' browser.txt)))
+    failed=$((failed + $(grep -c '^FAIL ' browser.txt)))
+    [ "$ended" -eq 0 ] || bad "$1: the browser script ended with $ended" "$(tail -n 5 browser.err)"
+}
+
+# `exposed NAME PORT [OPTIONS]`: by `loopgate expose` alone; sets PID, SITE, UPSTREAM, VISITOR and PASSWORD.
+exposed() {
+    local name=$1 host=$1.home.arpa
+    UPSTREAM=$2
+    counted "$2"
+    gate "$name.gate" expose "$2" --name "$host" "${@:3}"
+    # Its own question, whether the application wants this name.
+    until_true 10 asked || bad "$name: it was asked"
+    SITE=https://$host:$PORT VISITOR=me
+    nobody "$name"
+}
+asked() { [ "$(sent "$UPSTREAM")" -gt 0 ]; }
+as_before() { VISITOR=anna PASSWORD=correct-horse-battery-9; }
+
+# `fronted NAME HOST`: what `loopgate run` has started is served; sets PORT, SITE, UPSTREAM, VISITOR and PASSWORD.
+fronted() {
+    PORT=$(until_written "$1.err" "https://$2:([0-9]+)/") PASSWORD=$(sed -nE 's/^ *Password +([a-z-]+)$/\1/p' "$1.err")
+    SITE=https://$2:$PORT VISITOR=me
+    until_true 60 opened || bad "$1: it is served" "$(tail -n 5 "$1.err")"
+    UPSTREAM=$(sed -nE 's/.*loopgate: [^ ]*:([0-9]+) is on the network now.*/\1/p' "$1.err" | tail -n 1)
+    counted "$UPSTREAM"
+}
+opened() { [ "$(curl -sS -m 30 --cacert "$WORK/ca.pem" -u "me:$PASSWORD" -o /dev/null -w '%{http_code}' "$SITE/")" = 200 ]; }
