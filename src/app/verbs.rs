@@ -24,7 +24,7 @@ use crate::base::loopback::Scheme;
 use crate::config::Report;
 use crate::flow::Shared;
 use crate::observe::{Event, Metrics};
-use crate::plan::{Plan, Route, again};
+use crate::plan::{Explained, Plan, Route, again};
 use crate::upstream::Upstream;
 
 /// The exit code of contract 3 for a configuration that is wrong.
@@ -185,10 +185,23 @@ fn explain(shared: &Shared, id: &str) -> Answer {
     };
     let plan = shared.live.current();
     let (now, error) = match again(&plan, &past) {
-        Ok(told) => (Some(told.to_json()), None),
+        Ok(told) => (Some(looked_at(told, &plan).to_json()), None),
         Err(error) => (None, Some(error)),
     };
     Ok(json!({ "request": past, "generation": plan.generation, "now": now, "error": error }))
+}
+
+/// With what the last look at the service has found, where it is refused for that.
+fn looked_at(told: Explained, plan: &Plan) -> Explained {
+    let route = told.forwarded_to().and_then(|at| plan.routes.get(at));
+    match route.filter(|route| route.upstream.is_refused()) {
+        Some(route) => {
+            let service = route.upstream.target();
+            let found = format!("{service} can be reached around this gate: see `loopgate audit`");
+            told.looked_at(found, true)
+        }
+        None => told,
+    }
 }
 
 /// Whether anything was counted against them.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::args::ConfigFile;
 use super::output::{Output, Paint, plain};
@@ -11,11 +11,10 @@ use super::serve::{env, ground, wrong};
 use super::table::Table;
 use super::{Code, Failure, past};
 use crate::app::Source;
-use crate::base::refusal::Reason;
 use crate::config::{self, Origins};
 use crate::exposure::{self, Verdict};
 use crate::net::interfaces::Interfaces;
-use crate::plan::{Plan, Question, explain as judge};
+use crate::plan::{Explained, Plan, Question, explain as judge};
 
 /// `loopgate explain`.
 #[derive(Debug, Args)]
@@ -75,8 +74,7 @@ pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
     };
     let told =
         judge(&plan, &loaded.raw, &question).map_err(|what| Failure::new(Code::Usage, what))?;
-    let mut told = told.to_json();
-    look(&mut told, &plan, &ground.machine.interfaces);
+    let mut told = looked_at(told, &plan, &ground.machine.interfaces).to_json();
     let origins = Some(&loaded.origins);
     let text = if ask.json {
         for step in told["steps"].as_array_mut().into_iter().flatten() {
@@ -92,26 +90,16 @@ pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
 
 /// Adds the step that no file decides: whether the service can be reached around the gate, as this machine is now. Nothing is dialled
 /// for it.
-fn look(told: &mut Value, plan: &Plan, interfaces: &Interfaces) {
-    let steps = told["steps"].as_array().into_iter().flatten();
-    let at = steps.filter_map(|step| {
-        step["key"]
-            .as_str()?
-            .strip_prefix("route[")?
-            .split_once(']')
-    });
-    let at = at.filter_map(|(at, _)| at.parse::<usize>().ok()).next();
-    let Some(route) = at.and_then(|at| plan.routes.get(at)) else {
-        return;
+fn looked_at(told: Explained, plan: &Plan, interfaces: &Interfaces) -> Explained {
+    let Some(route) = told.forwarded_to().and_then(|at| plan.routes.get(at)) else {
+        return told;
     };
-    if told["decision"] != "allowed" || told["own_page"] == true {
-        return;
-    }
     let address = &route.upstream.target().address;
     let now = exposure::gather(std::slice::from_ref(address), &[]);
     let verdict = exposure::judge(&now, interfaces, address, &[]);
+    let refuses = route.upstream.refuses_exposed();
     let found = match &verdict {
-        Verdict::Exposed(exposure) if route.upstream.refuses_exposed() => exposure.summary(),
+        Verdict::Exposed(exposure) if refuses => exposure.summary(),
         Verdict::Exposed(exposure) => format!(
             "{}; the file says to serve it all the same",
             exposure.summary()
@@ -123,15 +111,7 @@ fn look(told: &mut Value, plan: &Plan, interfaces: &Interfaces) {
         Some(why) => format!("{found}. {why}"),
         None => found,
     };
-    let is_refused = verdict.is_exposed() && route.upstream.refuses_exposed();
-    let step = json!({ "step": "exposure", "passes": !is_refused, "found": found, "key": null });
-    if let Some(steps) = told["steps"].as_array_mut() {
-        steps.push(step);
-    }
-    if is_refused {
-        told["decision"] = Reason::UpstreamExposed.word().into();
-        told["status"] = Reason::UpstreamExposed.row().status.into();
-    }
+    told.looked_at(found, verdict.is_exposed() && refuses)
 }
 
 /// Where the key is written; empty where that is not known.

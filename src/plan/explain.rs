@@ -85,6 +85,27 @@ impl Explained {
         )
     }
 
+    /// The route to which an allowed request is forwarded, by its place in the file.
+    pub fn forwarded_to(&self) -> Option<usize> {
+        let is_forwarded = self.decision.is_ok() && !self.is_own;
+        let route = self.steps.iter().find(|step| step.name == "route")?;
+        let key = route.key.as_deref().filter(|_| is_forwarded)?;
+        key.strip_prefix("route[")?.split(']').next()?.parse().ok()
+    }
+
+    /// Adds step 10, which no file decides: what a look at the service has found.
+    #[must_use]
+    pub fn looked_at(mut self, found: String, is_refused: bool) -> Self {
+        self.step("exposure", found, None);
+        match is_refused {
+            true => self.ended(Refusal::new(
+                Reason::UpstreamExposed,
+                "the service can be reached around this gate",
+            )),
+            false => self,
+        }
+    }
+
     /// For programs.
     pub fn to_json(&self) -> Value {
         let step = |s: &Step| json!({ "step": s.name, "passes": s.passes, "found": s.found, "key": s.key });

@@ -54,6 +54,8 @@ for round in 1 2; do
     within "round $round: bound to everyone the route closes in less than 10 s" 10 503
     has "round $round: the event says so" "exposed=true .*python3 \\(pid $wrong\\).*--bind 127\\.0\\.0\\.1" "$(last_event)"
     same "round $round: and the metric" 1 "$(gauge upstream_exposed)"
+    id=$(at neighbour curl -sSk -m 5 -o /dev/null -D - https://192.168.77.1:8443/ | tr -d '\r' | sed -n 's/^x-request-id: //Ip')
+    has "round $round: explain --id says it, of then and of now" 'exposure .*upstream-exposed: the client sees 503' "$(at gate "$GATE" explain --id "$id" -c "$WORK/loopgate.toml" 2>&1 | tr -s ' \n' ' ')"
     lacks "round $round: the visitor is not told which program it is" 'python|3000' "$(cat "$WORK/answer")"
     stop "$wrong"
     python --bind 127.0.0.1
