@@ -209,24 +209,14 @@ pub enum Carried {
     /// Pieces from an HTTP/1.1 client on their way to an HTTP/2 upstream. Their end is the body's end only when the cell says
     /// so: a sender that was dropped is a body that was cut.
     Pieces(mpsc::Receiver<Frame<Bytes>>, Rc<Cell<bool>>),
-    /// A body whose end is counted: bytes and trailers pass, and the last owner is told when it is dropped.
-    Counted(Box<Carried>, Rc<dyn Count>),
-    /// A body whose stream is counted as running until it is dropped.
-    Held(Box<Carried>, super::state::Held),
+    /// An answer that is counted, as its stream is, until it is dropped.
+    Sent(Box<super::ending::Sent>),
     /// A body that is cut when the permission for it does not stand any more.
     Watched(Box<Carried>, Box<super::standing::Standing>),
     /// A request's body for an HTTP/2 upstream, under its limits.
     Upload(Box<super::upload::Upload>),
     /// The answer of an HTTP/2 upstream, which may be silent for only so long.
     Timed(Box<super::upload::Timed>),
-}
-
-/// Is told what passed.
-pub trait Count: std::fmt::Debug {
-    /// So many bytes of data passed.
-    fn add(&self, n: u64);
-    /// The body ended well.
-    fn done(&self);
 }
 
 /// A body that was cut; hyper resets the stream.
@@ -282,29 +272,13 @@ impl Body for Carried {
                 Some(frame) => Some(Ok(frame)),
                 None => (!whole.get()).then_some(Err(CutError)),
             }),
-            Self::Held(inner, _) => Pin::new(&mut **inner).poll_frame(cx),
+            Self::Sent(sent) => sent.poll_frame(cx),
             Self::Upload(upload) => upload.poll_frame(cx),
             Self::Timed(timed) => timed.poll_frame(cx),
             Self::Watched(inner, standing) => match standing.poll_ended(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(CutError))),
                 Poll::Pending => Pin::new(&mut **inner).poll_frame(cx),
             },
-            Self::Counted(inner, count) => {
-                let polled = Pin::new(&mut **inner).poll_frame(cx);
-                match &polled {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        if let Some(data) = frame.data_ref() {
-                            count.add(data.len() as u64);
-                        }
-                        if inner.is_end_stream() {
-                            count.done();
-                        }
-                    }
-                    Poll::Ready(None) => count.done(),
-                    Poll::Ready(Some(Err(_))) | Poll::Pending => {}
-                }
-                polled
-            }
         }
     }
 
@@ -316,9 +290,8 @@ impl Body for Carried {
             Self::Answer(answer) => answer.is_done(),
             Self::Upload(upload) => upload.body().is_end_stream(),
             Self::Timed(timed) => timed.body().is_end_stream(),
-            Self::Counted(inner, _) | Self::Watched(inner, _) | Self::Held(inner, _) => {
-                inner.is_end_stream()
-            }
+            Self::Sent(sent) => sent.body().is_end_stream(),
+            Self::Watched(inner, _) => inner.is_end_stream(),
         }
     }
 
@@ -331,9 +304,8 @@ impl Body for Carried {
             Self::Upload(upload) => upload.body().size_hint(),
             Self::Timed(timed) => timed.body().size_hint(),
             Self::Pieces(..) => SizeHint::default(),
-            Self::Counted(inner, _) | Self::Watched(inner, _) | Self::Held(inner, _) => {
-                inner.size_hint()
-            }
+            Self::Sent(sent) => sent.body().size_hint(),
+            Self::Watched(inner, _) => inner.size_hint(),
         }
     }
 }

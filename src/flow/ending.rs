@@ -1,63 +1,85 @@
 //! The end of an HTTP/2 exchange: the record is written when the answer's body is dropped.
 
-use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::Response;
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 
-use super::body::{Carried, Count};
-use super::state::Worker;
+use super::body::{Carried, CutError};
+use super::state::{Held, Worker};
 use crate::observe::Record;
 
-/// Counts what passes, and writes the record at the end.
+/// Counts what passes, and writes the record at the end. Until then the stream counts as running.
 pub fn counted(
     worker: &Rc<Worker>,
     record: Box<Record>,
     response: Response<Carried>,
+    held: Held,
 ) -> Response<Carried> {
     if response.body().is_end_stream() {
         worker.finish(record);
         return response;
     }
-    let count = Rc::new(Ending {
-        worker: Rc::clone(worker),
-        record: Cell::new(Some(record)),
-        out: Cell::new(0),
-        done: Cell::new(false),
-    });
-    response.map(|body| Carried::Counted(Box::new(body), count))
+    response.map(|body| {
+        Carried::Sent(Box::new(Sent {
+            body,
+            worker: Rc::clone(worker),
+            record: Some(record),
+            out: 0,
+            is_whole: false,
+            _held: held,
+        }))
+    })
 }
 
-/// Writes the record when the answer's body is dropped.
-struct Ending {
+/// An answer on its way to its client.
+pub struct Sent {
+    body: Carried,
     worker: Rc<Worker>,
-    record: Cell<Option<Box<Record>>>,
-    out: Cell<u64>,
-    done: Cell<bool>,
+    record: Option<Box<Record>>,
+    out: u64,
+    is_whole: bool,
+    _held: Held,
 }
 
-impl std::fmt::Debug for Ending {
+impl std::fmt::Debug for Sent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Ending")
+        f.write_str("Sent")
     }
 }
 
-impl Count for Ending {
-    fn add(&self, n: u64) {
-        self.out.set(self.out.get() + n);
+impl Sent {
+    /// What it carries.
+    pub fn body(&self) -> &Carried {
+        &self.body
     }
 
-    fn done(&self) {
-        self.done.set(true);
+    /// As of a body.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.out += frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.is_whole |= self.body.is_end_stream();
+            }
+            Poll::Ready(None) => self.is_whole = true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        polled
     }
 }
 
-impl Drop for Ending {
+impl Drop for Sent {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
-            record.bytes_out = self.out.get();
-            record.cut = !self.done.get();
+            record.bytes_out = self.out;
+            record.cut = !self.is_whole;
             self.worker.finish(record);
         }
     }

@@ -72,12 +72,7 @@ pub async fn serve_stream(
     };
     record.status = response.status().as_u16();
     stall::asked(false);
-    let response = if response.body().is_end_stream() {
-        response
-    } else {
-        response.map(|body| Carried::Held(Box::new(body), held))
-    };
-    Ok(super::ending::counted(&worker, record, response))
+    Ok(super::ending::counted(&worker, record, response, held))
 }
 
 pub(super) struct Stream<'a> {

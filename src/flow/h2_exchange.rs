@@ -3,8 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Response;
-use http_body::Body as _;
+use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 
 use super::answer::{self, Answer, Fault, Interim, Patience, Pump, broken};
@@ -175,13 +174,13 @@ impl Stream<'_> {
         } else {
             *body = Carried::Answer(Box::new(answer));
         }
-        // hyper announces the length of a body that it knows by itself.
+        // hyper announces the length of a body that it knows by itself, but needs two pieces of memory for it.
         if let Some(n) = announced
-            && (body.is_end_stream() || body.size_hint().exact() != Some(n))
+            && let Ok(n) = HeaderValue::from_str(itoa::Buffer::new().format(n))
         {
             response
                 .headers_mut()
-                .insert(http::header::CONTENT_LENGTH, n.into());
+                .insert(http::header::CONTENT_LENGTH, n);
         }
         Ok(response)
     }

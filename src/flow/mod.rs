@@ -47,7 +47,7 @@ pub use h2::serve_stream;
 pub use known::Known;
 pub use onboard::{Onboard, Opened};
 pub use scratch::Scratch;
-pub use stall::unless_stalled;
+pub use stall::{UnlessStalled, unless_stalled};
 pub use state::{Bell, Busy, Conn, Shared, Worker};
 
 use intake::Intake;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
@@ -22,7 +22,7 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::limit::lockout::Lockout;
 use crate::limit::{Counted, Exchange};
 use crate::observe::metrics::{Method, Slot};
-use crate::observe::{Log, Metrics, Pen, Record, Tally, Texts, contained};
+use crate::observe::{Log, Metrics, Pen, Record, Tally, Texts, contained, guarded};
 use crate::plan::{Live, Plan};
 use crate::upstream::{H2cPool, Open, Pool};
 
@@ -143,20 +143,16 @@ impl Worker {
 
     /// Runs a task on this thread. A panic ends it alone, is counted and told.
     pub fn spawn(self: &Rc<Self>, task: &'static str, future: impl Future + 'static) {
-        tokio::task::spawn_local(self.contained(task, future));
-    }
-
-    /// A task whose panic ends it alone, is counted and told.
-    pub fn contained(
-        self: &Rc<Self>,
-        task: &'static str,
-        future: impl Future + 'static,
-    ) -> impl Future<Output = ()> + 'static {
         let worker = Rc::clone(self);
-        async move {
+        tokio::task::spawn_local(async move {
             let shared = &worker.shared;
             contained(task, &shared.log, &shared.metrics, future).await;
-        }
+        });
+    }
+
+    /// One step of a task, as [`guarded`]: the end of one that panics is `Ready`.
+    pub fn guarded(&self, task: &'static str, step: impl FnOnce() -> Poll<()>) -> Poll<()> {
+        guarded(task, &self.shared.log, &self.shared.metrics, step).map(drop)
     }
 
     /// How far the end has come.

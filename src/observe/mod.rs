@@ -12,7 +12,7 @@ mod ring;
 
 pub use log::{Change, Event, Format, Log, Rotation, Sink};
 pub use metrics::{Metrics, Slot, Tally};
-pub use panics::contained;
+pub use panics::{contained, guarded};
 pub use pen::Pen;
 pub use record::{Record, Texts};
 pub use ring::Past;

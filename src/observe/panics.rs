@@ -11,8 +11,6 @@ use super::log::{Event, Log};
 use super::metrics::Metrics;
 
 /// Runs a task to its end. `None` when it panicked: what it held is dropped, and the rest goes on.
-///
-/// Whatever tasks share on a data thread is changed in steps that cannot panic, so nothing half changed is left behind.
 pub async fn contained<F: Future>(
     task: &'static str,
     log: &Log,
@@ -20,20 +18,25 @@ pub async fn contained<F: Future>(
     future: F,
 ) -> Option<F::Output> {
     let mut future = pin!(future);
-    let ended = poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(panic) => Poll::Ready(Err(panic)),
-        },
-    );
-    match ended.await {
-        Ok(output) => Some(output),
+    poll_fn(|cx| guarded(task, log, metrics, || future.as_mut().poll(cx))).await
+}
+
+/// One step of a task; it must not be taken again after a `None`.
+///
+/// Whatever tasks share on a data thread is changed in steps that cannot panic, so nothing half changed is left behind.
+pub fn guarded<T>(
+    task: &'static str,
+    log: &Log,
+    metrics: &Metrics,
+    step: impl FnOnce() -> Poll<T>,
+) -> Poll<Option<T>> {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(polled) => polled.map(Some),
         Err(panic) => {
             metrics.panics.fetch_add(1, Ordering::Relaxed);
             let event = Event::error("panic").with("task", task);
             log.event(event.with("error", words(&*panic)));
-            None
+            Poll::Ready(None)
         }
     }
 }

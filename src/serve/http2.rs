@@ -29,10 +29,9 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
     let conn = Rc::new(conn);
     let busy = Rc::clone(&conn.busy);
     let asked = Rc::new(Cell::new(false));
-    let shelf = Shelf::new();
     let service = {
         let (conn, worker, asked) = (Rc::clone(&conn), Rc::clone(&worker), Rc::clone(&asked));
-        let shelf = Rc::clone(&shelf);
+        let shelf = Shelf::here();
         service_fn(move |request| {
             asked.set(true);
             shelf.lend(serve_stream(Rc::clone(&worker), Rc::clone(&conn), request))
@@ -91,9 +90,6 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         streams.poll(cx);
         let polled = served.as_mut().poll(cx).map(drop);
         streams.poll_begun(cx);
-        if busy.is_idle() {
-            shelf.clear();
-        }
         // One too many: it has asked, it is told, and that was it.
         if conn.is_surplus && asked.get() && !std::mem::replace(&mut told, true) {
             served.as_mut().graceful_shutdown();

@@ -1,6 +1,7 @@
 //! The streams of one HTTP/2 connection, run by its own task: no task of the runtime is made and ended for each, and the memory of a
 //! stream serves the next one.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -9,8 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, Stream as _};
+use pin_project_lite::pin_project;
 
-use crate::flow::{Worker, unless_stalled};
+use crate::flow::{UnlessStalled, Worker, unless_stalled};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -101,25 +103,57 @@ pub(super) struct Entrance {
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Entrance {
     fn execute(&self, future: F) {
-        let stream = unless_stalled(Box::pin(future), self.limit);
-        let stream = self.worker.contained("stream", stream);
-        self.begun.0.borrow_mut().push(Box::pin(stream));
+        self.begun.0.borrow_mut().push(Box::pin(Alone {
+            stream: unless_stalled(future, self.limit),
+            worker: Rc::clone(&self.worker),
+        }));
     }
 }
 
-/// Memory for futures of one kind, used again.
+pin_project! {
+    /// A stream that, when it panics, ends alone.
+    struct Alone<F> {
+        #[pin]
+        stream: UnlessStalled<F>,
+        worker: Rc<Worker>,
+    }
+}
+
+impl<F: Future> Future for Alone<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = self.project();
+        me.worker.guarded("stream", || me.stream.poll(cx))
+    }
+}
+
+thread_local! {
+    /// The shelf of this thread; there is one kind of streams.
+    static SHELF: RefCell<Option<Rc<dyn Any>>> = const { RefCell::new(None) };
+}
+
+/// Memory for futures of one kind, used again by all connections of a thread.
 #[derive(Debug)]
 pub(super) struct Shelf<F> {
     free: RefCell<Vec<Pin<Box<Option<F>>>>>,
 }
 
 /// Pieces that are kept.
-const KEPT: usize = 32;
+const KEPT: usize = 128;
 
-impl<F: Future> Shelf<F> {
-    pub fn new() -> Rc<Self> {
-        Rc::new(Self {
-            free: RefCell::default(),
+impl<F: Future + 'static> Shelf<F> {
+    /// That of this thread.
+    pub fn here() -> Rc<Self> {
+        SHELF.with_borrow_mut(|here| {
+            let known = here.clone().and_then(|here| here.downcast().ok());
+            known.unwrap_or_else(|| {
+                let shelf = Rc::new(Self {
+                    free: RefCell::default(),
+                });
+                *here = Some(Rc::clone(&shelf) as Rc<dyn Any>);
+                shelf
+            })
         })
     }
 
@@ -136,13 +170,6 @@ impl<F: Future> Shelf<F> {
         Lent {
             memory: Some(memory),
             shelf: Rc::clone(self),
-        }
-    }
-
-    /// Gives the memory back while nobody needs it.
-    pub fn clear(&self) {
-        if !self.free.borrow().is_empty() {
-            self.free.take();
         }
     }
 }
