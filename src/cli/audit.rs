@@ -9,9 +9,9 @@ use super::{Code, Failure};
 use crate::app::Source;
 use crate::app::control::{client_dirs, find};
 use crate::config;
-use crate::exposure::audit::GateListener;
+use crate::exposure::audit::{GateListener, Service};
 use crate::exposure::{audit as judged, firewall as nft, survey, table};
-use crate::plan::Plan;
+use crate::plan::{Plan, Route};
 
 pub(super) fn audit(output: &Output, file: &ConfigFile, json: bool) -> Result<(), Failure> {
     let ground = ground()?;
@@ -47,7 +47,8 @@ pub(super) fn audit(output: &Output, file: &ConfigFile, json: bool) -> Result<()
         let parsed = addresses.filter_map(|a| a.as_str()?.parse().ok());
         snapshot.told.extend::<Vec<SocketAddr>>(parsed.collect());
     }
-    let mut found = judged(&snapshot, &ground.machine.interfaces, &gate);
+    let services: Vec<Service> = plan.iter().flat_map(services).collect();
+    let mut found = judged(&snapshot, &ground.machine.interfaces, &gate, &services);
     found.unseen.extend(unread);
     let text = match json {
         true => serde_json::to_string(&found).map_err(Failure::failed)?,
@@ -100,6 +101,15 @@ fn listeners(plan: &Plan) -> Vec<GateListener> {
                 .collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// What the routes of a plan lead to.
+fn services(plan: &Plan) -> Vec<Service> {
+    let service = |route: &Route| Service {
+        route: route.label.to_string(),
+        at: route.upstream.target().address.sockets().collect(),
+    };
+    plan.routes.iter().map(service).collect()
 }
 
 pub(super) fn firewall(output: &Output, file: &ConfigFile) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use super::judge::Snapshot;
 use super::namespaces::Space;
 use super::owner::Process;
 use super::reach::{Openness, reach};
-use super::socket_table::{Protocol, Socket};
+use super::socket_table::{LO, Protocol, Socket};
 use super::spelling::Place;
 use super::words::plain;
 use crate::net::interfaces::Interfaces;
@@ -24,6 +24,15 @@ pub struct GateListener {
     pub address: SocketAddr,
     /// Who is let in, in words.
     pub lets_in: String,
+}
+
+/// The service of a route, by where it is dialled.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The route, as `app.lan/`.
+    pub route: String,
+    /// Its addresses on loopback.
+    pub at: Vec<SocketAddr>,
 }
 
 /// Whether somebody should act.
@@ -67,6 +76,8 @@ pub struct Row {
     pub container: Option<String>,
     /// The forwarder it belongs to.
     pub forwarder: Option<&'static str>,
+    /// The routes of the plan whose service it is.
+    pub service_of: Vec<String>,
     /// How many sockets share this line.
     pub sockets: usize,
     /// Whether somebody should act.
@@ -122,8 +133,14 @@ impl Audit {
     }
 }
 
-/// Sorts all sockets by exposure. `gate` are the listeners of the plan that this machine's loopgate runs.
-pub fn audit(snapshot: &Snapshot, interfaces: &Interfaces, gate: &[GateListener]) -> Audit {
+/// Sorts all sockets by exposure. `gate` are the listeners of the plan that this machine's loopgate runs, `services` what it stands
+/// before.
+pub fn audit(
+    snapshot: &Snapshot,
+    interfaces: &Interfaces,
+    gate: &[GateListener],
+    services: &[Service],
+) -> Audit {
     let mut rows: Vec<Row> = Vec::new();
     // Workers of one service share an address.
     let mut twins: HashMap<(Protocol, SocketAddr, u32, u32, Option<&str>), usize> = HashMap::new();
@@ -144,7 +161,9 @@ pub fn audit(snapshot: &Snapshot, interfaces: &Interfaces, gate: &[GateListener]
             }
             None => {
                 twins.insert(key, rows.len());
-                rows.push(row(socket, snapshot, interfaces, gate));
+                let row = row(socket, snapshot, interfaces, gate);
+                let service_of = service_of(socket, services);
+                rows.push(Row { service_of, ..row });
             }
         }
     }
@@ -202,6 +221,18 @@ fn tunnels(snapshot: &Snapshot, gate: &[GateListener]) -> Vec<Tunnel> {
     all.filter(|f| f.way == Way::Tunnel).map(tunnel).collect()
 }
 
+fn service_of(socket: &Socket, services: &[Service]) -> Vec<String> {
+    let takes = |to: &SocketAddr| {
+        socket.protocol == Protocol::Tcp
+            && socket.address.port() == to.port()
+            && socket.accepts(to.ip(), LO)
+    };
+    let its = services
+        .iter()
+        .filter(|service| service.at.iter().any(takes));
+    its.map(|service| service.route.clone()).collect()
+}
+
 fn row(
     socket: &Socket,
     snapshot: &Snapshot,
@@ -236,6 +267,7 @@ fn row(
         what: what.map(str::to_owned),
         container: process.and_then(|p| p.container.clone()),
         forwarder: process.and_then(recognise).map(|f| f.what),
+        service_of: Vec::new(),
         sockets: 1,
         standing,
         advice,
@@ -351,7 +383,14 @@ mod tests {
             address: "0.0.0.0:8443".parse().unwrap(),
             lets_in: "192.168.1.0/24, with a password".to_owned(),
         };
-        audit(&snapshot, &home, &[gate])
+        let service = Service {
+            route: "app.lan/".to_owned(),
+            at: vec![
+                "127.0.0.1:5432".parse().unwrap(),
+                "[::1]:5432".parse().unwrap(),
+            ],
+        };
+        audit(&snapshot, &home, &[gate], &[service])
     }
 
     #[test]
@@ -384,6 +423,12 @@ mod tests {
             assert_eq!(row.standing, want, "{port}");
         }
         assert!(audit.has_unguarded());
+        let services = audit
+            .sockets
+            .iter()
+            .filter(|row| !row.service_of.is_empty());
+        let ports: Vec<u16> = services.map(|row| row.address.port()).collect();
+        assert_eq!(ports, [5432]);
         let named = audit.sockets.iter().find(|row| row.address.port() == 8445);
         assert_eq!(named.unwrap().advice, NAMED);
         let ours = audit
@@ -418,7 +463,7 @@ mod tests {
             ..f
         }));
         snapshot.sockets.push(open);
-        let found = audit(&snapshot, &Interfaces::default(), &[]);
+        let found = audit(&snapshot, &Interfaces::default(), &[], &[]);
         let row = &found.sockets[0];
         assert_eq!(
             (row.pid, row.forwarder),
@@ -434,7 +479,7 @@ mod tests {
             ("ssh -R 9000:10.0.0.1:80 h", false),
         ] {
             snapshot.forwards = recognise(&process(9, line)).into_iter().collect();
-            let found = audit(&snapshot, &Interfaces::default(), &[]);
+            let found = audit(&snapshot, &Interfaces::default(), &[], &[]);
             assert_eq!(found.has_unguarded(), want, "{line}");
             assert_eq!(table::render(&found, 80).contains("all of loopback"), want);
         }
@@ -451,7 +496,7 @@ mod tests {
             (Space::Another, false),
         ] {
             snapshot.spaces.insert(9, space);
-            let found = audit(&snapshot, &Interfaces::default(), &[]);
+            let found = audit(&snapshot, &Interfaces::default(), &[], &[]);
             assert_eq!(found.has_unguarded(), want, "{space:?}");
             let text = table::render(&found, 80);
             assert_eq!(text.contains("another network namespace"), !want, "{text}");
@@ -482,6 +527,7 @@ mod tests {
             "0.0.0.0:8000",
             "ngrok",
             "vite --host 127.0.0.1",
+            "postgres (pid 104), the service of app.lan/",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

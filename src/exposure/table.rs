@@ -66,6 +66,13 @@ fn line(text: &mut String, row: &Row, column: usize, width: usize) {
             let _ = write!(who, ", {part}");
         }
     }
+    if let Some(first) = row.service_of.first() {
+        let _ = write!(who, ", the service of {first}");
+        let more = row.service_of.len() - 1;
+        if more > 0 {
+            let _ = write!(who, " and {more} more");
+        }
+    }
     match row.standing {
         Standing::Expected | Standing::Gate => {
             let _ = write!(who, ": {}", row.advice);

@@ -183,11 +183,16 @@ at gate "$GATE" audit -c "$WORK/loopgate.toml" >"$WORK/audit.out" 2>&1
 same "audit: somebody's program of the name loopgate is not guarded" 4 $?
 has "though the plan has its address" '^! .*0\.0\.0\.0:8443 ' "$(cat "$WORK/audit.out")"
 stop "$named"
+service 127.0.0.1 right
+right=$PID
+answers 127.0.0.1
 serve
 at gate "$GATE" audit -c "$WORK/loopgate.toml" >"$WORK/audit.out" 2>&1
 same "audit: the gate itself is" 0 $?
 has "with what it lets in" '^# .*0\.0\.0\.0:8443 ' "$(cat "$WORK/audit.out")"
+has "and the service of the route is named" "127\\.0\\.0\\.1:3000 +python3 \\(pid $right\\), the service of \\*/" "$(cat "$WORK/audit.out")"
 stop "$serve"
+stop "$right"
 
 # ---- told to go on: said at the start
 service 0.0.0.0 open
