@@ -1,6 +1,6 @@
 //! What a service manager is told (`sd_notify(3)`): ready, reloading, stopping, alive. Without `NOTIFY_SOCKET` nothing is.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::future::pending;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::start::Running;
@@ -18,6 +19,41 @@ use crate::observe::Event;
 
 /// How long a manager that does not read may hold us up.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What looks after a process: one that takes its place in the same unit is looked after as well, whatever `WATCHDOG_PID` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Manager {
+    /// `NOTIFY_SOCKET`.
+    socket: String,
+    /// Microseconds.
+    watchdog: Option<u64>,
+}
+
+impl Manager {
+    /// Who looks after this process; `watchdog` is how long he waits for a sign of life.
+    pub fn of(watchdog: Option<Duration>) -> Option<Self> {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        Some(Self {
+            socket: socket()?.to_string_lossy().into_owned(),
+            watchdog: watchdog.map(micros),
+        })
+    }
+
+    /// Whether he looks after this process, too.
+    pub fn is_ours(&self) -> bool {
+        Self::of(None).is_some_and(|ours| ours.socket == self.socket)
+    }
+
+    /// How long he waits for a sign of life, if he does.
+    pub fn watchdog(&self) -> Option<Duration> {
+        let micros = self.watchdog.filter(|micros| *micros > 0);
+        micros.map(Duration::from_micros)
+    }
+}
+
+fn socket() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
+}
 
 /// It serves, by the plan in force, which is the newest there is or not.
 pub(super) fn ready(running: &Running, is_newest: bool) {
@@ -53,9 +89,7 @@ pub(super) fn stopping(running: &Running) {
 }
 
 fn tell(running: &Running, text: &str) {
-    let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
-        return;
-    };
+    let Some(socket) = socket() else { return };
     if let Err(error) = send(&socket, text) {
         let event = Event::warn("notify_failed").with("error", error);
         running.shared.log.event(event);
@@ -72,8 +106,8 @@ fn send(name: &OsStr, text: &str) -> io::Result<()> {
     socket.send_to_addr(text.as_bytes(), &address).map(drop)
 }
 
-/// How long the manager waits for a sign of life, if it does.
-fn watchdog() -> Option<Duration> {
+/// How long the manager waits for a sign of life of this process, if it does.
+pub(super) fn watchdog() -> Option<Duration> {
     let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
     let for_us = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
     let micros = number("WATCHDOG_USEC").filter(|micros| *micros > 0 && for_us)?;
@@ -129,11 +163,10 @@ impl Beat {
 }
 
 /// Tells the manager twice in its time that all threads turn, for as long as they do. For ever: the control loop turns it.
-pub(super) async fn keep_alive(heart: Arc<Heart>) {
-    let Some(every) = watchdog().map(|time| time / 2) else {
+pub(super) async fn keep_alive(heart: Arc<Heart>, watchdog: Option<Duration>) {
+    let Some((every, socket)) = watchdog.map(|time| time / 2).zip(socket()) else {
         return pending().await;
     };
-    let socket = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
     loop {
         let next = if heart.beats() {
             // What does not arrive is missed by the manager, who acts on it.

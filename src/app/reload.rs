@@ -56,7 +56,7 @@ pub async fn reload(running: &mut Running, site: &Site<'_>) -> Result<Report, Re
             running.shared.log.event(event);
             Err(Rejected {
                 report,
-                are_people_taken: withdraw(running, site, &before),
+                are_people_taken: withdraw(running, site),
             })
         }
     }
@@ -64,12 +64,13 @@ pub async fn reload(running: &mut Running, site: &Site<'_>) -> Result<Report, Re
 
 /// What was withdrawn does not wait until the configuration is repaired: users, tokens and revocations are taken on their own. A
 /// file of them that has a mistake itself counts as it was before, which is said. True when none has one.
-fn withdraw(running: &Running, site: &Site<'_>, before: &Plan) -> bool {
+pub(super) fn withdraw(running: &Running, site: &Site<'_>) -> bool {
+    let before = running.shared.live.current();
     let Some(Withdrawal {
         plan,
         change,
         problems,
-    }) = site.source.withdrawn(site.kept, before)
+    }) = site.source.withdrawn(site.kept, &before)
     else {
         return false;
     };

@@ -11,7 +11,7 @@ use super::certificates::Certificates;
 use super::control::Control;
 use super::hand_over::Giver;
 use super::manager;
-use super::reload::{follow, reloaded};
+use super::reload::{follow, reloaded, withdraw};
 use super::service_certs::ServiceCerts;
 use super::source::Source;
 use super::start::Running;
@@ -94,7 +94,7 @@ pub async fn until_stopped(
         }
     };
     tokio::pin!(over);
-    let alive = manager::keep_alive(Arc::clone(&running.heart));
+    let alive = manager::keep_alive(Arc::clone(&running.heart), running.watchdog);
     tokio::pin!(alive);
     manager::ready(&running, true);
     let (mut giver, mut heir) = (Giver::new(), None);
@@ -169,25 +169,38 @@ pub async fn until_stopped(
         }
     };
     site.kept.looks.watched(false);
-    match &heir {
+    let heir = match heir {
         Some(heir) => {
             manager::handed_over(&running, heir.pid());
             // From here on the other one is asked, and the probes of both addresses are his.
             control = Control::none();
             running.desk.leave();
+            Some(heir.part(&running))
         }
-        None => manager::stopping(&running),
-    }
+        None => {
+            manager::stopping(&running);
+            None
+        }
+    };
     let drain = match is_led && ending == Ending::Drained {
         // The service has gone: what still runs is answered from what it has left behind.
         true => GONE,
         false => running.shared.live.current().drain,
     };
     let asked = async {
-        while let Some(ask) = control.next().await {
-            verbs::take_at_end(ask, &running, &site, &reloads);
+        loop {
+            tokio::select! {
+                Some(ask) = control.next() => verbs::take_at_end(ask, &running, &site, &reloads),
+                // Nothing else is taken any more, but whoever is removed is out of what still runs.
+                _ = look.tick() => {
+                    let now = site.source.stamp(site.kept, &running.shared.live.current());
+                    let before = std::mem::replace(&mut reloads.stamp, now);
+                    if reloads.stamp.differs(&before) {
+                        withdraw(&running, &site);
+                    }
+                }
+            }
         }
-        pending().await
     };
     let finished = tokio::select! {
         done = running.drain(drain) => done,
@@ -202,6 +215,14 @@ pub async fn until_stopped(
         heir.tell_rest(&shared).await;
     }
     Ok(if finished { ending } else { Ending::Forced })
+}
+
+impl Running {
+    /// [`Running::ring`], for whoever outlives the borrow.
+    pub fn bell(&self) -> impl Fn() + Send + use<> {
+        let signal = self.signal.clone();
+        move || signal.send_modify(|_| {})
+    }
 }
 
 /// One look at the upstreams of the plan in force; what runs at one that must not be served ends. True when one of them is not there

@@ -15,7 +15,7 @@ use super::hand_over::Estate;
 use super::inherited::{Inherited, InheritedError};
 use super::listeners::{self, BindError, Bound, Handed, Held, Listening};
 use super::lockout_file::LockoutFile;
-use super::manager::Heart;
+use super::manager::{self, Heart};
 use super::sandbox::{self, Cell, Sandbox};
 use super::worker::{Job, Signal, spawn};
 use crate::auth::login::Csrf;
@@ -65,11 +65,12 @@ pub struct Running {
     pub(super) held: Vec<Held>,
     pub(super) inherited: Inherited,
     pub(super) heart: Arc<Heart>,
+    pub(super) watchdog: Option<Duration>,
     doors: Vec<mpsc::Sender<Vec<Listening>>>,
     /// What each thread is to listen on when the doors open.
     waiting: Vec<Vec<Listening>>,
     drain: Drain,
-    signal: watch::Sender<Signal>,
+    pub(super) signal: watch::Sender<Signal>,
     threads: Vec<JoinHandle<()>>,
     /// The admin address.
     pub(super) desk: Desk,
@@ -189,6 +190,7 @@ fn begin(
         held: bound.held,
         inherited,
         heart: Arc::new(heart),
+        watchdog: manager::watchdog(),
         doors,
         waiting: bound.threads,
         drain,

@@ -12,7 +12,7 @@ use super::control::{Answer, Ask, Failed, Verb};
 use super::hand_over::Giver;
 use super::onboard::onboard;
 use super::pulse::Pulse;
-use super::reload::{Rejected, reloaded};
+use super::reload::{Rejected, reloaded, withdraw};
 use super::run::Site;
 use super::scrape::{self, stamp};
 use super::share;
@@ -149,7 +149,14 @@ pub(super) fn take_at_end(ask: Ask, running: &Running, site: &Site<'_>, reloads:
             ask.answer(answer);
         }
         Verb::Shares => ask.answer(share::list(running)),
-        Verb::Reload | Verb::Onboard { .. } | Verb::Share { .. } | Verb::TakeOver => {
+        Verb::Reload => {
+            let what = "the gate is about to end; only users, tokens and revocations were taken";
+            ask.answer(Err(Failed {
+                are_people_taken: withdraw(running, site),
+                ..Failed::new(1, what)
+            }));
+        }
+        Verb::Onboard { .. } | Verb::Share { .. } | Verb::TakeOver => {
             let what = "the gate is about to end; nothing was changed";
             ask.answer(Err(Failed::new(1, what)));
         }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
 
 use super::cache::{Key, Own};
 use super::password::Fingerprint;
@@ -15,12 +16,16 @@ use super::session_id;
 use super::users::{User, Users};
 use crate::base::secret::Secret;
 
+mod carry;
 mod list;
 mod room;
 
+pub use carry::{Carried, Change, Changes};
 pub use list::Listed;
 
 const SHARDS: usize = 64;
+/// Our clock in milliseconds begins here, so that sessions of the process before us have room before it.
+const BEGINNING: u64 = 1 << 50;
 /// A use is written down when the last one is older: most requests only read.
 const TOUCH: u64 = 1_000;
 /// Credentials of applications under a user's own name.
@@ -51,7 +56,8 @@ impl Default for SessionSettings {
 }
 
 /// What a session began with. Those of clients that send Basic and drop cookies never push out those of people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// The login page.
     Login,
@@ -68,7 +74,7 @@ pub struct Sessions {
     idle: AtomicU64,
     shards: Vec<RwLock<Shard>>,
     /// Who has which; taken by those who open and close, never by those who look up.
-    index: Mutex<HashMap<Arc<str>, Vec<Key>>>,
+    index: Mutex<Index>,
     count: AtomicUsize,
     began: Instant,
     ended: watch::Sender<u64>,
@@ -140,20 +146,16 @@ impl Sessions {
         let at = self.millis(now);
         let mut index = lock(&self.index);
         self.make_room(&mut index, user.name(), origin, at);
-        let name = index
-            .get_key_value(user.name())
-            .map_or_else(|| Arc::from(user.name()), |(name, _)| Arc::clone(name));
-        index.entry(Arc::clone(&name)).or_default().push(key);
         let session = Session {
-            user: name,
+            user: index.name(user.name()),
             stored: user.fingerprint(),
             origin,
             opened: at,
             used: AtomicU64::new(at),
             passed: Mutex::default(),
         };
-        self.write(&key).insert(key, Arc::new(session));
-        self.count.fetch_add(1, Ordering::Relaxed);
+        index.tell(|| Change::Began(session.carried(&key, at)));
+        self.put(&mut index, key, session);
         Opened { id, key }
     }
 
@@ -218,7 +220,7 @@ impl Sessions {
     /// Ends all sessions of a user; returns how many.
     pub fn close_user(&self, user: &str) -> usize {
         let mut index = lock(&self.index);
-        let keys = index.get(user).cloned().unwrap_or_default();
+        let keys = index.keys.get(user).cloned().unwrap_or_default();
         let closed = keys
             .iter()
             .filter(|key| self.remove(&mut index, key))
@@ -282,6 +284,7 @@ impl Sessions {
     fn until(&self, session: &Session) -> Option<Instant> {
         let end = |since: u64, limit: &AtomicU64| {
             let end = since.saturating_add(limit.load(Ordering::Relaxed));
+            let end = end.saturating_sub(BEGINNING);
             self.began.checked_add(Duration::from_millis(end))
         };
         let ends = [
@@ -313,16 +316,24 @@ impl Sessions {
         keys
     }
 
+    fn put(&self, index: &mut Index, key: Key, session: Session) {
+        let keys = index.keys.entry(Arc::clone(&session.user));
+        keys.or_default().push(key);
+        self.write(&key).insert(key, Arc::new(session));
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn remove(&self, index: &mut Index, key: &Key) -> bool {
         let Some(session) = self.write(key).remove(key) else {
             return false;
         };
+        index.tell(|| Change::Ended(session_id::text(key)));
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.endings.fetch_add(1, Ordering::Release);
-        if let Some(keys) = index.get_mut(&session.user) {
+        if let Some(keys) = index.keys.get_mut(&session.user) {
             keys.retain(|k| k != key);
             if keys.is_empty() {
-                index.remove(&session.user);
+                index.keys.remove(&session.user);
             }
         }
         true
@@ -349,7 +360,7 @@ impl Sessions {
     }
 
     fn millis(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.began).as_millis() as u64
+        BEGINNING + now.saturating_duration_since(self.began).as_millis() as u64
     }
 }
 
@@ -358,7 +369,12 @@ fn span(limit: Duration) -> u64 {
     u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
 }
 
-type Index = HashMap<Arc<str>, Vec<Key>>;
+#[derive(Default)]
+struct Index {
+    keys: HashMap<Arc<str>, Vec<Key>>,
+    /// Other processes that go on with what is here.
+    told: Vec<mpsc::Sender<Change>>,
+}
 
 fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
     shard.read().unwrap_or_else(PoisonError::into_inner)

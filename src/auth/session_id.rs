@@ -26,6 +26,23 @@ pub(super) fn key_of(id: &str) -> Option<Key> {
     Some(hashed(&bytes))
 }
 
+/// A key as text, for another process of ours.
+pub(super) fn text(key: &Key) -> String {
+    BASE64URL_NOPAD.encode(&key.0)
+}
+
+/// The key of such text.
+pub(super) fn read(text: &str) -> Option<Key> {
+    let mut key = Key([0; 32]);
+    if text.len() != ID_LENGTH {
+        return None;
+    }
+    BASE64URL_NOPAD
+        .decode_mut(text.as_bytes(), &mut key.0)
+        .ok()?;
+    Some(key)
+}
+
 /// A plain fast hash: there is nothing to guess in 256 random bits.
 fn hashed(bytes: &[u8; 32]) -> Key {
     let mut key = Key([0; 32]);

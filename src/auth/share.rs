@@ -1,11 +1,12 @@
 //! Links that log one visitor in, for a while and within limits. The link opens once; what it opened is a session of its own, which
-//! ends with its time or when it is revoked. Of either secret only the hash is here, and nothing outlives the process.
+//! ends with its time or when it is revoked. Of either secret only the hash is here. Nothing outlives the process but what it hands on.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use data_encoding::BASE32_NOPAD;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use super::cache::Key;
 use super::session_id;
@@ -14,6 +15,10 @@ use crate::base::host::Host;
 use crate::base::id::random;
 use crate::base::path::Path;
 use crate::base::secret::Secret;
+
+mod carry;
+
+pub use carry::{Carried, Ends};
 
 /// Links at a time: each was asked for by the owner.
 const MOST: usize = 256;
@@ -29,7 +34,16 @@ pub struct Limits {
 
 /// The links of a process.
 #[derive(Debug, Default)]
-pub struct Shares(Mutex<Vec<Share>>);
+pub struct Shares(Mutex<List>);
+
+#[derive(Debug, Default)]
+struct List {
+    all: Vec<Share>,
+    /// Another process goes on with them: none opens here.
+    is_given: bool,
+    /// Other processes that go on with what is here.
+    told: Vec<mpsc::Sender<String>>,
+}
 
 #[derive(Debug)]
 struct Share {
@@ -46,6 +60,15 @@ struct Share {
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("there are {MOST} links already; revoke some")]
 pub struct Full;
+
+/// Why a link opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// It is none, used, over or revoked.
+    Unknown,
+    /// Another process goes on with it: it is to be opened there, over a new connection.
+    Elsewhere,
+}
 
 /// Somebody who came by a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,12 +130,12 @@ impl Shares {
         wall: SystemTime,
     ) -> Result<(String, Secret<String>), Full> {
         let mut list = self.lock(now);
-        if list.len() >= MOST {
+        if list.all.len() >= MOST {
             return Err(Full);
         }
         let id = BASE32_NOPAD.encode(&random::<5>()).to_ascii_lowercase();
         let (secret, link) = session_id::fresh();
-        list.push(Share {
+        list.all.push(Share {
             id: id.clone(),
             link,
             session: None,
@@ -130,23 +153,27 @@ impl Shares {
         secret: &str,
         now: Instant,
         wall: SystemTime,
-    ) -> Option<(Visitor, Secret<String>)> {
-        let link = session_id::key_of(secret)?;
+    ) -> Result<(Visitor, Secret<String>), Closed> {
+        let link = session_id::key_of(secret).ok_or(Closed::Unknown)?;
         let mut list = self.lock(now);
-        let share = list
-            .iter_mut()
-            .find(|share| share.link == link && share.session.is_none())?;
+        let is_given = list.is_given;
+        let share = { list.all.iter_mut() }
+            .find(|share| share.link == link && share.session.is_none())
+            .ok_or(Closed::Unknown)?;
+        if is_given {
+            return Err(Closed::Elsewhere);
+        }
         let (id, key) = session_id::fresh();
         share.session = Some(key);
         share.used = Some(wall);
-        Some((share.visitor(key), id))
+        Ok((share.visitor(key), id))
     }
 
     /// Where the link of a secret leads, and the visit that it opened.
     pub fn about(&self, secret: &str, now: Instant) -> Option<(String, Option<Key>)> {
         let link = session_id::key_of(secret)?;
         let list = self.lock(now);
-        let share = list.iter().find(|share| share.link == link)?;
+        let share = list.all.iter().find(|share| share.link == link)?;
         Some((share.limits.path.clone(), share.session))
     }
 
@@ -154,14 +181,14 @@ impl Shares {
     pub fn lookup(&self, id: &str, now: Instant) -> Option<Visitor> {
         let key = session_id::key_of(id)?;
         let list = self.lock(now);
-        let share = list.iter().find(|share| share.session == Some(key))?;
+        let share = list.all.iter().find(|share| share.session == Some(key))?;
         Some(share.visitor(key))
     }
 
     /// Whether the visitor may go on, for a stream.
     pub fn is_alive(&self, key: &Key, now: Instant) -> bool {
         let list = self.lock(now);
-        list.iter().any(|share| share.session == Some(*key))
+        list.all.iter().any(|share| share.session == Some(*key))
     }
 
     /// Ends the visit of an id as it came in a cookie, and with it the link; whether there was one.
@@ -186,20 +213,23 @@ impl Shares {
             ends: share.ends,
             used: share.used,
         };
-        list.iter().map(listed).collect()
+        list.all.iter().map(listed).collect()
     }
 
     fn remove(&self, now: Instant, which: impl Fn(&Share) -> bool) -> usize {
         let mut list = self.lock(now);
-        let before = list.len();
-        list.retain(|share| !which(share));
-        before - list.len()
+        let List { all, told, .. } = &mut *list;
+        let gone: Vec<_> = all.extract_if(.., |share| which(share)).collect();
+        for share in &gone {
+            told.retain(|follower| follower.try_send(share.id.clone()).is_ok());
+        }
+        gone.len()
     }
 
     /// Without those that are over.
-    fn lock(&self, now: Instant) -> MutexGuard<'_, Vec<Share>> {
+    fn lock(&self, now: Instant) -> MutexGuard<'_, List> {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        list.retain(|share| now < share.until);
+        list.all.retain(|share| now < share.until);
         list
     }
 }
@@ -236,13 +266,13 @@ mod tests {
         let secret = secret.expose();
         assert_eq!(shares.list(now)[0].used, None);
         for wrong in ["", "abc", &"a".repeat(43), &secret[1..], &id] {
-            assert!(shares.redeem(wrong, now, wall).is_none(), "{wrong}");
+            assert!(shares.redeem(wrong, now, wall).is_err(), "{wrong}");
         }
         assert!(shares.lookup(secret, now).is_none(), "a link is no session");
         let (visitor, session) = shares.redeem(secret, now, wall).unwrap();
         assert_eq!(visitor.id, id);
-        assert!(shares.redeem(secret, now, wall).is_none(), "once");
-        assert!(shares.redeem(session.expose(), now, wall).is_none());
+        assert!(shares.redeem(secret, now, wall).is_err(), "once");
+        assert!(shares.redeem(session.expose(), now, wall).is_err());
         assert_eq!(shares.lookup(session.expose(), now), Some(visitor.clone()));
         assert_eq!(shares.list(now)[0].used, Some(wall));
         let end = now + HOUR;
@@ -258,7 +288,7 @@ mod tests {
         let came: usize = std::thread::scope(|scope| {
             let tries: Vec<_> = (0..8)
                 .map(|_| {
-                    scope.spawn(|| usize::from(shares.redeem(secret.expose(), now, wall).is_some()))
+                    scope.spawn(|| usize::from(shares.redeem(secret.expose(), now, wall).is_ok()))
                 })
                 .collect();
             tries.into_iter().map(|t| t.join().unwrap()).sum()
@@ -282,7 +312,7 @@ mod tests {
         let (_, unused) = shares.open(limits(None, "/"), HOUR, now, wall).unwrap();
         assert_eq!(shares.revoke(None, now), 2);
         assert!(!shares.is_alive(&three.1, now));
-        assert!(shares.redeem(unused.expose(), now, wall).is_none());
+        assert!(shares.redeem(unused.expose(), now, wall).is_err());
     }
 
     #[test]

@@ -4,6 +4,17 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Command;
 
+/// What a service manager has said to us and to nobody else: a child that speaks by it would be taken for us.
+const OURS: [&str; 7] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "MAINPID",
+];
+
 /// The address that a child is asked to bind.
 pub const HOST: &str = "127.0.0.1";
 
@@ -24,6 +35,9 @@ pub fn command(words: &[OsString], given: &Given<'_>) -> Command {
     let mut words = words.iter().map(|word| filled(word, given.port));
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words);
+    for name in OURS {
+        command.env_remove(name);
+    }
     command
         .env("HOST", HOST)
         .env("PORT", given.port.to_string());
@@ -93,5 +107,7 @@ mod tests {
             Some(OsStr::new("https://a.lan:8443/"))
         );
         assert_eq!(set("NODE_EXTRA_CA_CERTS"), None);
+        let taken = command.get_envs().filter(|(_, value)| value.is_none());
+        assert_eq!(taken.count(), OURS.len());
     }
 }

@@ -193,7 +193,8 @@ pub(super) fn serve(output: &Output, file: &ConfigFile, take_over: bool) -> Resu
     let ready = |running: &mut Running| {
         if let Some(estate) = estate {
             let rest = estate.take(running).map_err(Failure::failed)?;
-            tokio::spawn(rest.hear(Arc::clone(&running.shared)));
+            let ring = running.bell();
+            tokio::spawn(rest.hear(Arc::clone(&running.shared), ring));
         }
         let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
         let event = Event::info("serving")

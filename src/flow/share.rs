@@ -13,7 +13,7 @@ use super::refuse::Reply;
 use super::standing::Basis;
 use super::state::Worker;
 use crate::access::Need;
-use crate::auth::share::Visitor;
+use crate::auth::share::{Closed, Visitor};
 use crate::auth::{Method, Who};
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::field::Name;
@@ -86,12 +86,22 @@ fn open(
     let client = intake.origin.client.address;
     let guess = link(worker, client, secret)?;
     let (now, wall) = (Instant::now(), SystemTime::now());
-    let Some((visitor, id)) = worker.shared.shares.redeem(secret, now, wall) else {
-        wrong_link(worker, client, guess);
-        let what = "the link is unknown, used, over or revoked";
-        record.refusal = Some(Refusal::new(Reason::CredentialsWrong, what));
-        // A page without a challenge: a browser would ask for a name and a password, which are of no use here.
-        return Ok(page(401, web::spent_page(&plan.realm, record.id)));
+    let (visitor, id) = match worker.shared.shares.redeem(secret, now, wall) {
+        Ok(opened) => opened,
+        Err(Closed::Unknown) => {
+            wrong_link(worker, client, guess);
+            let what = "the link is unknown, used, over or revoked";
+            record.refusal = Some(Refusal::new(Reason::CredentialsWrong, what));
+            // A page without a challenge: a browser would ask for a name and a password, which are of no use here.
+            return Ok(page(401, web::spent_page(&plan.realm, record.id)));
+        }
+        Err(Closed::Elsewhere) => {
+            guess.unjudged();
+            // Its page again, by the process that has taken our place: this connection has had its last answer.
+            let mut reply = redirect(&format!("{SHARE}{secret}"));
+            reply.closes = true;
+            return Ok(reply);
+        }
     };
     guess.unjudged();
     // The new cookie takes the place of the old one, which nobody has from now on.

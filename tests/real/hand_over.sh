@@ -231,11 +231,18 @@ echo "== a Unix socket for probes, a port of the kernel's choice"
 sed -i "s/127.0.0.1:$admin/unix:admin.sock/; s/\"127.0.0.1:$port\"/\"127.0.0.1:0\"/; s#unix:admin.sock#unix:$WORK/admin.sock#" gate.toml
 start notified python3 -c 'import socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1]); print("bound", flush=True)
-while True: print(s.recv(4096), flush=True)' "$WORK/notify"
+while True:
+    print(s.recv(4096), flush=True)' "$WORK/notify"
 until_written notified.out '(bound)' >/dev/null
-export NOTIFY_SOCKET=$WORK/notify
-serving first gate.toml
-first=$PID port=$PORT
+export NOTIFY_SOCKET=$WORK/notify WATCHDOG_USEC=1000000
+# As systemd does: the id is that of the process which it has started.
+start first sh -c 'WATCHDOG_PID=$$ exec "$@"' sh "$GATE" serve -c gate.toml
+first=$PID
+port=$(until_written first.err 'serving.*addresses"?[=:]"?[^ ]*:([0-9]+)')
+export WATCHDOG_PID=$first
+env -u NOTIFY_SOCKET "$GATE" serve -c gate.toml --take-over >managed.out 2>managed.err
+same "one that systemd would not take for the service gets nothing" 1 $?
+has "and is told what to do" 'systemctl restart' "$(tr '\n' ' ' <managed.err)"
 start second "$GATE" serve -c gate.toml --take-over
 second=$PID
 until_written second.err '(serving)' >/dev/null
@@ -244,6 +251,9 @@ same "the port stays" hello "$(page)"
 has "and so does the Unix socket" alive "$(curl -s --unix-socket admin.sock http://localhost/healthz)"
 until_true 10 grep -q MAINPID notified.out
 same "a service manager hears who goes on, and of no end" "MAINPID=$second 0" "$(grep -o 'MAINPID=[0-9]*' notified.out) $(grep -c STOPPING notified.out)"
+alive() { [ "$(grep -c 'WATCHDOG=1' notified.out)" -ge "$1" ]; }
+until_true 10 alive $(($(grep -c 'WATCHDOG=1' notified.out) + 3))
+same "and it gives the signs of life from then on, though WATCHDOG_PID names the one before" 0 $?
 kill -TERM "$second"
 wait "$second"
 same "its file goes with the last one" no "$([ -e admin.sock ] && echo yes || echo no)"

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::parcel::{expect, send};
+use super::talk::{self, Following, Visits};
 use super::{Last, Offer, READY, Sockets, TAKEN};
 use crate::app::control::{Answer, Failed, told};
+use crate::app::manager::Manager;
 use crate::app::start::Running;
 use crate::flow::Shared;
 use crate::observe::Event;
@@ -38,6 +41,8 @@ pub struct Heir {
     caller: Caller,
     /// What was counted when it took over: anything after it is news.
     counted: u64,
+    /// What has begun and ended since.
+    following: Option<Following>,
     /// One at a time.
     _turn: OwnedSemaphorePermit,
 }
@@ -83,6 +88,7 @@ impl Giver {
             let mut heir = Heir {
                 caller,
                 counted: 0,
+                following: None,
                 _turn: turn,
             };
             let shown = async {
@@ -136,6 +142,7 @@ fn offer(running: &Running) -> io::Result<(Answer, Vec<std::os::fd::OwnedFd>)> {
         listeners,
         admin,
         lockouts: lockout.snapshot(Instant::now(), SystemTime::now()),
+        manager: Manager::of(running.watchdog),
     };
     Ok((Ok(serde_json::to_value(offer)?), fds))
 }
@@ -161,6 +168,8 @@ impl Heir {
                 if let Some(file) = &running.lockouts {
                     file.resume();
                 }
+                running.shared.shares.resume();
+                self.following = None;
                 self.failed(&running.shared, &error);
                 false
             }
@@ -177,9 +186,12 @@ impl Heir {
         }
         let lockout = &running.shared.lockout;
         self.counted = lockout.changes();
+        let (visits, following) = Visits::of(&running.shared)?;
+        self.following = Some(following);
         let last = Last {
             lockouts: Some(lockout.snapshot(Instant::now(), SystemTime::now())),
             has_lock: !lock.is_empty(),
+            visits: Some(visits),
         };
         let text = line(&last)?;
         let agreed = async {
@@ -191,18 +203,20 @@ impl Heir {
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Tells what was counted during the drain, when that is over.
-    pub async fn tell_rest(self, shared: &Shared) {
-        let lockout = &shared.lockout;
-        if lockout.changes() == self.counted {
-            return;
-        }
-        let last = Last {
-            lockouts: Some(lockout.snapshot(Instant::now(), SystemTime::now())),
-            has_lock: false,
-        };
-        if let Ok(text) = line(&last) {
-            let _ = timeout(PATIENCE, send(&self.caller.stream, &text, &[])).await;
+    /// Tells the other one what begins and ends here during the drain, and hears the same.
+    pub fn part(self, running: &Running) -> Parted {
+        let (over, is_over) = oneshot::channel::<()>();
+        let (shared, ring) = (Arc::clone(&running.shared), running.bell());
+        let (stream, turn) = (self.caller.stream, self._turn);
+        let task = self.following.map(|following| {
+            let over = async { _ = is_over.await };
+            tokio::spawn(following.talk(stream, shared, ring, over))
+        });
+        Parted {
+            counted: self.counted,
+            task,
+            over,
+            _turn: turn,
         }
     }
 
@@ -222,6 +236,35 @@ impl Heir {
         match self.caller.pid {
             Some(pid) => event.with("pid", pid),
             None => event,
+        }
+    }
+}
+
+/// The old process, after it has given everything away.
+#[derive(Debug)]
+pub struct Parted {
+    counted: u64,
+    task: Option<JoinHandle<Option<UnixStream>>>,
+    over: oneshot::Sender<()>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Parted {
+    /// Tells what was counted during the drain, when that is over.
+    pub async fn tell_rest(self, shared: &Shared) {
+        let _ = self.over.send(());
+        let Some(task) = self.task else { return };
+        let Ok(Ok(Some(stream))) = timeout(PATIENCE, task).await else {
+            return;
+        };
+        let lockout = &shared.lockout;
+        if lockout.changes() != self.counted {
+            let last = Last {
+                lockouts: Some(lockout.snapshot(Instant::now(), SystemTime::now())),
+                has_lock: false,
+                visits: None,
+            };
+            talk::last(&stream, last).await;
         }
     }
 }

@@ -6,22 +6,29 @@
 //!      ◀─ what it has, and sockets    │ goes on serving
 //! compiles, looks, binds the rest     │
 //!      ready ──────────────────────▶  │ writes lockouts for the last time
-//!      ◀── last counts, and the lock  │ writes nothing from here on
+//!      ◀── last counts, sessions and  │ writes nothing from here on, opens no link
+//!          links, and the lock        │
 //!      taken ──────────────────────▶  │ drains, and ends
 //! opens its doors                     │
+//!      ◀── who begins and ends ────▶  │ a session, a link: here as there
 //!      ◀── what it counted meanwhile ─┘
 //! ```
+//!
+//! Of sessions and links the hashes go over, never what opens them; and nothing of it touches a disk.
 
 mod give;
 mod parcel;
 mod take;
+mod talk;
 
 pub(super) use give::{Caller, Giver};
 pub use take::{Estate, Rest, TakeOverError};
 
 use serde::{Deserialize, Serialize};
 
+use super::manager::Manager;
 use crate::limit::lockout::Snapshot;
+use talk::Visits;
 
 /// Nothing is left in the new one that could fail.
 const READY: &str = "ready\n";
@@ -36,6 +43,9 @@ struct Offer {
     listeners: Vec<Sockets>,
     admin: Vec<Sockets>,
     lockouts: Snapshot,
+    /// Who looks after it.
+    #[serde(default)]
+    manager: Option<Manager>,
 }
 
 /// Sockets of one address.
@@ -48,9 +58,11 @@ struct Sockets {
     sockets: usize,
 }
 
-/// What it has counted since, and whether the lock of its lockouts comes beside it.
+/// What it has counted since, whether the lock of its lockouts comes beside it, and who is logged in.
 #[derive(Serialize, Deserialize)]
 struct Last {
     lockouts: Option<Snapshot>,
     has_lock: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    visits: Option<Visits>,
 }

@@ -118,12 +118,40 @@ pub(super) async fn expect(stream: &mut UnixStream, word: &str) -> io::Result<()
     }
 }
 
-/// The last line that comes before the other side ends; empty when it had nothing to say.
-pub(super) async fn rest(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let most = u64::try_from(LONGEST).unwrap_or(u64::MAX);
-    stream.take(most).read_to_end(&mut text).await?;
-    Ok(text)
+/// Lines without descriptors, one by one.
+pub(super) struct Lines {
+    pub stream: UnixStream,
+    /// What has come of the next one, and what came behind it.
+    held: Vec<u8>,
+}
+
+impl Lines {
+    pub fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            held: Vec::new(),
+        }
+    }
+
+    /// The next one, without its newline; an error when there is none any more. Cancel safe.
+    pub async fn next(&mut self) -> io::Result<Vec<u8>> {
+        let mut seen = 0;
+        loop {
+            if let Some(at) = self.held[seen..].iter().position(|byte| *byte == b'\n') {
+                let rest = self.held.split_off(seen + at + 1);
+                let mut line = std::mem::replace(&mut self.held, rest);
+                line.pop();
+                return Ok(line);
+            }
+            seen = self.held.len();
+            if seen > LONGEST {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            if self.stream.read_buf(&mut self.held).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -168,6 +196,35 @@ mod tests {
         assert_eq!(fds.iter().map(inode).collect::<Vec<_>>(), wanted);
         assert_eq!(second.unwrap().0, "two\n");
         assert_eq!(third.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn lines_come_one_by_one_however_they_are_cut() {
+        let (ours, theirs) = StdStream::pair().unwrap();
+        for stream in [&ours, &theirs] {
+            stream.set_nonblocking(true).unwrap();
+        }
+        let ours = UnixStream::from_std(ours).unwrap();
+        let mut lines = Lines::new(UnixStream::from_std(theirs).unwrap());
+        let long = "x".repeat(100_000);
+        let text = format!("one\n\n{long}\nhalf");
+        let send = async {
+            for part in text.as_bytes().chunks(7001) {
+                let part = std::str::from_utf8(part).unwrap();
+                send(&ours, part, &[]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            drop(ours);
+        };
+        let read = async {
+            let mut got = Vec::new();
+            while let Ok(line) = lines.next().await {
+                got.push(String::from_utf8(line).unwrap());
+            }
+            got
+        };
+        let ((), got) = tokio::join!(send, read);
+        assert_eq!(got, ["one", "", &*long]);
     }
 
     #[tokio::test]

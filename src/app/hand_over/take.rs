@@ -1,5 +1,6 @@
 //! The side of the new process.
 
+use std::future::pending;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -12,10 +13,12 @@ use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use super::parcel::{receive, rest};
+use super::parcel::receive;
+use super::talk::Following;
 use super::{Last, Offer, READY, Sockets, TAKEN};
 use crate::app::control::{AskError, Verb, answered, dial};
 use crate::app::listeners::Handed;
+use crate::app::manager::Manager;
 use crate::app::start::Running;
 use crate::flow::Shared;
 use crate::limit::lockout::Snapshot;
@@ -34,6 +37,10 @@ pub enum TakeOverError {
     Talk { pid: u32, source: io::Error },
     #[error("what the running gate hands over on {name} is no listening socket of that address")]
     Strange { name: String },
+    #[error(
+        "the running gate (process {pid}) is looked after by a service manager (systemd), which would take this one for no part of it and count the service as ended; use `systemctl restart` there, with loopgate.socket nobody is refused meanwhile"
+    )]
+    Managed { pid: u32 },
 }
 
 /// What a running gate offers.
@@ -42,6 +49,7 @@ pub struct Estate {
     /// Its admin address, as its plan has it, and the sockets with their names.
     pub(in crate::app) admin: Option<(String, Vec<(String, OwnedFd)>)>,
     pub(in crate::app) lockouts: Option<Snapshot>,
+    manager: Option<Manager>,
     stream: StdStream,
     pid: u32,
 }
@@ -55,9 +63,12 @@ impl std::fmt::Debug for Estate {
     }
 }
 
-/// What the old process may still have to say.
+/// What the two still have to say to each other.
 #[derive(Debug)]
-pub struct Rest(StdStream);
+pub struct Rest {
+    stream: StdStream,
+    following: Following,
+}
 
 impl Estate {
     /// Asks the gate at this control socket. It goes on until [`Estate::take`].
@@ -73,6 +84,9 @@ impl Estate {
         };
         let offer = answered(path, &text)?;
         let offer: Offer = serde_json::from_value(offer).map_err(|_| strange())?;
+        if offer.manager.as_ref().is_some_and(|one| !one.is_ours()) {
+            return Err(TakeOverError::Managed { pid: offer.pid });
+        }
         let mut fds = fds.into_iter();
         let mut listeners = Handed::default();
         for about in &offer.listeners {
@@ -90,6 +104,7 @@ impl Estate {
             listeners,
             admin,
             lockouts: Some(offer.lockouts),
+            manager: offer.manager,
             stream,
             pid: offer.pid,
         })
@@ -105,56 +120,66 @@ impl Estate {
 
     /// Takes the place of the running gate, which drains from now on. With an error it goes on, and this one has served nobody.
     pub fn take(mut self, running: &mut Running) -> Result<Rest, TakeOverError> {
-        if let Err(source) = self.agree(running) {
-            // They are the other one's.
-            if let Some(file) = &running.lockouts {
-                file.let_go();
+        let following = match self.agree(running) {
+            Ok(following) => following,
+            Err(source) => {
+                // They are the other one's.
+                if let Some(file) = &running.lockouts {
+                    file.let_go();
+                }
+                return Err(TakeOverError::Talk {
+                    pid: self.pid,
+                    source,
+                });
             }
-            return Err(TakeOverError::Talk {
-                pid: self.pid,
-                source,
-            });
+        };
+        if let Some(manager) = &self.manager {
+            // Whoever asks for a sign of life goes on doing so, of this process.
+            running.watchdog = manager.watchdog();
         }
         running.open();
         running.desk.own();
-        let event = Event::info("took_over").with("pid", self.pid);
-        running.shared.log.event(event);
-        Ok(Rest(self.stream))
+        Ok(Rest {
+            stream: self.stream,
+            following,
+        })
     }
 
-    fn agree(&mut self, running: &Running) -> io::Result<()> {
+    fn agree(&mut self, running: &Running) -> io::Result<Following> {
         self.stream.set_write_timeout(Some(PATIENCE))?;
         self.stream.write_all(READY.as_bytes())?;
         let (text, fds) = receive(&self.stream, PATIENCE)?;
         let last: Last = serde_json::from_str(&text)?;
-        know(&running.shared, &last);
+        let shared = &running.shared;
+        if let Some(lockouts) = &last.lockouts {
+            let now = (Instant::now(), SystemTime::now());
+            shared.lockout.begin_again(lockouts, now.0, now.1);
+        }
+        let visits = last.visits.and_then(|visits| visits.take(shared));
+        let following = Following::begin(shared);
         if let (Some(file), Some(lock)) = (&running.lockouts, fds.into_iter().next()) {
             file.adopt(lock);
         }
-        self.stream.write_all(TAKEN.as_bytes())
+        self.stream.write_all(TAKEN.as_bytes())?;
+        let mut event = Event::info("took_over").with("pid", self.pid);
+        if let Some((sessions, links)) = visits {
+            event = event.with("sessions", sessions).with("links", links);
+        }
+        shared.log.event(event);
+        Ok(following)
     }
 }
 
 impl Rest {
-    /// Waits until the old process has ended, and keeps what it has counted to the last.
-    pub async fn hear(self, shared: Arc<Shared>) {
-        let Ok(()) = self.0.set_nonblocking(true) else {
+    /// Until the old process has ended: what begins and ends at one does so at the other, and what the old one has counted to the
+    /// last is kept. `ring` is [`Running::bell`].
+    pub async fn hear(self, shared: Arc<Shared>, ring: impl Fn()) {
+        let Ok(()) = self.stream.set_nonblocking(true) else {
             return;
         };
-        let Ok(mut stream) = UnixStream::from_std(self.0) else {
-            return;
-        };
-        let text = rest(&mut stream).await.unwrap_or_default();
-        if let Ok(last) = serde_json::from_slice::<Last>(&text) {
-            know(&shared, &last);
+        if let Ok(stream) = UnixStream::from_std(self.stream) {
+            self.following.talk(stream, shared, ring, pending()).await;
         }
-    }
-}
-
-fn know(shared: &Shared, last: &Last) {
-    if let Some(lockouts) = &last.lockouts {
-        let now = (Instant::now(), SystemTime::now());
-        shared.lockout.join(lockouts, now.0, now.1);
     }
 }
 

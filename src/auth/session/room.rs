@@ -7,7 +7,7 @@ use super::{Index, Origin, Sessions, read};
 impl Sessions {
     /// Ends what a new session of the user has to end for the bounds to hold.
     pub(super) fn make_room(&self, index: &mut Index, user: &str, origin: Origin, at: u64) {
-        let own = index.get(user).cloned().unwrap_or_default();
+        let own = index.keys.get(user).cloned().unwrap_or_default();
         let mut live = Vec::new();
         for key in own {
             match self.session(&key).filter(|s| self.is_timely(s, at)) {

@@ -1,6 +1,6 @@
 //! What is counted, where, and for whom: client networks, users, and the pairs of both that have logged in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ const LONGEST_USER_BAN: u32 = 3600;
 const MEMORY: u32 = 86_400;
 /// A login is remembered for 30 days.
 const TRUST: u32 = 30 * 86_400;
+/// What was forgiven last, and is not taken from another process any more.
+const MOST_FORGIVEN: usize = 1024;
 /// Trusted pairs whose last wrong password is remembered.
 const MOST_PAIRS: usize = 1 << 16;
 
@@ -91,6 +93,8 @@ pub struct Lockout {
     pub(super) under_way: Mutex<HashMap<Way, Together>>,
     /// The last password that was wrong at a trusted pair: a program that repeats an old one is no guesser.
     last_wrong: Mutex<HashMap<u64, u64>>,
+    /// What another process counted before it was forgiven here must not come back ([`Lockout::join`]).
+    forgiven: Mutex<VecDeque<(Scope, u64)>>,
     /// Moves on whenever a snapshot would be another one.
     changes: AtomicU64,
     began: Instant,
@@ -112,6 +116,7 @@ impl Lockout {
             key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             under_way: Mutex::default(),
             last_wrong: Mutex::default(),
+            forgiven: Mutex::default(),
             changes: AtomicU64::new(0),
             began: now,
         }
@@ -174,6 +179,7 @@ impl Lockout {
     /// Ends the bans of a client network, for the one who runs the gate.
     pub fn forgive_client(&self, client: ClientNet) -> bool {
         self.changed();
+        self.remember(Scope::Client, client.bits());
         self.clients.forget(client.bits())
     }
 
@@ -181,6 +187,7 @@ impl Lockout {
     pub fn forgive_pair(&self, client: ClientNet, user: &str) -> bool {
         self.changed();
         let key = self.pair(client.bits(), self.tag(&[user.as_bytes()]));
+        self.remember(Scope::Pair, key);
         let forgive = |entry: &mut Entry, _: &Rule| {
             let before = *entry;
             *entry = Entry {
@@ -197,7 +204,22 @@ impl Lockout {
     /// Ends the bans of a user, for the one who runs the gate.
     pub fn forgive_user(&self, user: &str) -> bool {
         self.changed();
-        self.users.forget(self.tag(&[user.as_bytes()]))
+        let key = self.tag(&[user.as_bytes()]);
+        self.remember(Scope::User, key);
+        self.users.forget(key)
+    }
+
+    fn remember(&self, scope: Scope, key: u64) {
+        let mut forgiven = lock(&self.forgiven);
+        forgiven.truncate(MOST_FORGIVEN - 1);
+        forgiven.push_front((scope, key));
+    }
+
+    /// What was forgiven of these counters.
+    pub(super) fn forgiven(&self, scope: Scope) -> Vec<u64> {
+        let forgiven = lock(&self.forgiven);
+        let own = forgiven.iter().filter(|(of, _)| *of == scope);
+        own.map(|(_, key)| *key).collect()
     }
 
     /// Bytes that all counters take now, and at most.

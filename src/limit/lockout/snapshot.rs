@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::count::{Lockout, LockoutSettings};
+use super::count::{Lockout, LockoutSettings, Scope};
 use super::rule::Entry;
 use super::table::Table;
 
@@ -48,26 +48,40 @@ impl Lockout {
         wall: SystemTime,
     ) -> Self {
         let lockout = Self::with_secret(settings, snapshot.secret, now);
-        let passed = unix(wall).saturating_sub(snapshot.taken);
-        let at = lockout.seconds(now);
-        load(&lockout.clients, &snapshot.clients, at, passed);
-        load(&lockout.users, &snapshot.users, at, passed);
-        load(&lockout.pairs, &snapshot.pairs, at, passed);
+        lockout.load(snapshot, now, wall);
         lockout
     }
 
     /// Takes over what another process has counted since its snapshot that we began with ([`Lockout::restore`]). A second time it
-    /// changes nothing. False when it hides names by another key: then nothing of it can be told apart.
+    /// changes nothing, and what was forgiven here meanwhile stays so. False when it hides names by another key: then nothing of it
+    /// can be told apart.
     pub fn join(&self, snapshot: &Snapshot, now: Instant, wall: SystemTime) -> bool {
-        if snapshot.secret != self.secret {
-            return false;
+        let is_ours = snapshot.secret == self.secret;
+        if is_ours {
+            self.load(snapshot, now, wall);
+            self.changed();
         }
+        is_ours
+    }
+
+    /// The same before anybody was let in: what the other process has forgiven since is gone here, too.
+    pub fn begin_again(&self, snapshot: &Snapshot, now: Instant, wall: SystemTime) -> bool {
+        if snapshot.secret == self.secret {
+            let tables = [&self.clients, &self.users, &self.pairs];
+            tables.into_iter().for_each(Table::clear);
+        }
+        self.join(snapshot, now, wall)
+    }
+
+    fn load(&self, snapshot: &Snapshot, now: Instant, wall: SystemTime) {
         let (at, passed) = (self.seconds(now), unix(wall).saturating_sub(snapshot.taken));
-        load(&self.clients, &snapshot.clients, at, passed);
-        load(&self.users, &snapshot.users, at, passed);
-        load(&self.pairs, &snapshot.pairs, at, passed);
-        self.changed();
-        true
+        for (scope, table, saved) in [
+            (Scope::Client, &self.clients, &snapshot.clients),
+            (Scope::User, &self.users, &snapshot.users),
+            (Scope::Pair, &self.pairs, &snapshot.pairs),
+        ] {
+            load(table, saved, &self.forgiven(scope), at, passed);
+        }
     }
 }
 
@@ -104,7 +118,7 @@ fn save(table: &Table, at: u32) -> Vec<Saved> {
 }
 
 /// Puts counters back. What no rule of ours could have written is brought within it.
-fn load(table: &Table, saved: &[Saved], at: u32, passed: u64) {
+fn load(table: &Table, saved: &[Saved], forgiven: &[u64], at: u32, passed: u64) {
     let passed = i64::try_from(passed).unwrap_or(i64::MAX);
     let rule = table.rule();
     let moment = |from: i64, most: u32| {
@@ -122,7 +136,7 @@ fn load(table: &Table, saved: &[Saved], at: u32, passed: u64) {
             level,
             strikes,
         };
-        if entry.is_worth_keeping(&rule, at) {
+        if entry.is_worth_keeping(&rule, at) && !forgiven.contains(&entry.key) {
             match table.with(entry.key, |own, _| own.join(&entry)) {
                 Some(()) => {}
                 None => table.put(entry, at),
@@ -219,6 +233,33 @@ mod tests {
         new.begin(client(2), "x", 10, now).unwrap().wrong(now);
         assert!(new.look(client(2), "x", now).is_some());
         assert!(!Lockout::new(settings, now).join(&last, now, wall));
+    }
+
+    #[test]
+    fn what_was_forgiven_meanwhile_does_not_come_back_with_the_last_counts() {
+        let (wall, now) = (SystemTime::now(), Instant::now());
+        let old = some(now);
+        let (new, _) = again(&old, wall, wall);
+        let last = old.snapshot(now, wall);
+        assert!(new.forgive_client(client(1)));
+        assert!(new.join(&last, now, wall));
+        assert!(new.look(client(1), "bob", now).is_none());
+        assert_eq!(new.users.with(new.tag(&[b"u20"]), |e, _| e.failed), Some(1));
+        assert!(new.forgive_user("u20") && new.join(&last, now, wall));
+        assert_eq!(new.users.with(new.tag(&[b"u20"]), |_, _| ()), None);
+        // Forgiven there, between the offer and the last word.
+        let (new, _) = again(&old, wall, wall);
+        assert!(old.forgive_client(client(1)));
+        let last = old.snapshot(now, wall);
+        assert!(new.join(&last, now, wall) && new.look(client(1), "bob", now).is_some());
+        assert!(new.begin_again(&last, now, wall));
+        assert!(new.look(client(1), "bob", now).is_none());
+        assert!(
+            new.is_trusted(3, new.tag(&[b"alice"]), now),
+            "the rest stays"
+        );
+        let strange = Lockout::new(LockoutSettings::default(), now);
+        assert!(!strange.begin_again(&last, now, wall));
     }
 
     #[test]

@@ -75,6 +75,15 @@ impl Table {
         is_there
     }
 
+    /// Takes all counters away.
+    pub fn clear(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.rows.fill([Entry::default(); WAYS]);
+            shard.used = 0;
+        }
+    }
+
     /// Puts a counter of a snapshot in.
     pub fn put(&self, entry: Entry, now: u32) {
         self.with_new(entry.key, now, |place, _| *place = entry);
