@@ -1,5 +1,5 @@
 """What the manifests of config/kubernetes promise: `manifests.py DIRECTORY ROOT` checks them and lays out what a pod would see below
-ROOT, the configuration as a kubelet mounts it. Their schemas are not checked: those are not to be had without a network."""
+ROOT, the configuration as a kubelet mounts it. Their schemas are checked by manifests.sh."""
 import os
 import sys
 
