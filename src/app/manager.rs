@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::start::Running;
+use crate::base::drain::Phase;
 use crate::observe::Event;
 
 /// How long a manager that does not read may hold us up.
@@ -57,6 +58,10 @@ fn socket() -> Option<OsString> {
 
 /// It serves, by the plan in force, which is the newest there is or not.
 pub(super) fn ready(running: &Running, is_newest: bool) {
+    // It has been told of the end, or looks after another process.
+    if running.phase() != Phase::Run {
+        return;
+    }
     let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
     let what = match is_newest {
         true => "serving",
@@ -68,6 +73,9 @@ pub(super) fn ready(running: &Running, is_newest: bool) {
 
 /// Another plan is being taken; [`ready`] follows, whatever comes of it.
 pub(super) fn reloading(running: &Running) {
+    if running.phase() != Phase::Run {
+        return;
+    }
     let now = clock_gettime(ClockId::Monotonic);
     let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
     tell(

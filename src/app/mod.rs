@@ -3,9 +3,11 @@
 mod absent;
 pub mod admin;
 mod certificates;
+mod chores;
 pub mod control;
 mod descriptors;
 mod exposure;
+mod files;
 mod hand_over;
 mod inherited;
 mod listeners;

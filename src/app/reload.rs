@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::exposure::Found;
+use super::listeners::Bound;
 use super::manager;
 use super::run::Site;
 use super::start::Running;
 use super::verbs::Reloads;
+use crate::base::drain::Phase;
 use crate::config::{Origins, Problem, Report};
 use crate::exposure::Verdict;
 use crate::observe::{Change, Event};
@@ -96,7 +98,8 @@ pub(super) async fn reloaded(
     reloads: &mut Reloads,
 ) -> Result<Report, Rejected> {
     // Before they are read: what is written meanwhile is read again.
-    reloads.stamp = site.source.stamp(site.kept, &running.shared.live.current());
+    let stamp = site.source.stamp(site.kept, &running.shared.live.current());
+    reloads.files.read(stamp);
     let taken = reload(running, site).await;
     match &taken {
         Ok(warnings) => reloads.accepted(warnings),
@@ -136,6 +139,9 @@ async fn take(
         let problem = Problem::error("not-taken", key, error.to_string());
         Report::new(vec![problem], origins.clone())
     };
+    if running.phase() != Phase::Run {
+        return Ok(take_draining(running, site, plan, warnings).await);
+    }
     let bound = running.bind(&plan).map_err(|error| {
         let here = |l: &Arc<Listener>| l.addresses.contains(&error.address());
         let at = plan.listeners.iter().position(here).unwrap_or(0);
@@ -186,6 +192,20 @@ async fn take(
         warnings.problems.push(problem);
     }
     Ok(warnings)
+}
+
+/// A gate that drains takes another plan for what runs: whoever is out by it is out, and nothing is opened.
+async fn take_draining(
+    running: &mut Running,
+    site: &Site<'_>,
+    plan: Plan,
+    mut warnings: Report,
+) -> Report {
+    let (ours, log) = (running.addresses.clone(), Some(&running.shared.log));
+    let found = super::exposure::look(&plan, &site.machine, &ours, log).await;
+    warnings.problems.extend(refused(&plan, &found));
+    running.swap(plan, Bound::default()).await;
+    warnings
 }
 
 /// The code of a warning about a route that the plan has and that is not served.

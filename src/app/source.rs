@@ -1,40 +1,17 @@
 //! Where plans come from: a file, the options of `expose`, or a child that is followed. The same for start, reload and a changed
 //! network.
 
-use std::collections::BTreeMap;
 use std::future::pending;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::files::Stamp;
 use crate::auth::users::Users;
 use crate::config::{self, Origins, Problem, Report, raw};
 use crate::net::Machine;
 use crate::plan::{Kept, Plan, Withdrawal, compile};
-
-/// What a file looked like: inode, size, and time of the last change.
-type Look = Option<(u64, u64, i64, i64)>;
-
-/// What the files behind a plan looked like.
-#[derive(Debug, Default)]
-pub struct Stamp {
-    /// The configuration itself.
-    config: Vec<(PathBuf, Look)>,
-    /// Those that it names, and those that the plan in force was made of.
-    beside: BTreeMap<PathBuf, Look>,
-}
-
-impl Stamp {
-    /// Whether one of them has changed since. That other ones are looked at now is no change of its own: the configuration says
-    /// which, and it has been read since.
-    pub fn differs(&self, before: &Self) -> bool {
-        let changed =
-            |(path, look)| matches!(before.beside.get(path), Some(before) if before != look);
-        self.config != before.config || self.beside.iter().any(changed)
-    }
-}
 
 /// Where plans come from.
 #[derive(Debug)]
@@ -188,7 +165,7 @@ impl Source {
         }
     }
 
-    /// What the files behind the plan look like. Links are followed, so the exchange of a whole mounted directory is seen too. The
+    /// What the files behind the plan look like. The
     /// files of the plan in force count though the configuration cannot be read any more: who is removed there is out.
     pub fn stamp(&self, kept: &Kept, plan: &Plan) -> Stamp {
         let (mut config, mut beside) = (Vec::new(), Vec::new());
@@ -200,27 +177,8 @@ impl Source {
                 beside.extend(named(&loaded.raw, kept));
             }
         }
-        let seen = |path: PathBuf| {
-            let look = look(&path);
-            (path, look)
-        };
-        Stamp {
-            config: config.into_iter().map(seen).collect(),
-            beside: beside.into_iter().map(seen).collect(),
-        }
+        Stamp::of(config, beside)
     }
-
-    /// We have written this file ourselves: that is no change.
-    pub(super) fn forgive(&self, stamp: &mut Stamp, path: &Path) {
-        for (_, seen) in stamp.beside.iter_mut().filter(|(file, _)| *file == path) {
-            *seen = look(path);
-        }
-    }
-}
-
-fn look(path: &Path) -> Option<(u64, u64, i64, i64)> {
-    let about = std::fs::metadata(path).ok()?;
-    Some((about.ino(), about.size(), about.mtime(), about.mtime_nsec()))
 }
 
 /// The files that a configuration names. The paths in it are resolved already.

@@ -22,7 +22,7 @@ use crate::auth::login::Csrf;
 use crate::auth::passed::Passed;
 use crate::auth::session::{SessionSettings, Sessions};
 use crate::auth::verify::{Settings, Verifier};
-use crate::base::drain::{Drain, Phase};
+use crate::base::drain::{self, Drain, Phase};
 use crate::flow::Shared;
 use crate::limit::Counts;
 use crate::limit::lockout::Lockout;
@@ -379,10 +379,15 @@ impl Running {
 
     /// Closes the listeners and lets what runs finish, at most `limit`. True when everything did.
     pub async fn drain(&self, limit: Duration) -> bool {
+        self.begin_drain().idle(limit).await
+    }
+
+    /// Closes the listeners and tells what runs to finish. It can be waited for by what is given.
+    pub(super) fn begin_drain(&self) -> drain::Watch {
         self.held.iter().for_each(Held::give_up);
         self.signal
             .send_modify(|s| s.phase = s.phase.max(Phase::Drain));
-        self.drain.idle(limit).await
+        self.drain.watch()
     }
 
     /// Ends everything that still runs, and the threads.

@@ -9,14 +9,15 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::control::{Answer, Ask, Failed, Verb};
+use super::files::Files;
 use super::hand_over::Giver;
 use super::onboard::onboard;
 use super::pulse::Pulse;
-use super::reload::{Rejected, reloaded, withdraw};
+use super::reload::{Rejected, reloaded};
 use super::run::Site;
 use super::scrape::{self, stamp};
 use super::share;
-use super::source::{Source, Stamp};
+use super::source::Source;
 use super::start::Running;
 use crate::auth::client_net::ClientNet;
 use crate::base::drain::Phase;
@@ -42,7 +43,7 @@ pub(super) struct Reloads {
     /// Accepted ones since the start.
     count: u64,
     /// What the files looked like just before they were read the last time.
-    pub stamp: Stamp,
+    pub files: Files,
     /// How much goes on.
     pub pulse: Pulse,
 }
@@ -56,7 +57,7 @@ impl Reloads {
             warnings: None,
             are_people_taken: true,
             count: 0,
-            stamp: Stamp::default(),
+            files: Files::default(),
             pulse: Pulse::default(),
         }
     }
@@ -76,26 +77,25 @@ impl Reloads {
     }
 }
 
-/// Does what was asked for, and answers. What only looks does not hold the loop up.
+/// Does what was asked for, and answers. What only looks does not hold the loop up. Without a `giver` the gate drains: it takes what
+/// was withdrawn, and opens nothing.
 pub(super) async fn take(
     mut ask: Ask,
     running: &mut Running,
     site: &Site<'_>,
     reloads: &mut Reloads,
-    giver: &Giver,
+    giver: Option<&Giver>,
 ) {
     match ask.verb {
-        Verb::TakeOver => {
-            if let Some(caller) = ask.caller.take() {
-                giver.begin(caller, running);
-            }
+        Verb::Onboard { .. } | Verb::Share { .. } if giver.is_none() => {
+            let what = "the gate is about to end; nothing was changed";
+            ask.answer(Err(Failed::new(1, what)));
         }
-        Verb::Status
-        | Verb::Ready
-        | Verb::Explain { .. }
-        | Verb::Shares
-        | Verb::Unshare { .. }
-        | Verb::Unlock { .. } => take_at_end(ask, running, site, reloads),
+        Verb::TakeOver => match (giver, ask.caller.take()) {
+            (Some(giver), Some(caller)) => giver.begin(caller, running),
+            (None, Some(caller)) => Giver::decline(caller),
+            (_, None) => {}
+        },
         Verb::Onboard { seconds } => {
             let answer = onboard(running, site, seconds);
             ask.answer(answer);
@@ -112,12 +112,6 @@ pub(super) async fn take(
             let answer = reload(running, site, reloads).await;
             ask.answer(answer);
         }
-    }
-}
-
-/// The same when the gate is about to end.
-pub(super) fn take_at_end(ask: Ask, running: &Running, site: &Site<'_>, reloads: &Reloads) {
-    match ask.verb {
         Verb::Status => ask.answer(Ok(status(running, site, reloads))),
         Verb::Ready => {
             let health = Arc::clone(&running.health);
@@ -149,17 +143,6 @@ pub(super) fn take_at_end(ask: Ask, running: &Running, site: &Site<'_>, reloads:
             ask.answer(answer);
         }
         Verb::Shares => ask.answer(share::list(running)),
-        Verb::Reload => {
-            let what = "the gate is about to end; only users, tokens and revocations were taken";
-            ask.answer(Err(Failed {
-                are_people_taken: withdraw(running, site),
-                ..Failed::new(1, what)
-            }));
-        }
-        Verb::Onboard { .. } | Verb::Share { .. } | Verb::TakeOver => {
-            let what = "the gate is about to end; nothing was changed";
-            ask.answer(Err(Failed::new(1, what)));
-        }
     }
 }
 

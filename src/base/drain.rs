@@ -83,10 +83,17 @@ impl Drain {
 
     /// Waits until nobody is at work, at most `limit`. True when it came to that.
     pub async fn idle(&self, limit: Duration) -> bool {
+        self.watch().idle(limit).await
+    }
+}
+
+impl Watch {
+    /// Waits until nobody is at work, at most `limit`. True when it came to that.
+    pub async fn idle(&self, limit: Duration) -> bool {
         let wait = async {
             loop {
                 let zero = self.count.zero.notified();
-                if self.busy() == 0 {
+                if self.count.busy.load(Ordering::Acquire) == 0 {
                     return;
                 }
                 // The count may fall between the look and the wait: look again at least this often.
@@ -95,9 +102,7 @@ impl Drain {
         };
         tokio::time::timeout(limit, wait).await.is_ok()
     }
-}
 
-impl Watch {
     /// Counts the holder as at work until the guard is dropped.
     pub fn guard(&self) -> Guard {
         self.count.busy.fetch_add(1, Ordering::AcqRel);

@@ -16,18 +16,44 @@ use crate::config::Severity;
 /// For a reload: the plan is compiled, its tests run, every upstream is looked at.
 pub(super) const PATIENCE: Duration = Duration::from_secs(130);
 
-/// The running gates that are meant: all, the one of a file, the one of a number, or the only one.
+/// The running gates that are meant: all, the one of a file, the one of a number, or the only one. One that drains because another
+/// process of its file serves now is meant only by its number, or with all.
 pub(super) fn gates(which: &WhichGate) -> Result<Vec<Gate>, Failure> {
+    reached(which).map(|(gates, _)| gates)
+}
+
+/// The same, and those that drain beside one of them: what is withdrawn has to end there too.
+pub(super) fn reached(which: &WhichGate) -> Result<(Vec<Gate>, Vec<Gate>), Failure> {
     let dirs = client_dirs(&env, state_dir(&env).as_deref());
     let (mut gates, silent) = find(&dirs);
     if let Some(file) = &which.config {
         gates.retain(|gate| runs(gate, file));
     }
-    if let Some(pid) = which.pid {
-        gates.retain(|gate| gate.status["pid"].as_u64() == Some(u64::from(pid)));
-    }
+    let served: Vec<PathBuf> = gates
+        .iter()
+        .filter(|gate| !drains(gate))
+        .filter_map(|gate| gate.status["config"].as_str().map(PathBuf::from))
+        .collect();
+    let is_left = |gate: &Gate| drains(gate) && served.iter().any(|file| runs(gate, file));
+    let (left, gates) = match (which.pid, which.all) {
+        (Some(pid), _) => {
+            let meant = |gate: &Gate| gate.status["pid"].as_u64() == Some(u64::from(pid));
+            let (meant, others): (Vec<_>, Vec<_>) = gates.into_iter().partition(meant);
+            (others, meant)
+        }
+        (None, true) => (Vec::new(), gates),
+        (None, false) => gates.into_iter().partition(is_left),
+    };
+    let beside = |one: &Gate| {
+        let file = one.status["config"].as_str().map(Path::new);
+        file.is_some_and(|file| gates.iter().any(|gate| !drains(gate) && runs(gate, file)))
+    };
+    let left = left
+        .into_iter()
+        .filter(|g| drains(g) && beside(g))
+        .collect();
     if !gates.is_empty() {
-        return Ok(gates);
+        return Ok((gates, left));
     }
     if let Some(error) = silent.into_iter().next() {
         return Err(failure(error));
@@ -42,6 +68,11 @@ pub(super) fn gates(which: &WhichGate) -> Result<Vec<Gate>, Failure> {
         "{what}\n  Looked in {}. One that was started by another user, or with another STATE_DIRECTORY or RUNTIME_DIRECTORY, is found with the same.",
         places.join(", ")
     )))
+}
+
+/// Whether it ends as soon as what runs there has ended.
+pub(super) fn drains(gate: &Gate) -> bool {
+    gate.status["state"] == "draining"
 }
 
 pub(super) fn runs(gate: &Gate, file: &Path) -> bool {
@@ -77,7 +108,12 @@ pub(super) fn name(gate: &Gate) -> String {
     let status = &gate.status;
     let file = status["config"].as_str().unwrap_or("without a file");
     let address = status["addresses"][0].as_str().unwrap_or("nowhere");
-    format!("{}   # {}, on {address}", status["pid"], plain(file))
+    let drains = if drains(gate) { ", draining" } else { "" };
+    format!(
+        "{}   # {}, on {address}{drains}",
+        status["pid"],
+        plain(file)
+    )
 }
 
 /// What went wrong, with the exit code that the gate gave it.
@@ -229,15 +265,17 @@ pub(super) fn reads(gate: &Gate, key: &str, file: &Path) -> bool {
 /// stand between somebody and a removal.
 pub(super) fn in_force(config: &Path, key: &str) -> Option<PathBuf> {
     let (gates, _) = find(&client_dirs(&env, state_dir(&env).as_deref()));
-    let gate = gates.iter().find(|gate| runs(gate, config))?;
+    let gates = || gates.iter().filter(|gate| runs(gate, config));
+    let gate = gates().find(|gate| !drains(gate)).or(gates().next())?;
     gate.status[key].as_str().map(PathBuf::from)
 }
 
 pub(super) fn reload(output: &Output, which: &WhichGate, json: bool) -> Result<(), Failure> {
-    let gates = gates(which)?;
+    let (mut gates, left) = reached(which)?;
     if !which.all {
         one(&gates, "reload")?;
     }
+    gates.extend(left);
     let mut result = Ok(());
     let mut told = Vec::new();
     for gate in &gates {
@@ -257,7 +295,8 @@ pub(super) fn reload(output: &Output, which: &WhichGate, json: bool) -> Result<(
                         true => ", but what can be reached around it is refused",
                         false => "",
                     };
-                    let what = format!("accepted by {}{but}", gate.status["pid"]);
+                    let end = if drains(gate) { ", which drains" } else { "" };
+                    let what = format!("accepted by {}{end}{but}", gate.status["pid"]);
                     output.print(&what).map_err(Failure::failed)?;
                 }
                 if exposed && result.is_ok() {

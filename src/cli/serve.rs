@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::args::ConfigFile;
-use super::control::runs;
+use super::control::{drains, runs};
 use super::output::Output;
 use super::{Code, Failure};
 use crate::app::control::{Control, find, server_dir};
@@ -217,8 +217,19 @@ pub(super) fn serve(output: &Output, file: &ConfigFile, take_over: bool) -> Resu
 fn estate(file: &Path, state: &Path) -> Result<Estate, Failure> {
     let dir = server_dir(&env, state);
     let (mut gates, silent) = find(std::slice::from_ref(&dir));
-    gates.retain(|gate| runs(gate, file) && gate.status["state"] == "serving");
+    gates.retain(|gate| runs(gate, file));
+    let drain: Vec<String> = gates
+        .extract_if(.., |gate| drains(gate))
+        .map(|gate| gate.status["pid"].to_string())
+        .collect();
     let [gate] = &gates[..] else {
+        if gates.is_empty() && !drain.is_empty() {
+            return Err(Failure::failed(format!(
+                "the gate that has the file {} (process {}) drains: it has closed its listeners and ends by itself, so there is nothing to take over\n  Without `--take-over` this one starts at once; where there is an `[admin]` address, as soon as that one has ended (a second TERM ends it).",
+                file.display(),
+                drain.join(", ")
+            )));
+        }
         if let Some(error) = silent.into_iter().next() {
             return Err(Failure::failed(error));
         }

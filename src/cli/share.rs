@@ -6,11 +6,11 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::args::WhichGate;
-use super::control::{failure, gates, one};
+use super::control::{failure, gates, name, one, reached};
 use super::output::{Output, plain};
 use super::table::Table;
 use super::{Failure, qr};
-use crate::app::control::{Verb, ask};
+use crate::app::control::{AskError, Gate, Verb, ask};
 use crate::config::unit::{parse_duration, write_duration};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,24 +63,62 @@ pub(super) fn share(output: &Output, asked: &Share) -> Result<(), Failure> {
     match &asked.act {
         None => make(output, asked),
         Some(Act::List { which, json }) => {
-            let done = told(which, "share list", &Verb::Shares)?;
+            let (gate, left) = meant(which, "share list")?;
+            let mut list: Vec<Value> = Vec::new();
+            for gate in [gate].iter().chain(&left) {
+                let mut done = ask(&gate.path, &Verb::Shares, PATIENCE).map_err(failure)?;
+                if let Value::Array(some) = done["shares"].take() {
+                    // Both know those of before.
+                    let known = |one: &Value| list.iter().any(|other| other["id"] == one["id"]);
+                    let new: Vec<Value> = some.into_iter().filter(|one| !known(one)).collect();
+                    list.extend(new);
+                }
+            }
             let text = match json {
-                true => done["shares"].to_string(),
-                false => table(output, &done["shares"]),
+                true => Value::from(list).to_string(),
+                false => table(output, &list),
             };
             output.print(text.trim_end()).map_err(Failure::failed)
         }
-        Some(Act::Revoke { id, which }) => {
-            let verb = Verb::Unshare { id: id.clone() };
-            let done = told(which, "share revoke", &verb)?;
-            let text = match done["revoked"].as_u64() {
-                Some(1) => "1 link is revoked".to_owned(),
-                Some(n) => format!("{n} links are revoked"),
-                None => "revoked".to_owned(),
-            };
-            output.print(&text).map_err(Failure::failed)
+        Some(Act::Revoke { id, which }) => revoke(output, id.as_deref(), which),
+    }
+}
+
+/// In the process that serves, and in those that drain beside it: visitors of before are still there.
+fn revoke(output: &Output, id: Option<&str>, which: &WhichGate) -> Result<(), Failure> {
+    let (gate, left) = meant(which, "share revoke")?;
+    let id = id.map(str::to_owned);
+    let (mut revoked, mut failed) = (0, Vec::new());
+    for gate in [gate].iter().chain(&left) {
+        match ask(&gate.path, &Verb::Unshare { id: id.clone() }, PATIENCE) {
+            // Both know the links of before, and tell each other which are revoked.
+            Ok(done) => revoked = revoked.max(done["revoked"].as_u64().unwrap_or(0)),
+            Err(error) => failed.push((error, name(gate))),
         }
     }
+    // That one of them does not know the link is no failure where another does; that one cannot be asked is.
+    let is_unknown = |error: &AskError| matches!(error, AskError::Failed(_));
+    if let Some(at) = failed.iter().position(|(error, _)| !is_unknown(error)) {
+        let (error, name) = failed.swap_remove(at);
+        let what = format!("what was revoked may still count in {name}:\n{error}");
+        return Err(Failure::failed(what));
+    }
+    match failed.into_iter().next() {
+        Some((error, _)) if revoked == 0 => return Err(failure(error)),
+        Some(_) | None => {}
+    }
+    let text = match revoked {
+        1 => "1 link is revoked".to_owned(),
+        n => format!("{n} links are revoked"),
+    };
+    output.print(&text).map_err(Failure::failed)
+}
+
+/// The one gate that is meant, and those that drain beside it.
+fn meant(which: &WhichGate, command: &str) -> Result<(Gate, Vec<Gate>), Failure> {
+    let (mut gates, left) = reached(which)?;
+    one(&gates, command)?;
+    Ok((gates.remove(0), left))
 }
 
 fn told(which: &WhichGate, command: &str, verb: &Verb) -> Result<Value, Failure> {
@@ -111,8 +149,7 @@ fn make(output: &Output, asked: &Share) -> Result<(), Failure> {
     output.print(&text).map_err(Failure::failed)
 }
 
-fn table(output: &Output, shares: &Value) -> String {
-    let list = shares.as_array().map_or(&[][..], Vec::as_slice);
+fn table(output: &Output, list: &[Value]) -> String {
     if list.is_empty() {
         return "there is no link".into();
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::args::WhichGate;
-use super::control::{failure, gates, one};
+use super::control::{failure, one, reached};
 use super::output::Output;
 use crate::app::control::{Verb, ask};
 
@@ -32,10 +32,12 @@ pub struct Unlock {
 }
 
 pub(super) fn unlock(output: &Output, asked: &Unlock) -> Result<(), Failure> {
-    let gates = gates(&asked.which)?;
+    let (mut gates, left) = reached(&asked.which)?;
     if !asked.which.all {
         one(&gates, "unlock")?;
     }
+    // What is counted there would come back with its last word.
+    gates.extend(left);
     let whom: Vec<String> = [
         asked.user.as_ref().map(|user| format!("user {user}")),
         asked

@@ -105,6 +105,15 @@ impl Giver {
         });
     }
 
+    /// Says that there is nothing to take over any more.
+    pub fn decline(caller: Caller) {
+        tokio::spawn(async move {
+            let why = "the gate is about to end, and has closed its listeners";
+            let text = told(Err(Failed::new(1, why)));
+            let _ = timeout(PATIENCE, send(&caller.stream, &text, &[])).await;
+        });
+    }
+
     /// The next one who could begin at once. Cancel safe.
     pub async fn next(&mut self) -> Option<Heir> {
         self.heirs.recv().await

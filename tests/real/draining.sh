@@ -1,0 +1,176 @@
+#!/usr/bin/env bash
+# A gate that drains, with the built program: who is removed or revoked is out there too, by a plain end and beside the process that
+# has taken over; networks and services are watched to the end, and every command that withdraws says where it did.
+set -u
+source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
+
+if [ -z "${LIMITED:-}" ]; then
+    packages curl:curl python3:python3-minimal jq:jq
+    binary
+    export GATE
+fi
+limited 180 "$0" "$@"
+cd "$WORK" || exit 1
+
+# A service that talks until somebody leaves. With SO_REUSEPORT, so that another one can open the same port to everybody.
+cat >service.py <<'PY'
+import socket, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Service(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        try:
+            for n in range(3000):
+                self.wfile.write(b"data: %d\n\n" % n)
+                time.sleep(0.05)
+        except OSError:
+            pass
+    def log_message(self, *_): pass
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    def server_bind(self):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+Server((sys.argv[1], int(sys.argv[2])), Service).serve_forever()
+PY
+UPSTREAM=$(free_port) LISTEN=$(free_port)
+start service python3 service.py 127.0.0.1 "$UPSTREAM"
+until_true 10 bash -c "</dev/tcp/127.0.0.1/$UPSTREAM"
+site=https://localhost:$LISTEN
+config() {
+    cat >new <<TOML
+[[listener]]
+address = "127.0.0.1:$LISTEN"
+networks = { allow = ["loopback"], deny = [$1] }
+[server]
+drain = "60s"
+[auth]
+users_file = "users"
+tokens_file = "tokens.toml"
+[log]
+access = "access.log"
+[[route]]
+upstream = "127.0.0.1:$UPSTREAM"
+TOML
+    mv new gate.toml
+}
+# `stream NAME ARGUMENTS…`: an answer that goes on.
+declare -A pid
+stream() {
+    local name=$1
+    shift
+    start "$name" curl -skN --max-time 100 "$@" "$site/"
+    pid[$name]=$PID
+    until_true 10 grep -q 'data: 1$' "$name.out" || bad "the stream of $name begins" "$(head -c 300 "$name.out")"
+}
+lines() { grep -c data "$1.out"; }
+is_gone() { ! kill -0 "${pid[$1]}" 2>/dev/null; }
+ends() { until_true "$2" is_gone "$1" && ok "the stream of $1 ends" || bad "the stream of $1 ends"; }
+goes_on() {
+    local now
+    now=$(lines "$1")
+    more() { [ "$(lines "$1")" -gt $((now + 5)) ]; }
+    until_true 10 more "$1" && ok "the stream of $1 goes on" || bad "the stream of $1 goes on"
+}
+# Everybody is in, by a gate of his own name.
+begin() {
+    rm -f users tokens.toml
+    for user in alice bob carol dora; do echo "pass-$user" | "$GATE" -q user add "$user" --users-file users; done
+    config ''
+    TOKEN=$("$GATE" -q token add --name ci --tokens-file tokens.toml)
+    serving "$1" gate.toml
+    OLD=$PID
+    "$GATE" share --for 1h --json >share.json
+    local link
+    link=$(jq -r '.urls[] | select(contains("localhost"))' share.json)
+    curl -sk -c jar -o /dev/null -X POST -H "Origin: $site" "${link/https:\/\/localhost:*\/.loopgate/$site/.loopgate}"
+    for user in alice bob carol; do stream "$user" -u "$user:pass-$user"; done
+    stream token -H "Loopgate-Token: $TOKEN"
+    stream visitor -b jar
+    stream far --interface 127.0.0.7 -u alice:pass-alice
+}
+
+echo "== beside the process that has taken over"
+begin first
+start second "$GATE" serve -c gate.toml --take-over
+NEW=$PID
+until_written second.err '(serving)' >/dev/null
+same "the one that serves is asked" "$NEW" "$("$GATE" status -c gate.toml --json | jq -r '.[].pid')"
+same "the one that drains is listed" "$NEW serving $OLD draining" "$("$GATE" status --all --json | jq -r 'sort_by(.state == "draining") | .[] | "\(.pid) \(.state)"' | paste -sd' ')"
+same "and asked by its number" draining "$("$GATE" status --pid "$OLD" --json | jq -r '.[].state')"
+has "a link of before is known" "$(jq -r .id share.json)" "$("$GATE" share list)"
+same "and revoked" "1 link is revoked" "$("$GATE" share revoke "$(jq -r .id share.json)")"
+ends visitor 5
+same "a link that nobody knows is still none" 1 "$("$GATE" share revoke nobody >/dev/null 2>&1; echo $?)"
+out=$("$GATE" token revoke ci -c gate.toml 2>&1)
+same "a token is revoked" 0 $?
+has "in the one that serves" "in force at $NEW " "$out"
+has "and in the one that drains" "in force at $OLD .*draining" "$out"
+ends token 5
+out=$("$GATE" user remove bob -c gate.toml 2>&1)
+has "a user is removed there as well" "in force at $OLD .*draining" "$out"
+ends bob 5
+{ cat gate.toml; echo 'nonsense = 1'; } >new && mv new gate.toml
+out=$("$GATE" user remove carol -c gate.toml 2>&1)
+same "and while the configuration has a mistake" 0 $?
+has "which is said of both" "in force at $OLD .*nothing else" "$out"
+ends carol 5
+config '"127.0.0.7"'
+out=$("$GATE" reload -c gate.toml 2>&1)
+same "a reload with narrower networks" 0 $?
+has "reaches both" "accepted by $OLD, which drains" "$out"
+ends far 5
+goes_on alice
+same "unlocking reaches both" "$(printf '%s\n' "$NEW" "$OLD" | sort)" "$("$GATE" unlock --user bob --json | jq -r '.[].pid' | sort)"
+# By hand, while nobody asks; and by a signal.
+grep -v '^alice:' users >new && chmod 600 new && mv new users
+ends alice 10
+kill -TERM "$OLD"
+wait "$OLD"
+kill -TERM "$NEW"
+wait "$NEW"
+same "both end well" 0 $?
+
+echo "== while it ends"
+begin third
+kill -TERM "$OLD"
+until_written third.err '(draining why=TERM)' >/dev/null
+out=$("$GATE" user remove bob -c gate.toml 2>&1)
+same "a user is removed" 0 $?
+has "and says where" "in force at $OLD .*draining" "$out"
+ends bob 5
+out=$("$GATE" token revoke ci -c gate.toml 2>&1)
+ends token 5
+same "a link is revoked" "1 link is revoked" "$("$GATE" share revoke)"
+ends visitor 5
+grep -v '^carol:' users >new && chmod 600 new && mv new users
+kill -HUP "$OLD"
+ends carol 5
+out=$("$GATE" share --for 1h 2>&1)
+has "nothing is opened any more" 'about to end; nothing was changed' "$out"
+out=$("$GATE" serve -c gate.toml --take-over 2>&1)
+same "there is nothing to take over" 1 $?
+has "because it drains" "process $OLD\) drains: .* nothing to take over" "$(tr '\n' ' ' <<<"$out")"
+goes_on alice
+start open python3 service.py 0.0.0.0 "$UPSTREAM"
+until_written third.err '(exposure_changed .*exposed=true)' >/dev/null
+ends alice 10
+wait "$OLD"
+same "it has ended well" 0 $?
+has "and says how long that took" 'ended why="everything has finished" after_ms=[0-9]+ cut=0' "$(cat third.err)"
+kill "$PID"
+wait "$PID" 2>/dev/null
+
+echo "== to its last moment"
+begin fourth
+kill -TERM "$OLD"
+until_written fourth.err '(draining why=TERM connections=6 at_most=60s)' >/dev/null
+kill -INT "$OLD"
+wait "$OLD"
+has "a second signal is told, with what it cut" 'ended why="a second INT" after_ms=[0-9]+ cut=6' "$(cat fourth.err)"
+same "no panic" 0 "$(cat ./*.err | grep -c panic)"
+exit 0
