@@ -8,6 +8,7 @@ use super::intake::{Intake, Line};
 use crate::access::Permit;
 use crate::auth::Method;
 use crate::auth::cookie::{self, Stripped};
+use crate::base::host::{Authority, Host};
 use crate::base::id::RequestId;
 use crate::base::text;
 use crate::http1::field::{Name, has_token, tokens};
@@ -139,7 +140,10 @@ impl Outbound<'_> {
             Name::Origin | Name::Referer if self.route.local_mode => {
                 match self.mapped(line.value) {
                     Some(value) => put(line.name, value.as_bytes()),
-                    None => put(line.name, line.value),
+                    None if !self.looks_own(line.value) => put(line.name, line.value),
+                    // An origin that is nobody's (RFC 6454, 7) stays foreign; a page need not name itself as `Referer`.
+                    None if line.known == Name::Origin => put(line.name, b"null"),
+                    None => {}
                 }
             }
             Name::Destination => match self.destination(line.value) {
@@ -231,6 +235,12 @@ impl Outbound<'_> {
         Some(format!("{}{rest}", self.route.upstream.origin()))
     }
 
+    /// Whether a URL that is not ours leads to the upstream's port on loopback. It is about another machine, the visitor's, but the
+    /// upstream is called by the same name and would take it for its own.
+    fn looks_own(&self, value: &[u8]) -> bool {
+        leads_to_loopback(value, self.route.upstream.target().address.port())
+    }
+
     /// The URL of a WebDAV MOVE or COPY: the application compares it with its own host and scheme.
     fn destination(&self, value: &[u8]) -> Option<String> {
         let rest = own_rest(value, self.intake.origin.scheme, self.intake.host)?;
@@ -246,11 +256,44 @@ impl Outbound<'_> {
 /// What follows our own origin in a URL, when it is ours.
 pub fn own_rest<'v>(value: &'v [u8], scheme: &str, host: &str) -> Option<&'v str> {
     let value = std::str::from_utf8(value).ok()?;
-    let rest = value.strip_prefix(scheme)?.strip_prefix("://")?;
+    // Neither scheme nor host know case (RFC 3986, 6.2.2.1).
+    let (named, rest) = value.split_at_checked(scheme.len())?;
+    let rest = named
+        .eq_ignore_ascii_case(scheme)
+        .then(|| rest.strip_prefix("://"))??;
     let named = rest.get(..host.len())?;
     let rest = &rest[host.len()..];
     (named.eq_ignore_ascii_case(host) && (rest.is_empty() || rest.starts_with(['/', '?', '#'])))
         .then_some(rest)
+}
+
+/// Whether a URL names loopback and this port, by whatever scheme; `None` is the port that the scheme has by itself.
+fn leads_to_loopback(value: &[u8], port: Option<u16>) -> bool {
+    let url = std::str::from_utf8(value)
+        .ok()
+        .and_then(|v| v.split_once("://"));
+    let Some((scheme, rest)) = url else {
+        return false;
+    };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or(rest);
+    let authority = authority.rsplit('@').next().unwrap_or(authority);
+    let Ok(named) = Authority::parse(authority) else {
+        return false;
+    };
+    let default = match scheme.to_ascii_lowercase().as_str() {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    };
+    let is_port = match port {
+        Some(port) => named.port.or(default) == Some(port),
+        None => named.port.is_none() || named.port == default,
+    };
+    is_port
+        && match named.host {
+            Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+            Host::Ip(address) => address.is_loopback() || address.is_unspecified(),
+        }
 }
 
 fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -289,4 +332,56 @@ fn is_nameable(known: Name) -> bool {
             | Name::ContentLength
             | Name::SecFetchSite
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_of_the_visitors_own_machine_is_known_in_every_spelling() {
+        for (url, port, want) in [
+            ("http://localhost:3000", Some(3000), true),
+            ("https://LOCALHOST:3000/a?b", Some(3000), true),
+            ("http://localhost.:3000", Some(3000), true),
+            ("http://app.localhost:3000", Some(3000), true),
+            ("http://127.0.0.1:3000", Some(3000), true),
+            ("http://127.8.8.8:3000", Some(3000), true),
+            ("http://0.0.0.0:3000", Some(3000), true),
+            ("http://[::1]:3000/", Some(3000), true),
+            ("http://[::ffff:127.0.0.1]:3000", Some(3000), true),
+            ("ws://localhost:3000", Some(3000), true),
+            ("http://a:b@localhost:3000/", Some(3000), true),
+            ("http://localhost", Some(80), true),
+            ("https://localhost", Some(443), true),
+            ("http://localhost", None, true),
+            ("http://localhost:80", None, true),
+            ("http://localhost", Some(3000), false),
+            ("http://localhost:5173", Some(3000), false),
+            ("http://localhost:5173", None, false),
+            ("http://localhost:3000.evil.lan", Some(3000), false),
+            ("http://localhost:3000@evil.lan", Some(3000), false),
+            ("http://evil.lan:3000/localhost:3000", Some(3000), false),
+            ("http://192.168.1.5:3000", Some(3000), false),
+            ("null", Some(3000), false),
+            ("", Some(3000), false),
+        ] {
+            assert_eq!(leads_to_loopback(url.as_bytes(), port), want, "{url}");
+        }
+    }
+
+    #[test]
+    fn our_own_origin_is_known_in_any_case() {
+        for (url, want) in [
+            ("https://app.lan:8443/x", Some("/x")),
+            ("HTTPS://App.LAN:8443", Some("")),
+            ("http://app.lan:8443/x", None),
+            ("https://app.lan:8443.evil/", None),
+            ("https", None),
+            ("é", None),
+        ] {
+            let rest = own_rest(url.as_bytes(), "https", "app.lan:8443");
+            assert_eq!(rest, want, "{url}");
+        }
+    }
 }

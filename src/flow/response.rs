@@ -196,7 +196,7 @@ mod tests {
             ("http://localhost:3000/a?b", "localhost:3000", Some("/a?b")),
             ("http://127.0.0.1:3000/", "localhost:3000", Some("/")),
             ("https://[::1]:3000", "localhost:3000", Some("")),
-            ("HTTP://localhost:3000/", "localhost:3000", None),
+            ("HTTP://LOCALHOST:3000/x", "localhost:3000", Some("/x")),
             ("//localhost:3000/a", "localhost:3000", Some("/a")),
             ("//localhost:3000.evil/a", "localhost:3000", None),
             ("http://localhost:30001/", "localhost:3000", None),

@@ -359,3 +359,49 @@ async fn local_mode_maps_names_both_ways_and_no_foreign_one() {
         }
     }
 }
+
+/// A page on the visitor's own machine may have the very address by which the gate calls the application.
+#[tokio::test]
+async fn in_local_mode_a_page_of_the_visitors_machine_stays_foreign() {
+    let upstream = Upstream::ok();
+    let port = upstream.address.port();
+    let gate = Gate::open(&format!(
+        "[[route]]\nhosts = [\"app.lan\"]\nupstream = \"{}\"\naccess = \"anyone\"\nhost_header = \"upstream\"\n",
+        upstream.address
+    ));
+    let own = format!("http://localhost:{port}");
+    let rows: [(String, Option<&str>, Option<&str>); 8] = [
+        ("https://app.lan".into(), Some(&own), Some(&own)),
+        ("HTTPS://App.Lan".into(), Some(&own), Some(&own)),
+        (own.clone(), Some("null"), None),
+        (format!("https://localhost:{port}"), Some("null"), None),
+        (format!("http://127.0.0.1:{port}"), Some("null"), None),
+        (format!("http://[::1]:{port}"), Some("null"), None),
+        (
+            "https://evil.lan".into(),
+            Some("https://evil.lan"),
+            Some("https://evil.lan"),
+        ),
+        (
+            "http://localhost:1".into(),
+            Some("http://localhost:1"),
+            Some("http://localhost:1"),
+        ),
+    ];
+    for (origin, want, from) in rows {
+        let from: Vec<String> = from.iter().map(|from| format!("{from}/page?q")).collect();
+        let referer = format!("{origin}/page?q");
+        upstream.forget();
+        let lines = format!("Origin: {origin}\r\nReferer: {referer}\r\n");
+        assert_eq!(gate.h1().await.get("/", &lines).await.status, 200);
+        let fields = [("origin", &*origin), ("referer", &*referer)];
+        let two = gate.h2().await.ask(1, "POST", "/", &fields, b"a").await;
+        assert_eq!(two.status(), 200);
+        let requests = upstream.requests();
+        assert_eq!(requests.len(), 2);
+        for request in requests {
+            assert_eq!(request.all("origin"), Vec::from_iter(want), "{origin}");
+            assert_eq!(request.all("referer"), from, "{origin}");
+        }
+    }
+}
