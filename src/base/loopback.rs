@@ -14,7 +14,7 @@ pub struct LoopbackAddr(Place);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Ip(SocketAddr),
-    /// `localhost`: both families, never asked of DNS.
+    /// `localhost`, or a port alone: both families, never asked of DNS.
     Both(u16),
     Unix(PathBuf),
 }
@@ -134,7 +134,7 @@ impl std::str::FromStr for Target {
         if !rest.is_empty() && rest.len() <= 5 && rest.bytes().all(|c| c.is_ascii_digit()) {
             return Ok(Self {
                 scheme,
-                address: LoopbackAddr(Place::Ip((Ipv4Addr::LOCALHOST, port(rest)?).into())),
+                address: LoopbackAddr(Place::Both(port(rest)?)),
             });
         }
         let (host, digits) = rest
@@ -240,7 +240,8 @@ mod tests {
     #[test]
     fn only_loopback_can_be_written_down() {
         for (text, want) in [
-            ("3000", "127.0.0.1:3000"),
+            ("3000", "localhost:3000"),
+            ("https://8006", "https://localhost:8006"),
             ("localhost:3000", "localhost:3000"),
             ("LOCALHOST:3000", "localhost:3000"),
             ("127.0.0.1:3000", "127.0.0.1:3000"),

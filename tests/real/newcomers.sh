@@ -31,6 +31,37 @@ is_code() { [ "$(code "${@:2}")" = "$1" ]; }
 logged() { until_true 10 grep -qE -- "$2" "$3"; has "$1" "$2" "$(cat "$3")"; }
 again() { stop "$gate"; rm -f gate.err; serving gate gate.toml; gate=$PID; }
 
+echo "== a port alone is on 127.0.0.1 or on ::1"
+UPSTREAM=$(free_port)
+cat >six.py <<'PY'
+import http.server, socket, sys
+class Six(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+Six(("::1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()
+PY
+echo "by six" >six.txt
+exposed() {
+    start exposed "$GATE" expose "$UPSTREAM" -l "127.0.0.1:$PORT" --unsafe-no-auth
+    until_true 20 listens "$PORT" || bad "expose $UPSTREAM starts" "$(cat exposed.err)"
+}
+got_six() { [ "$(curl -sk -m 5 "https://localhost:$PORT/six.txt")" = "by six" ]; }
+PORT=$(free_port)
+start six python3 six.py "$UPSTREAM"
+six=$PID
+until_true 10 listens "$UPSTREAM" || bad "the service listens on ::1" "$(cat six.err)"
+exposed
+until_true 10 grep -q "localhost:$PORT" exposed.out
+lacks "the banner does not wait for a service that is there" 'Waiting' "$(cat exposed.out)"
+got_six && ok "and visitors get it" || bad "and visitors get it"
+stop "$PID" "$six"
+PORT=$(free_port)
+exposed
+until_true 10 grep -q 'Waiting' exposed.out && ok "before it is there, the banner says so" || bad "before it is there, the banner says so" "$(cat exposed.out)"
+exposed=$PID
+start six python3 six.py "$UPSTREAM"
+until_true 20 got_six && ok "and it is found when it comes" || bad "and it is found when it comes" "$(cat exposed.err)"
+stop "$exposed" "$PID"
+
 echo "== the certificate of a service"
 echo "the page" >page.html
 for name in first second third; do certificate "$name"; done

@@ -19,8 +19,8 @@ pub struct Route {
     /// A path prefix in whole segments: `/admin` is `/admin` and `/admin/users`, never `/administrator`.
     #[serde(default = "root")]
     pub path: String,
-    /// The service: a loopback address or a Unix socket, and nothing else. `127.0.0.1:3000`, `localhost:3000` (tries ::1
-    /// and 127.0.0.1), `https://127.0.0.1:8006`, `h2c://127.0.0.1:50051`, `unix:/run/app.sock`.
+    /// The service: a loopback address or a Unix socket, and nothing else. `127.0.0.1:3000`, `localhost:3000` or
+    /// `3000` (127.0.0.1, else ::1), `https://127.0.0.1:8006`, `h2c://127.0.0.1:50051`, `unix:/run/app.sock`.
     #[schemars(extend("examples" = ["127.0.0.1:3000"]))]
     pub upstream: String,
     /// Who may use it: `users` (everybody in the users file; the default), `anyone` (no login), `nobody`, or a table.

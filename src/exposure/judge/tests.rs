@@ -266,7 +266,7 @@ fn the_message_names_process_address_who_and_repair() {
     let verdict = judge(&snapshot, &lan, &upstream("8000"), &[]);
     assert_eq!(
         verdict.to_string(),
-        "127.0.0.1:8000 can be reached without passing this gate:\n  \
+        "localhost:8000 can be reached without passing this gate:\n  \
          python3 (pid 4711), Python's http.server, listens on 0.0.0.0:8000: reachable by everyone on 192.168.1.0/24 (eth0)\n  \
          repair: `python3 -m http.server 8000 --bind 127.0.0.1`"
     );
