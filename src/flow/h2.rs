@@ -121,6 +121,23 @@ impl<'a> Stream<'a> {
         Intake::read(method, target, host, facts, origin)
     }
 
+    /// The size of the head as HTTP/2 counts it, 32 bytes for each field beside its name and value (RFC 9113, 6.5.2).
+    fn list_size(&self) -> usize {
+        const EACH: usize = 32;
+        let parts = self.parts;
+        let pseudo = [
+            (":method", Some(parts.method.as_str())),
+            (":scheme", parts.uri.scheme_str()),
+            (":authority", parts.uri.authority().map(|a| a.as_str())),
+            (":path", parts.uri.path_and_query().map(|p| p.as_str())),
+        ];
+        let pseudo = pseudo
+            .iter()
+            .filter_map(|(name, value)| value.map(|value| name.len() + value.len()));
+        let fields = self.lines.iter().map(|l| l.name.len() + l.value.len());
+        pseudo.chain(fields).map(|size| size + EACH).sum()
+    }
+
     /// An extended CONNECT for a WebSocket (RFC 8441).
     pub(super) fn websocket(&self) -> bool {
         self.parts
@@ -138,6 +155,10 @@ impl<'a> Stream<'a> {
         let facts = Facts::read(self.lines.iter().copied())?;
         if self.parts.headers.len() > self.plan.limits.fields {
             return Err(Refusal::new(Reason::HeaderTooLarge, "too many fields"));
+        }
+        if self.list_size() > self.plan.limits.head_size {
+            let what = "the head is larger than `head_size`";
+            return Err(Refusal::new(Reason::HeaderTooLarge, what));
         }
         let intake = self.intake(facts)?;
         super::note(record, &intake, &self.worker.shared.log);

@@ -20,6 +20,9 @@ use crate::observe::Event;
 
 /// Streams at a time on one connection.
 const STREAMS: u32 = 128;
+/// So many times `head_size` the library takes of a head, and refuses more without a page or a line in the log. What lies between
+/// is refused as over HTTP/1.1 (`flow/h2`).
+const HEADS: u32 = 2;
 /// Answer bytes that may wait for one stream's window: with [`STREAMS`] the bound of a connection's memory.
 const SEND_BUFFER: usize = 64 << 10;
 
@@ -45,7 +48,9 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(256)
-        .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
+        .max_header_list_size(
+            HEADS.saturating_mul(u32::try_from(limits.head_size).unwrap_or(u32::MAX)),
+        )
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(2 << 20)
         .keep_alive_interval(Duration::from_secs(30))

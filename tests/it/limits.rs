@@ -684,6 +684,38 @@ async fn a_head_is_only_so_large() {
     assert_eq!(upstream.requests().len(), 2);
 }
 
+/// The library of HTTP/2 refuses what is larger by itself, and says nothing to anybody.
+#[tokio::test]
+async fn a_head_that_is_too_large_is_told_and_logged_over_http2_too() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(&upstream, "head_size = \"4KiB\"\n");
+    for (at, (size, field)) in [(3000, 40), (7000, 7000), (1200, 10)]
+        .into_iter()
+        .enumerate()
+    {
+        let request = http::Request::get("https://app.lan/a");
+        let request = (0..size / field).fold(request, |request, n| {
+            request.header(format!("x-{n}"), "z".repeat(field))
+        });
+        let mut client = H2Client::open(&gate).await;
+        let request = request.body(()).unwrap();
+        let mut answer = client.send_request(request, true).await.answer().await;
+        assert_eq!(answer.status(), 431, "{size} in fields of {field}");
+        let id = answer.headers()["x-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let (page, _) = h2_client::rest(answer.body_mut()).await;
+        assert!(String::from_utf8_lossy(&page).contains(&id));
+        let line = gate.log(at + 1).await.remove(at);
+        assert_eq!(
+            (&line["request_id"], &line["reason"]),
+            (&id.into(), &"header-too-large".into())
+        );
+    }
+    assert!(upstream.requests().is_empty());
+}
+
 #[tokio::test]
 async fn a_body_is_only_so_large() {
     let upstream = Upstream::ok();
