@@ -12,7 +12,7 @@ use super::serve::{env, wrong};
 use super::table::Table;
 use super::{Code, Failure};
 use crate::auth::token::Token;
-use crate::auth::token_file;
+use crate::auth::token_file::{self, TokenFileError};
 use crate::config;
 
 /// Those that applications are called with (RFC 9110, PATCH, WebDAV).
@@ -63,7 +63,7 @@ pub(super) fn token(output: &Output, act: Act) -> Result<(), Failure> {
             let (mut token, text) = Token::new(&name, now(), expires);
             token.paths = path;
             token.methods = method;
-            token_file::add(&into, token).map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
+            token_file::add(&into, token).map_err(not_added)?;
             output.say(&format!(
                 "token `{name}` is in {}; this is the only time that it is shown.\nSend it as `Authorization: Bearer …` or `Loopgate-Token: …`.{}",
                 into.display(),
@@ -101,6 +101,18 @@ pub(super) fn token(output: &Output, act: Act) -> Result<(), Failure> {
         }
         Act::List { file, json } => list(output, &tokens_file(output, &file)?.0, json),
     }
+}
+
+/// Only what was written after the command is wrong usage.
+fn not_added(error: TokenFileError) -> Failure {
+    let code = match &error {
+        TokenFileError::Token(_) => Code::Usage,
+        TokenFileError::NotThere(_)
+        | TokenFileError::Taken(_)
+        | TokenFileError::Mistakes(_)
+        | TokenFileError::File(_) => Code::Failed,
+    };
+    Failure::new(code, error.to_string())
 }
 
 fn list(output: &Output, path: &Path, as_json: bool) -> Result<(), Failure> {

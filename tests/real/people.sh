@@ -196,6 +196,24 @@ has "and which log was read" 'access.log: it is not in there' "$out"
 "$GATE" explain --id '../x' -c "$WORK/gate.toml" >/dev/null 2>&1
 same "what is no id is wrong usage" 2 $?
 
+echo "== exit codes of what is written"
+out=$("$GATE" token add --name 'no name' --tokens-file "$WORK/t" 2>&1)
+same "a name that no token can have is wrong usage" 2 $?
+out=$("$GATE" token add --name ci --tokens-file "$WORK/missing/t" 2>&1)
+same "a file that cannot be written is none" 1 $?
+"$GATE" -q token add --name ci --tokens-file "$WORK/t" >/dev/null && out=$("$GATE" token add --name ci --tokens-file "$WORK/t" 2>&1)
+same "nor is a name that is taken" 1 $?
+out=$("$GATE" cert client "$(printf 'x%.0s' $(seq 65))" 2>&1)
+same "a name that no certificate can have is wrong usage" 2 $?
+if [ "$(id -u)" -eq 0 ] && mkdir "$WORK/full" && mount -t tmpfs -o size=16k none "$WORK/full" 2>/dev/null; then
+    head -c 20000 /dev/zero >"$WORK/full/fill" 2>/dev/null
+    for way in "user add bob --users-file" "token add --name ci --tokens-file" "cert client bob --out" "ca export --output"; do
+        out=$("$GATE" $way "$WORK/full/file" 2>&1 <<<"open sesame")
+        same "a disk that is full: ${way%% --*}" 1 $?
+    done
+    umount "$WORK/full"
+fi
+
 echo "== tests in the file"
 { cat "$WORK/before.toml"; printf '[[test]]\nfrom = "127.0.3.1"\nuser = "bob"\nrequest = "GET /ops"\nexpect = "allowed"\n'; } >"$WORK/failing.toml"
 out=$("$GATE" check -c "$WORK/failing.toml" 2>&1)
