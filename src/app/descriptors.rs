@@ -28,6 +28,10 @@ pub(super) fn fit(plan: &mut Plan) -> Option<Event> {
             .with("limit", limit)
             .with("wanted", wanted as u64 * EACH + BESIDE)
             .with("connections", fits)
+            .with(
+                "connections_per_client",
+                plan.limits.connections_per_client,
+            )
             .with("hint", "raise the limit of open files (LimitNOFILE= of the unit, `ulimit -n`), or lower limits.connections")
     })
 }

@@ -3,7 +3,25 @@
 
 use std::net::IpAddr;
 
-use hyper::header::HeaderValue;
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+
+/// Whether a page of another site asks: by what browsers say about it, and by `Origin` where they say nothing, because they are old
+/// or because the address is not one that they trust. A program that asks for itself sends neither.
+pub(super) fn is_of_another_site(fields: &HeaderMap) -> bool {
+    let own: [&[u8]; 2] = [b"none", b"same-origin"];
+    let mut sites = fields.get_all("sec-fetch-site").iter().peekable();
+    if sites.peek().is_some() {
+        return sites.any(|site| !own.contains(&site.as_bytes()));
+    }
+    let host = fields.get(HOST).map(HeaderValue::as_bytes);
+    let mut origins = fields.get_all(ORIGIN).iter().map(HeaderValue::as_bytes);
+    origins.any(|origin| {
+        let named = origin.strip_prefix(b"http://");
+        !named
+            .zip(host)
+            .is_some_and(|(named, host)| named.eq_ignore_ascii_case(host))
+    })
+}
 
 /// One `Host` field: `localhost` or a loopback address, with or without a port.
 pub(super) fn is_loopback<'h>(mut hosts: impl Iterator<Item = &'h HeaderValue>) -> bool {
@@ -34,6 +52,37 @@ pub(super) fn is_loopback<'h>(mut hosts: impl Iterator<Item = &'h HeaderValue>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_another_site_is_known_by_either_field() {
+        for (fields, want) in [
+            (&[][..], false),
+            (&[("origin", "http://localhost:9095")], false),
+            (&[("origin", "http://LOCALHOST:9095")], false),
+            (&[("origin", "https://evil.example")], true),
+            (&[("origin", "https://localhost:9095")], true),
+            (&[("origin", "http://localhost:3000")], true),
+            (&[("origin", "null")], true),
+            (&[("sec-fetch-site", "same-origin")], false),
+            (&[("sec-fetch-site", "none")], false),
+            (&[("sec-fetch-site", "cross-site")], true),
+            (&[("sec-fetch-site", "same-site")], true),
+            (
+                &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+                true,
+            ),
+        ] {
+            let mut map = HeaderMap::new();
+            map.insert(HOST, HeaderValue::from_static("localhost:9095"));
+            for (name, value) in fields {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_of_another_site(&map), want, "{fields:?}");
+        }
+        let mut map = HeaderMap::new();
+        map.insert(ORIGIN, HeaderValue::from_static("http://localhost"));
+        assert!(is_of_another_site(&map), "no host to compare with");
+    }
 
     #[test]
     fn only_loopback_is_named() {

@@ -224,10 +224,7 @@ async fn answer<B>(request: &Request<B>, is_tcp: bool, health: &Health) -> Respo
         let text = "this address answers to localhost and loopback addresses only\n";
         return reply(StatusCode::MISDIRECTED_REQUEST, TEXT, text);
     }
-    if request.headers().get("sec-fetch-site").is_some_and(|site| {
-        let own: [&[u8]; 2] = [b"none", b"same-origin"];
-        !own.contains(&site.as_bytes())
-    }) {
+    if host::is_of_another_site(request.headers()) {
         return reply(StatusCode::FORBIDDEN, TEXT, "another site asked\n");
     }
     let path = request.uri().path();
