@@ -16,6 +16,7 @@ use super::{Code, Failure};
 use crate::auth::certificate_file::{self, CertificateFileError, Entry};
 use crate::auth::users::name_problem;
 use crate::disk::rewrite;
+use crate::tls::TlsError;
 use crate::tls::pkcs12::{self, Strength};
 
 pub(super) fn cert(output: &Output, act: Cert) -> Result<(), Failure> {
@@ -62,7 +63,10 @@ fn client(
     let authority = ground.kept.client_authority(now).map_err(Failure::failed)?;
     let issued = authority
         .issue(name, life, now)
-        .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
+        .map_err(|error| match error {
+            TlsError::ClientName { .. } => Failure::new(Code::Usage, error.to_string()),
+            error => Failure::failed(error),
+        })?;
     let password = fresh_password();
     let bytes = pkcs12::write(
         &issued.key,

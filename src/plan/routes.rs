@@ -14,7 +14,7 @@ use crate::base::secret::Secret;
 use crate::config::Problem;
 use crate::config::raw::{self, ExposedUpstream, HostHeader, UpstreamCert};
 use crate::observe::metrics::Slot;
-use crate::tls::Fingerprint;
+use crate::tls::{Fingerprint, pem};
 use crate::upstream::{Trust, Upstream, first_seen};
 
 /// What routes are made with, one after the other.
@@ -190,7 +190,7 @@ fn listed(path: &Path) -> Result<Trust, String> {
     let bytes = std::fs::read(path).map_err(|e| told(&e))?;
     let mut list = Vec::new();
     for one in CertificateDer::pem_slice_iter(&bytes) {
-        list.push(Fingerprint::of(&one.map_err(|e| told(&e))?));
+        list.push(Fingerprint::of(&one.map_err(|e| told(&pem::fault(&e)))?));
     }
     match list.is_empty() {
         true => Err(told(&"there is no PEM certificate in it")),

@@ -21,7 +21,7 @@ use rustls::{
 
 use super::private::{self, Holds};
 use super::x509::{self, ClientFacts};
-use super::{TlsError, provider};
+use super::{TlsError, pem, provider};
 
 /// Certificates of a chain that a client may send, its own with them.
 const LONGEST_CHAIN: usize = 8;
@@ -118,7 +118,7 @@ impl ClientAuthority {
         let text = private::read(ca, Holds::Certificates)?;
         let (mut good, mut notes) = (Vec::new(), Vec::new());
         for found in CertificateDer::pem_slice_iter(&text) {
-            let authority = found.map_err(|e| malformed(ca, &e.to_string()))?;
+            let authority = found.map_err(|e| malformed(ca, &pem::fault(&e)))?;
             let facts = x509::authority(&authority).map_err(|what| malformed(ca, what))?;
             if facts.until <= now {
                 notes.push(format!(
@@ -204,7 +204,7 @@ fn lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsE
         return Ok(vec![bytes.to_vec().into()]);
     }
     let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-    let all = all.map_err(|e| malformed(e.to_string()))?;
+    let all = all.map_err(|e| malformed(pem::fault(&e).into_owned()))?;
     if all.is_empty() {
         return Err(malformed("it has no revocation list".into()));
     }

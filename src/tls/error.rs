@@ -23,6 +23,14 @@ pub enum TlsError {
         "{path} holds the local authority and its mode {mode:04o} lets others change it; run `chmod 700 {path}`"
     )]
     DirWritable { path: PathBuf, mode: u32 },
+    #[error(
+        "{path} holds a private key and belongs to another user ({owner}), who can change it; if it is yours, run `chown {we} {path}`"
+    )]
+    KeyOwner { path: PathBuf, owner: u32, we: u32 },
+    #[error(
+        "{path} holds the local authority and belongs to another user ({owner}), who can change it; if what is in it is yours, run `chown -R {we} {path}`"
+    )]
+    DirOwner { path: PathBuf, owner: u32, we: u32 },
     #[error("{path} is empty; put the PEM text of the certificate or key there")]
     Empty { path: PathBuf },
     #[error("{path} is larger than {most} bytes, which no certificate or key is")]
@@ -68,7 +76,7 @@ pub enum TlsError {
     )]
     AuthorityExpired { path: PathBuf, on: String },
     #[error(
-        "the local authority in {path} is damaged ({found}); make a new one with `loopgate ca renew` and trust it again"
+        "the local authority in {path} is damaged ({found}); put the file back from a backup, or make a new one with `loopgate ca renew`, which every device then has to trust"
     )]
     AuthorityDamaged { path: PathBuf, found: String },
     #[error(
@@ -83,6 +91,8 @@ pub enum TlsError {
         "no client accepts a certificate for `{subject}`: the star stands right under a whole suffix; write the names out, or use `*.NAME.{suffix}`"
     )]
     Wildcard { subject: String, suffix: String },
+    #[error("the name in a client certificate has 1 to {most} characters that can be seen")]
+    ClientName { most: usize },
     #[error("cannot sign a certificate for `{subject}`: {found}")]
     Sign { subject: String, found: String },
 }

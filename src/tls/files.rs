@@ -13,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use zeroize::Zeroize;
 
+use super::pem::fault;
 use super::private::{self, Holds};
 use super::{Subject, TlsError, provider, x509};
 
@@ -201,7 +202,7 @@ fn is_locked(text: &[u8]) -> bool {
 fn unreadable(path: &Path, error: &pem::Error) -> TlsError {
     TlsError::Malformed {
         path: path.to_owned(),
-        found: format!("its PEM text is damaged ({error})"),
+        found: format!("its PEM text is damaged ({})", fault(error)),
     }
 }
 

@@ -29,10 +29,14 @@ impl fmt::Display for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = &'static str;
 
-    /// Colons between the bytes are allowed, as openssl writes them.
+    /// Colons between the bytes are allowed, as openssl writes them, and `sha256:` may be missing: no other kind has as many digits.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const WRONG: &str = "a fingerprint is `sha256:` and 64 hexadecimal digits, as `openssl x509 -noout -fingerprint -sha256` tells them";
-        let (kind, digits) = text.split_once(':').ok_or(WRONG)?;
+        let is_prefix = |(kind, _): &(&str, &str)| kind.eq_ignore_ascii_case("sha256");
+        let digits = text
+            .split_once(':')
+            .filter(is_prefix)
+            .map_or(text, |(_, digits)| digits);
         let digits = match digits.contains(':') {
             true if digits.len() == 95 && digits.split(':').all(|byte| byte.len() == 2) => {
                 digits.replace(':', "")
@@ -40,7 +44,7 @@ impl FromStr for Fingerprint {
             true => return Err(WRONG),
             false => digits.to_owned(),
         };
-        if !kind.eq_ignore_ascii_case("sha256") || digits.len() != 64 {
+        if digits.len() != 64 {
             return Err(WRONG);
         }
         let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes());
@@ -66,7 +70,10 @@ mod tests {
                 format!("SHA256:{}", pairs.join(":").to_uppercase()),
                 Ok(own),
             ),
-            (hex.to_owned(), Err(())),
+            (hex.to_owned(), Ok(own)),
+            (pairs.join(":").to_uppercase(), Ok(own)),
+            (pairs[..31].join(":"), Err(())),
+            (format!("{}:{}", &hex[..3], &hex[3..]), Err(())),
             (format!("sha1:{hex}"), Err(())),
             (format!("sha256:{}", &hex[1..]), Err(())),
             (format!("sha256:{}", pairs[..31].join(":")), Err(())),

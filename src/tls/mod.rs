@@ -7,7 +7,7 @@ pub mod files;
 mod fingerprint;
 pub mod local_ca;
 mod names;
-mod pem;
+pub mod pem;
 pub mod pkcs12;
 mod private;
 mod provider;

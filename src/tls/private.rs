@@ -15,8 +15,10 @@ const MOST: u64 = 1024 * 1024;
 /// Whether a file's contents are secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
-    /// A key: refused when group or others may read it.
+    /// A key: refused when group or others may read it, and when it belongs to another user.
     Key,
+    /// A key of the state directory: root, who looks after it, also reads that of the user to whom its folder belongs.
+    StateKey,
     /// Certificates, which anybody may read.
     Certificates,
 }
@@ -25,10 +27,22 @@ pub(super) enum Holds {
 pub(super) fn read(path: &Path, holds: Holds) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let file = File::open(path).map_err(TlsError::io("open", path))?;
     let about = file.metadata().map_err(TlsError::io("look at", path))?;
-    if holds == Holds::Key && about.is_file() && is_open_to_others(&about) {
+    let is_key = match holds {
+        Holds::Key | Holds::StateKey => about.is_file(),
+        Holds::Certificates => false,
+    };
+    if is_key && is_open_to_others(&about) {
         return Err(TlsError::KeyReadable {
             path: path.to_owned(),
             mode: about.mode() & 0o7777,
+        });
+    }
+    let folder = path.parent().filter(|_| holds == Holds::StateKey);
+    if is_key && !is_trusted(&about, folder) {
+        return Err(TlsError::KeyOwner {
+            path: path.to_owned(),
+            owner: about.uid(),
+            we: rustix::process::geteuid().as_raw(),
         });
     }
     // Reserved at once: a growing buffer would leave copies of the key behind.
@@ -49,6 +63,15 @@ pub(super) fn read(path: &Path, holds: Holds) -> Result<Zeroizing<Vec<u8>>, TlsE
 fn is_open_to_others(about: &Metadata) -> bool {
     let we = rustix::process::geteuid();
     about.mode() & forbidden(about.uid(), we.as_raw()) != 0
+}
+
+/// Whether nobody could have put it there but us and root, who can do everything: who owns a file has written it, whatever its mode
+/// is now. Root also believes whom `above` belongs to, when that is given: it administers the state of a service.
+pub(super) fn is_trusted(about: &Metadata, above: Option<&Path>) -> bool {
+    let we = rustix::process::geteuid();
+    let owner = about.uid();
+    let owns = |above: &Path| std::fs::metadata(above).is_ok_and(|above| above.uid() == owner);
+    owner == 0 || owner == we.as_raw() || (we.is_root() && above.is_some_and(owns))
 }
 
 /// The bits of the mode that a key may not have. PostgreSQL's rule: 0600; a key that belongs to root and is read by another

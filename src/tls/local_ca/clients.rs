@@ -69,6 +69,14 @@ impl ClientCa {
         find(dir, now)?.ok_or_else(|| damaged(&dir.join(FILE), "it is gone again"))
     }
 
+    /// The same for a plan that nobody is served by: where there is none, one that is not written.
+    pub fn imagine(dir: &Path, now: SystemTime) -> Result<Self, TlsError> {
+        match find(dir, now)? {
+            Some(found) => Ok(found),
+            None => read(dir.join(FILE), make(now)?.as_bytes(), now),
+        }
+    }
+
     /// Its certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
@@ -89,9 +97,7 @@ impl ClientCa {
             || name.chars().count() > LONGEST_NAME
             || name.chars().any(char::is_control)
         {
-            return Err(failed(format!(
-                "the name in a certificate has 1 to {LONGEST_NAME} characters that can be seen"
-            )));
+            return Err(TlsError::ClientName { most: LONGEST_NAME });
         }
         let until = now.checked_add(life).ok_or_else(|| mint::clock(now))?;
         let from = now.checked_sub(BACKDATED).ok_or_else(|| mint::clock(now))?;
@@ -142,16 +148,20 @@ fn find(dir: &Path, now: SystemTime) -> Result<Option<ClientCa>, TlsError> {
     if !store::is_there(dir)? {
         return Ok(None);
     }
-    let text = match private::read(&path, Holds::Key) {
+    let text = match private::read(&path, Holds::StateKey) {
         Ok(text) => text,
         Err(TlsError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Ok(None);
         }
         Err(error) => return Err(error),
     };
+    read(path, &text, now).map(Some)
+}
+
+fn read(path: PathBuf, text: &[u8], now: SystemTime) -> Result<ClientCa, TlsError> {
     let (mut certificate, mut key) = (None, None);
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text) {
-        match section.map_err(|e| damaged(&path, &e.to_string()))? {
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
+        match section.map_err(|e| damaged(&path, &pem::fault(&e)))? {
             (SectionKind::Certificate, der) => certificate = Some(CertificateDer::from(der)),
             (SectionKind::PrivateKey, der) => key = Some(Zeroizing::new(der)),
             _ => return Err(damaged(&path, "it holds something else too")),
@@ -172,12 +182,12 @@ fn find(dir: &Path, now: SystemTime) -> Result<Option<ClientCa>, TlsError> {
     }
     let issuer =
         Issuer::from_ca_cert_der(&certificate, key).map_err(|e| damaged(&path, &e.to_string()))?;
-    Ok(Some(ClientCa {
+    Ok(ClientCa {
         certificate,
         issuer,
         until: facts.until,
         path,
-    }))
+    })
 }
 
 /// A new authority as text. It may sign for clients, and for no name or address that a server could have.

@@ -26,7 +26,6 @@ pub use clients::{ClientCa, Issued};
 pub use constraints::{Constraints, wildcard_under};
 use mint::Kept;
 pub use mint::Validity;
-use store::Found;
 
 /// Leaves kept in memory; a listener has a handful. When full, the one that expires first makes room.
 const MOST_LEAVES: usize = 1024;
@@ -38,8 +37,8 @@ pub enum Origin {
     Read,
     /// It was made, because there was none.
     Made,
-    /// It was made, because the one that was there broke off before its end; that one lies beside it as `local-ca.pem.broken`.
-    Replaced,
+    /// There is none, and nothing was to be written: it lives as long as this process.
+    Imagined,
 }
 
 /// An authority, ready to sign. Shared by all listeners of the process and kept across reloads, with its leaves.
@@ -65,31 +64,42 @@ struct Held {
 
 impl LocalCa {
     /// Reads the authority in `dir`; makes one, confined also to `hosts`, when there is none. Two processes that start at once
-    /// get the same one. Refuses when others may read its key, when it has expired, or when a client would not believe it.
+    /// get the same one. Refuses when others may read its key, when it is damaged or has expired, or when a client would not believe
+    /// it: it is replaced by [`LocalCa::renew`] alone.
     ///
     /// The names of an authority that exists are not changed: ask [`LocalCa::covers`].
     pub fn open(dir: &Path, hosts: &[String], now: SystemTime) -> Result<Self, TlsError> {
-        if let Found::Whole(kept) = store::find(dir)? {
-            return Self::load(&store::file(dir), kept, Origin::Read, now);
+        if let Some(authority) = Self::find(dir, now)? {
+            return Ok(authority);
         }
         let _lock = store::lock(dir)?;
-        let origin = match store::find(dir)? {
-            Found::Whole(kept) => {
-                return Self::load(&store::file(dir), kept, Origin::Read, now);
+        match Self::find(dir, now)? {
+            Some(authority) => Ok(authority),
+            None => Self::make(dir, hosts, now),
+        }
+    }
+
+    /// The authority in `dir`, if there is one; writes nothing.
+    pub fn find(dir: &Path, now: SystemTime) -> Result<Option<Self>, TlsError> {
+        let load = |kept| Self::load(&store::file(dir), kept, Origin::Read, now);
+        store::find(dir)?.map(load).transpose()
+    }
+
+    /// The same for a plan that nobody is served by: where there is none, one that is as it would be made, and is not written.
+    pub fn imagine(dir: &Path, hosts: &[String], now: SystemTime) -> Result<Self, TlsError> {
+        match Self::find(dir, now)? {
+            Some(authority) => Ok(authority),
+            None => {
+                let kept = mint::authority(hosts, now)?;
+                Self::load(&store::file(dir), kept, Origin::Imagined, now)
             }
-            Found::Nothing => Origin::Made,
-            Found::Unfinished => {
-                store::set_aside(dir)?;
-                Origin::Replaced
-            }
-        };
-        Self::make(dir, hosts, origin, now)
+        }
     }
 
     /// Makes a new authority in place of the old one, which is gone afterwards. Every device has to trust the new one.
     pub fn renew(dir: &Path, hosts: &[String], now: SystemTime) -> Result<Self, TlsError> {
         let _lock = store::lock(dir)?;
-        Self::make(dir, hosts, Origin::Made, now)
+        Self::make(dir, hosts, now)
     }
 
     /// Whether there is an authority in `dir`. Says nothing about its state.
@@ -127,6 +137,11 @@ impl LocalCa {
     /// When it ends, and when to speak about that.
     pub fn validity(&self) -> Validity {
         self.validity
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// How it came to be.
@@ -227,15 +242,10 @@ impl LocalCa {
         self.leaves.store(Arc::new(leaves));
     }
 
-    fn make(
-        dir: &Path,
-        hosts: &[String],
-        origin: Origin,
-        now: SystemTime,
-    ) -> Result<Self, TlsError> {
+    fn make(dir: &Path, hosts: &[String], now: SystemTime) -> Result<Self, TlsError> {
         let kept = mint::authority(hosts, now)?;
         store::write(dir, &kept)?;
-        Self::load(&store::file(dir), kept, origin, now)
+        Self::load(&store::file(dir), kept, Origin::Made, now)
     }
 
     fn load(path: &Path, kept: Kept, origin: Origin, now: SystemTime) -> Result<Self, TlsError> {

@@ -19,7 +19,6 @@ use crate::disk;
 const FILE: &str = "local-ca.pem";
 /// The certificate alone.
 const ROOT: &str = "root.pem";
-const ASIDE: &str = "local-ca.pem.broken";
 const LOCK: &str = ".lock";
 
 /// Making an authority takes milliseconds.
@@ -30,20 +29,12 @@ const HEADER: &str = "\
 # Keep this file private. Devices need only the root: `loopgate ca export`.
 ";
 
-/// What lies in the directory.
-pub(super) enum Found {
-    Nothing,
-    /// A file that breaks off before its end. Without its key an authority is of no use to anybody.
-    Unfinished,
-    Whole(Kept),
-}
-
 /// The file of an authority in `dir`.
 pub(super) fn file(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
 
-/// Whether the directory is there. One that others may write is an error.
+/// Whether the directory is there. One that others may write, or that belongs to somebody else, is an error.
 pub(super) fn is_there(dir: &Path) -> Result<bool, TlsError> {
     let about = match fs::metadata(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -55,19 +46,28 @@ pub(super) fn is_there(dir: &Path) -> Result<bool, TlsError> {
             mode: about.mode() & 0o7777,
         });
     }
+    if !private::is_trusted(&about, dir.parent()) {
+        return Err(TlsError::DirOwner {
+            path: dir.to_owned(),
+            owner: about.uid(),
+            we: rustix::process::geteuid().as_raw(),
+        });
+    }
     Ok(true)
 }
 
-/// Reads what is there. A key that others may read, or a directory that others may write, is an error.
-pub(super) fn find(dir: &Path) -> Result<Found, TlsError> {
+/// Reads what is there; `None` when nothing is. A damaged file is an error: it was written whole, so somebody else has changed it, and
+/// with another authority in its place every device would meet a stranger. So is a key that others may read or that is somebody else's.
+pub(super) fn find(dir: &Path) -> Result<Option<Kept>, TlsError> {
     if !is_there(dir)? {
-        return Ok(Found::Nothing);
+        return Ok(None);
     }
-    match private::read(&file(dir), Holds::Key) {
-        Ok(text) => Ok(parse(&text).map_or(Found::Unfinished, Found::Whole)),
-        Err(TlsError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            Ok(Found::Nothing)
-        }
+    let path = file(dir);
+    match private::read(&path, Holds::StateKey) {
+        Ok(text) => parse(&text)
+            .map(Some)
+            .map_err(|found| TlsError::AuthorityDamaged { path, found }),
+        Err(TlsError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -121,27 +121,24 @@ pub(super) fn publish(dir: &Path, pem: &str) -> Result<PathBuf, TlsError> {
     Ok(path)
 }
 
-/// Keeps what cannot be used, for whoever wants to look at it. Call it under the lock.
-pub(super) fn set_aside(dir: &Path) -> Result<(), TlsError> {
-    let path = file(dir);
-    fs::rename(&path, dir.join(ASIDE)).map_err(TlsError::io("set aside", &path))
-}
-
-fn parse(text: &[u8]) -> Option<Kept> {
-    let (mut certificates, mut key) = (Vec::new(), None);
+fn parse(text: &[u8]) -> Result<Kept, String> {
+    if text.trim_ascii().is_empty() {
+        return Err("it is empty".into());
+    }
+    let (mut certificates, mut keys) = (Vec::new(), Vec::new());
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
-        match section.ok()? {
+        match section.map_err(|error| pem::fault(&error).into_owned())? {
             (SectionKind::Certificate, der) => certificates.push(der.into()),
-            (SectionKind::PrivateKey, der) => key = Some(Zeroizing::new(der)),
-            _ => return None,
+            (SectionKind::PrivateKey, der) => keys.push(Zeroizing::new(der)),
+            _ => return Err("it has more than certificates and a key".into()),
         }
     }
-    let [root, issuer] = <[_; 2]>::try_from(certificates).ok()?;
-    Some(Kept {
-        root,
-        issuer,
-        key: key?,
-    })
+    let counted = |n: usize, what: &str| format!("it has {n} {what}");
+    let found = (certificates.len(), keys.len());
+    let [root, issuer] = <[_; 2]>::try_from(certificates)
+        .map_err(|_| counted(found.0, "certificates and not two"))?;
+    let [key] = <[_; 1]>::try_from(keys).map_err(|_| counted(found.1, "keys and not one"))?;
+    Ok(Kept { root, issuer, key })
 }
 
 fn text(kept: &Kept) -> Zeroizing<String> {

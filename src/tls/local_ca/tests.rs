@@ -188,18 +188,44 @@ fn an_authority_open_to_others_is_refused_with_its_repair() {
 }
 
 #[test]
-fn every_broken_off_file_starts_again() {
+fn a_damaged_file_is_refused_and_left_as_it_is() {
     let (_keep, dir) = place();
-    let whole = {
-        drop(open(&dir).unwrap());
-        fs::read(store::file(&dir)).unwrap()
+    let (whole, print) = {
+        let made = open(&dir).unwrap();
+        (fs::read(store::file(&dir)).unwrap(), made.fingerprint())
     };
-    for length in (0..whole.len() - 2).step_by(37) {
-        fs::write(store::file(&dir), &whole[..length]).unwrap();
-        let again = open(&dir).unwrap();
-        assert_eq!(again.origin(), Origin::Replaced, "{length}");
-        assert_eq!(open(&dir).unwrap().fingerprint(), again.fingerprint());
+    let cut = (0..whole.len() - 2)
+        .step_by(37)
+        .map(|n| whole[..n].to_vec());
+    let third = whole[whole.len() / 3..].to_vec();
+    for bytes in cut.chain([vec![b'x'; 300], vec![0xff; 300], third]) {
+        fs::write(store::file(&dir), &bytes).unwrap();
+        for found in [
+            open(&dir),
+            LocalCa::imagine(&dir, &hosts(), SystemTime::now()),
+        ] {
+            let error = found.unwrap_err();
+            assert!(
+                matches!(error, TlsError::AuthorityDamaged { .. }),
+                "{error}"
+            );
+            let text = error.to_string();
+            assert!(
+                text.contains("backup") && text.contains("ca renew"),
+                "{text}"
+            );
+        }
+        assert_eq!(fs::read(store::file(&dir)).unwrap(), bytes);
     }
+    fs::write(store::file(&dir), &whole).unwrap();
+    assert_eq!(
+        open(&dir).unwrap().fingerprint(),
+        print,
+        "a backup is as good"
+    );
+    fs::write(store::file(&dir), "").unwrap();
+    let renewed = LocalCa::renew(&dir, &hosts(), SystemTime::now()).unwrap();
+    assert_eq!(open(&dir).unwrap().fingerprint(), renewed.fingerprint());
     // What a killed process was still writing is never read.
     fs::remove_file(store::file(&dir)).unwrap();
     fs::write(dir.join(".local-ca.pem.new-0123"), &whole[..100]).unwrap();
@@ -207,13 +233,51 @@ fn every_broken_off_file_starts_again() {
 }
 
 #[test]
+fn who_only_looks_makes_nothing() {
+    let (_keep, dir) = place();
+    let now = SystemTime::now();
+    assert!(LocalCa::find(&dir, now).unwrap().is_none());
+    let imagined = LocalCa::imagine(&dir, &hosts(), now).unwrap();
+    assert_eq!(imagined.origin(), Origin::Imagined);
+    ClientCa::imagine(&dir, now).unwrap();
+    assert!(!dir.exists());
+    let made = open(&dir).unwrap();
+    let seen = LocalCa::imagine(&dir, &hosts(), now).unwrap();
+    assert_eq!(
+        (seen.fingerprint(), seen.origin()),
+        (made.fingerprint(), Origin::Read)
+    );
+}
+
+/// Only root can give a file away.
+#[test]
+fn what_belongs_to_somebody_else_is_refused_with_its_repair() {
+    let (_keep, dir) = place();
+    drop(open(&dir).unwrap());
+    let give = |path: &Path, uid| std::os::unix::fs::chown(path, Some(uid), Some(uid));
+    if give(&store::file(&dir), 65534).is_err() {
+        return;
+    }
+    let error = open(&dir).unwrap_err().to_string();
+    assert!(
+        error.contains("chown 0 ") && error.contains("65534"),
+        "{error}"
+    );
+    give(&store::file(&dir), 0).unwrap();
+    give(&dir, 65534).unwrap();
+    let error = open(&dir).unwrap_err().to_string();
+    assert!(error.contains("chown -R 0 "), "{error}");
+    // The state of a service, that root looks after.
+    give(&store::file(&dir), 65534).unwrap();
+    give(dir.parent().unwrap(), 65534).unwrap();
+    assert!(open(&dir).is_ok());
+}
+
+#[test]
 fn parts_that_do_not_belong_together_are_refused() {
     let ((_a, one), (_b, two)) = (place(), place());
     drop((open(&one).unwrap(), open(&two).unwrap()));
-    let parts = |dir: &Path| match store::find(dir).unwrap() {
-        Found::Whole(kept) => kept,
-        Found::Nothing | Found::Unfinished => panic!("no authority in {}", dir.display()),
-    };
+    let parts = |dir: &Path| store::find(dir).unwrap().unwrap();
     let mut mixed = parts(&one);
     mixed.root = parts(&two).root;
     store::write(&one, &mixed).unwrap();
