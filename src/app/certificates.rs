@@ -8,6 +8,7 @@ use super::scrape::{self, ROOT};
 use super::source::Source;
 use super::start::Running;
 use crate::observe::Event;
+use crate::tls::local_ca::Origin;
 
 /// What is known of them.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(super) struct Certificates {
     known: BTreeMap<String, SystemTime>,
     is_failing: bool,
     has_begun: bool,
+    /// That the authority is a new one was noticed.
+    is_made: bool,
 }
 
 impl Certificates {
@@ -37,6 +40,7 @@ impl Certificates {
             .map(|(name, (until, _))| (name, until))
             .collect();
         let is_told = self.has_begun || matches!(site.source, Source::File(_));
+        self.tell_authority(running, is_told);
         self.has_begun = true;
         for (name, until) in own.iter().filter(|_| is_told) {
             if self.known.get(name) != Some(until) {
@@ -45,5 +49,21 @@ impl Certificates {
             }
         }
         self.known = own;
+    }
+
+    /// Says once that devices have something new to trust.
+    fn tell_authority(&mut self, running: &Running, is_told: bool) {
+        let plan = running.shared.live.current();
+        let all = plan.listeners.iter().filter_map(|l| l.tls.as_ref());
+        let made = all
+            .filter_map(|tls| tls.authority())
+            .find(|authority| authority.origin() == Origin::Made);
+        let Some(made) = made.filter(|_| !std::mem::replace(&mut self.is_made, true) && is_told)
+        else {
+            return;
+        };
+        let event = Event::info("authority_made").with("file", made.path().display());
+        let event = event.with("fingerprint_sha256", made.fingerprint());
+        running.shared.log.event(event);
     }
 }

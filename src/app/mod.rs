@@ -37,4 +37,4 @@ pub use sandbox::Sandbox;
 pub use service_certs::{ServiceCerts, Settled};
 pub use source::{Lead, Source};
 pub use start::{Running, StartError, start, start_after, start_alone};
-pub use state_dir::state_dir;
+pub use state_dir::{open_state, state_dir};

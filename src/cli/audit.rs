@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::args::ConfigFile;
 use super::output::{Output, Paint};
-use super::serve::{compiled, env, ground};
+use super::serve::{compiled, env, looking};
 use super::{Code, Failure};
 use crate::app::Source;
 use crate::app::control::{client_dirs, find};
@@ -14,7 +14,7 @@ use crate::exposure::{audit as judged, firewall as nft, survey, table};
 use crate::plan::{Plan, Route};
 
 pub(super) fn audit(output: &Output, file: &ConfigFile, json: bool) -> Result<(), Failure> {
-    let ground = ground()?;
+    let ground = looking()?;
     // The gate's own listeners can be named only where there is a file that says which they are.
     let mut unread = None;
     let plan = match config::find(file.config.as_deref(), &env) {
@@ -115,7 +115,7 @@ fn services(plan: &Plan) -> Vec<Service> {
 pub(super) fn firewall(output: &Output, file: &ConfigFile) -> Result<(), Failure> {
     let path = config::find(file.config.as_deref(), &env)
         .map_err(|p| Failure::new(Code::Config, p.message))?;
-    let ground = ground()?;
+    let ground = looking()?;
     let plan = compiled(output, &Source::File(path), &ground)?;
     let listeners: Vec<nft::Listener> = plan
         .listeners

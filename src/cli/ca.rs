@@ -1,5 +1,6 @@
 //! `loopgate ca show|export`.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::json;
@@ -20,10 +21,21 @@ pub(super) fn ca(output: &Output, act: Ca) -> Result<(), Failure> {
         output.say("a new authority is made; the old one is gone. Restart running gates, and let every device trust the new one.");
         return output.print(&made.fingerprint()).map_err(Failure::failed);
     }
-    let authority = ground
-        .kept
-        .authority(&ground.machine)
-        .map_err(Failure::failed)?;
+    let present = ground.kept.present_authority().map_err(Failure::failed)?;
+    let authority = match (present, &act) {
+        (Some(authority), _) => Arc::new(authority),
+        // It is handed out before the first start, too.
+        (None, Ca::Export { .. }) => ground
+            .kept
+            .authority(&ground.machine)
+            .map_err(Failure::failed)?,
+        (None, Ca::Show { .. } | Ca::Renew) => {
+            return Err(Failure::failed(format!(
+                "there is no local authority in {} yet; the first gate that needs one makes it, or `loopgate ca export`",
+                ground.state.join("ca").display()
+            )));
+        }
+    };
     match act {
         Ca::Renew => Ok(()),
         Ca::Show { json } => output

@@ -1,12 +1,13 @@
 //! `loopgate check`: every mistake of a configuration, and what is unwise in it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::args::ConfigFile;
 use super::output::Output;
-use super::serve::{env, ground};
+use super::serve::{env, looking};
 use super::{Code, Failure};
-use crate::app::Source;
+use crate::app::{self, Source};
 use crate::base::loopback::Scheme;
 use crate::config::{self, Problem};
 use crate::exposure::{self, Verdict, unix};
@@ -21,9 +22,10 @@ pub(super) fn check(output: &Output, file: &ConfigFile, json: bool) -> Result<()
             return tell(output, &report, json, "").and(Err(Failure::new(Code::Config, "")));
         }
     };
-    let ground = ground()?;
+    let ground = looking()?;
     match Source::File(path.clone()).plan(&ground.machine, &ground.kept, None) {
         Ok((plan, mut warnings)) => {
+            warnings.problems.extend(state(&ground.state));
             warnings.problems.extend(sockets(&plan));
             warnings.problems.extend(around(&plan, &ground.machine));
             let good = format!("{}: no mistakes{}", path.display(), services(&plan));
@@ -31,6 +33,13 @@ pub(super) fn check(output: &Output, file: &ConfigFile, json: bool) -> Result<()
         }
         Err(report) => tell(output, &report, json, "").and(Err(Failure::new(Code::Config, ""))),
     }
+}
+
+/// A state directory that others can change.
+fn state(dir: &Path) -> Option<Problem> {
+    let why = app::open_state(dir)?;
+    let message = format!("the state directory {}: {why}", dir.display());
+    Some(Problem::warning("state-open", "", message))
 }
 
 /// Unix sockets to which others than they should may connect, as they are now. What is not there yet is no mistake.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::WhichGate;
 use super::output::{Output, plain};
-use super::serve::{env, ground};
+use super::serve::{env, looking};
 use super::{Code, Failure};
 use crate::app::control::{AskError, Failed, Gate, Verb, ask, client_dirs, find};
 use crate::app::{EXPOSED, Source, state_dir};
@@ -240,7 +240,7 @@ fn still(written: &Written<'_>, gate: &Gate, config: &Path, other: &Path) -> Opt
 /// Says which lines keep the next start from this configuration: whoever was removed is out at once, though a group or a rule still
 /// names him, but no gate starts with a name in it that nobody has.
 fn next_start(output: &Output, config: &Path) {
-    let Ok(ground) = ground() else {
+    let Ok(ground) = looking() else {
         return;
     };
     let Err(mut report) = Source::File(config.to_owned()).plan(&ground.machine, &ground.kept, None)

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::args::ConfigFile;
 use super::output::{Output, Paint, plain};
-use super::serve::{env, ground, wrong};
+use super::serve::{env, looking, wrong};
 use super::table::Table;
 use super::{Code, Failure, past};
 use crate::app::Source;
@@ -54,7 +54,7 @@ pub(super) fn explain(output: &Output, ask: &Explain) -> Result<(), Failure> {
         .ok_or_else(|| usage("say who asks with `--from IP`"))?;
     let path = config::find(ask.file.config.as_deref(), &env)
         .map_err(|p| Failure::new(Code::Config, p.message))?;
-    let ground = ground()?;
+    let ground = looking()?;
     let loaded = config::load(&path, std::env::vars()).map_err(|report| wrong(output, &report))?;
     let (plan, _) = Source::File(path)
         .plan(&ground.machine, &ground.kept, None)

@@ -12,7 +12,7 @@ use super::control::runs;
 use super::explain::Explain;
 use super::explain::{end, place, table};
 use super::output::{Output, plain};
-use super::serve::{env, ground};
+use super::serve::{env, looking};
 use super::{Code, Failure};
 use crate::app::control::{Verb, ask, client_dirs, find};
 use crate::app::{Source, state_dir};
@@ -186,7 +186,7 @@ fn by_line(past: Past, log: &Path, file: &Path, loaded: Loaded) -> Found {
         true => "That file, its users and its tokens have not been written to since.".to_owned(),
         false => format!("Written to since: {}.", changed.join(", ")),
     };
-    let plan = ground()
+    let plan = looking()
         .map_err(|failure| failure.message)
         .and_then(|ground| {
             let made = Source::File(file.to_owned()).plan(&ground.machine, &ground.kept, None);

@@ -32,6 +32,15 @@ pub(super) struct Ground {
 
 /// Looks at the machine and finds the state directory.
 pub(super) fn ground() -> Result<Ground, Failure> {
+    ground_with(Kept::new)
+}
+
+/// The same for a command that only looks: it writes nothing there.
+pub(super) fn looking() -> Result<Ground, Failure> {
+    ground_with(Kept::looking)
+}
+
+fn ground_with(kept: impl FnOnce(PathBuf) -> Kept) -> Result<Ground, Failure> {
     let machine = machine::read()
         .map_err(|e| Failure::failed(format!("cannot read the network interfaces: {e}")))?;
     let state = app::state_dir(&env).ok_or_else(|| {
@@ -39,7 +48,7 @@ pub(super) fn ground() -> Result<Ground, Failure> {
     })?;
     Ok(Ground {
         machine,
-        kept: Kept::new(state.clone()),
+        kept: kept(state.clone()),
         state,
     })
 }
@@ -137,6 +146,10 @@ pub(super) fn run(
     } = ground;
     runtime.block_on(async {
         let control = control(&running, &state);
+        if let Some(why) = app::open_state(&state) {
+            let event = Event::warn("state_open").with("directory", state.display());
+            running.shared.log.event(event.with("why", why));
+        }
         if let Err(failure) = ready(&mut running) {
             running.stop();
             return Err(failure);

@@ -39,7 +39,10 @@ impl Kept {
 
     /// The authority for client certificates, made on first use.
     pub fn client_authority(&self, now: SystemTime) -> Result<ClientCa, TlsError> {
-        ClientCa::open(&self.ca_dir(), now)
+        match self.may_write {
+            true => ClientCa::open(&self.ca_dir(), now),
+            false => ClientCa::imagine(&self.ca_dir(), now),
+        }
     }
 
     /// The list of the certificates that it has signed.

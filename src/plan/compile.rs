@@ -144,13 +144,17 @@ pub fn compile(
         .into_iter()
         .map(|l| Arc::new(l.listener))
         .collect();
-    // The port: two gates on one host have two, and it stays the same from start to start. A reload keeps the names, and with
-    // them the sessions.
-    let instance = listeners
+    // Two gates on one host have two ports, and where the ports that clients see are others, two states. Both stay the same from start
+    // to start. A reload keeps the names, and with them the sessions.
+    let port = listeners
         .first()
         .and_then(|l| l.addresses.first())
         .map_or(0, |a| a.port())
         .to_string();
+    let instance = || match kept.instance() {
+        "" => port.clone(),
+        name => format!("{port}-{name}"),
+    };
     let plan = Plan {
         generation: 1,
         written: Arc::new(raw::Config {
@@ -166,9 +170,11 @@ pub fn compile(
         users: Arc::new(users),
         people,
         realm: config.auth.realm.clone(),
-        cookie: before.map_or_else(|| CookieName::session(&instance), |b| b.cookie.clone()),
-        login_cookie: before
-            .map_or_else(|| CookieName::login(&instance), |b| b.login_cookie.clone()),
+        cookie: before.map_or_else(|| CookieName::session(&instance()), |b| b.cookie.clone()),
+        login_cookie: before.map_or_else(
+            || CookieName::login(&instance()),
+            |b| b.login_cookie.clone(),
+        ),
         session: config.auth.session.lifetime,
         session_idle: config.auth.session.idle,
         lockout: LockoutSettings {
@@ -180,7 +186,7 @@ pub fn compile(
         // By port: two gates may share a state directory.
         lockout_file: match before {
             Some(before) => before.lockout_file.clone(),
-            None => are_kept.then(|| kept.state.join(format!("lockouts-{instance}"))),
+            None => are_kept.then(|| kept.state.join(format!("lockouts-{port}"))),
         },
         tokens,
         workers: match config.server.workers {

@@ -28,6 +28,7 @@ mod clients;
 mod compile;
 mod expect;
 mod explain;
+mod instance;
 mod kept;
 mod leaving;
 mod listener;

@@ -155,6 +155,25 @@ async fn no_cookie_of_a_gate_reaches_the_application_or_is_set_by_it() {
     assert_eq!(upstream.requests()[0].all("cookie"), ["a=1"]);
 }
 
+/// Behind published ports two gates listen on one port and have one host name.
+#[tokio::test]
+async fn two_gates_with_one_port_have_two_cookies_over_restarts() {
+    let upstream = Upstream::ok();
+    let (mut one, two) = (users_only(&upstream), users_only(&upstream));
+    let a = session(&one, "alice", "open sesame").await;
+    let b = session(&two, "alice", "open sesame").await;
+    let jar = format!("Cookie: {a}; {b}; app=1\r\n");
+    for gate in [&one, &two] {
+        upstream.forget();
+        assert_eq!(gate.h1().await.get("/", &jar).await.status, 200);
+        assert_eq!(upstream.only().all("cookie"), ["app=1"]);
+    }
+    let (before, other) = (one.cookie(), two.cookie());
+    assert_ne!(before, other);
+    one.restart();
+    assert_eq!(one.cookie(), before);
+}
+
 #[tokio::test]
 async fn where_a_user_belongs_guesses_are_bounded_and_do_not_end_what_is_his() {
     let upstream = Upstream::ok();
