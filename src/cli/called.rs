@@ -52,7 +52,9 @@ pub(super) fn say_refused(
     host: &str,
 ) {
     match source {
-        Source::Given(lead) if options.host_header == HostHeader::Auto => {
+        Source::Given(lead)
+            if options.host_header == HostHeader::Auto && refused.opens_in_local_mode() =>
+        {
             lead.call_local();
             let fact = refused.fact(host);
             output.say(&format!(

@@ -78,7 +78,11 @@ fn gate(
         HostHeader::Auto => runtime.block_on(asked(target, &host)),
         HostHeader::Keep | HostHeader::Upstream => None,
     };
-    if let Some(Some(refused)) = &at_start {
+    if let Some(Some(refused)) = &at_start
+        && !refused.opens_in_local_mode()
+    {
+        output.say(&format!("loopgate: {}", refused.sentence(&host)));
+    } else if let Some(Some(refused)) = &at_start {
         for route in &mut config.route {
             route.host_header = raw::HostHeader::Upstream;
         }

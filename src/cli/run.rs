@@ -169,7 +169,7 @@ impl Run<'_> {
             News::Gone => self
                 .output
                 .say("loopgate: the service has closed its port; the page waits for it"),
-            News::Name(refused) if self.is_auto => {
+            News::Name(refused) if self.is_auto && refused.opens_in_local_mode() => {
                 if let Source::Led(lead) = source {
                     lead.call_local();
                 }

@@ -58,11 +58,22 @@ pub async fn ask(target: &str, host: &str) -> Answer {
     clear
 }
 
+/// Asks for `/` as local mode does for a visitor of `host`: by the service's own name.
+pub(super) async fn asked_in_local_mode(target: &str, host: &str) -> Answer {
+    let own = own_origin(target).unwrap_or_default();
+    let wanted = Wanted {
+        called: own.split_once("://").map(|(_, called)| called),
+        ..PAGE
+    };
+    once(target, host, wanted).await
+}
+
 /// Asks for something that a page of `origin` asks for; of a visitor of `host`, or by the service's own name, as local mode does.
 pub(super) async fn asked_by(target: &str, host: &str, path: &str, origin: &str) -> Answer {
     let wanted = Wanted {
         path,
         accept: "*/*",
+        called: None,
         origin: Some(origin),
     };
     once(target, host, wanted).await
@@ -78,12 +89,15 @@ pub(super) fn own_origin(target: &str) -> Option<String> {
 struct Wanted<'a> {
     path: &'a str,
     accept: &'a str,
+    /// `Host`, where it is not the visitor's.
+    called: Option<&'a str>,
     origin: Option<&'a str>,
 }
 
 const PAGE: Wanted<'_> = Wanted {
     path: "/",
     accept: "text/html, */*",
+    called: None,
     origin: None,
 };
 
@@ -105,11 +119,13 @@ async fn once(target: &str, host: &str, wanted: Wanted<'_>) -> Answer {
     let Wanted {
         path,
         accept,
+        called,
         origin,
     } = wanted;
+    let called = called.unwrap_or(host);
     let origin = origin.map_or_else(String::new, |origin| format!("Origin: {origin}\r\n"));
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nUser-Agent: loopgate ({scheme})\r\nX-Forwarded-Proto: https\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {called}\r\nAccept: {accept}\r\nUser-Agent: loopgate ({scheme})\r\nX-Forwarded-Proto: https\r\n\
          X-Forwarded-Host: {host}\r\n{origin}Connection: close\r\n\r\n"
     );
     match timeout(PATIENCE, exchange(&mut stream, request.as_bytes())).await {

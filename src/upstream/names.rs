@@ -2,7 +2,7 @@
 //! name, told by a question; and what opens them. The tables are `names.txt` and `origins.txt`, made to be extended.
 
 use super::Answer;
-use super::ask::{asked_by, own_origin};
+use super::ask::{asked_by, asked_in_local_mode, own_origin};
 
 /// An application that refuses our name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +11,19 @@ pub struct NameRefused {
     pub what: &'static str,
     /// What to write there, one line; empty when that is not known.
     pub option: String,
-    /// It takes the name, and refuses what its own pages ask for by it.
-    pub is_origin: bool,
+    /// What it refuses.
+    pub refuses: Refuses,
+}
+
+/// What an application refuses to a visitor who comes by a name that it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuses {
+    /// The name; who calls it localhost is let in.
+    Name,
+    /// The name also in `X-Forwarded-Host` (Rails), so to be called localhost does not help.
+    EveryName,
+    /// Not the name, but what its own pages ask for by it.
+    Parts,
 }
 
 const TABLE: &str = include_str!("names.txt");
@@ -59,7 +70,7 @@ pub fn name_refused(answer: &Answer, host: &str) -> Option<NameRefused> {
     Some(NameRefused {
         what: row.what,
         option: row.option.replace("{name}", name),
-        is_origin: false,
+        refuses: Refuses::Name,
     })
 }
 
@@ -67,14 +78,21 @@ pub fn name_refused(answer: &Answer, host: &str) -> Option<NameRefused> {
 /// asked once more by its own name where it refuses and says nothing that we know; for parts of its pages only where the answer looks like
 /// one of such an application, or is not there yet. Takes some seconds at most.
 pub async fn refuses(target: &str, host: &str, answer: &Answer) -> Option<NameRefused> {
-    if let Some(refused) = name_refused(answer, host) {
+    if let Some(mut refused) = name_refused(answer, host) {
+        if is_refused(&asked_in_local_mode(target, host).await) {
+            refused.refuses = Refuses::EveryName;
+        }
         return Some(refused);
     }
-    if is_refused(answer) && takes_own_name(target).await {
+    if is_refused(answer)
+        && let Answer::Http {
+            status: 200..400, ..
+        } = asked_in_local_mode(target, host).await
+    {
         return Some(NameRefused {
             what: "the service",
             option: String::new(),
-            is_origin: false,
+            refuses: Refuses::Name,
         });
     }
     for row in origins() {
@@ -88,23 +106,11 @@ pub async fn refuses(target: &str, host: &str, answer: &Answer) -> Option<NameRe
             return Some(NameRefused {
                 what: row.what,
                 option: row.option.replace("{name}", name(host)),
-                is_origin: true,
+                refuses: Refuses::Parts,
             });
         }
     }
     None
-}
-
-/// Who comes by its own name is let in.
-async fn takes_own_name(target: &str) -> bool {
-    let own = asked_by_own(target, "/").await;
-    matches!(
-        own,
-        Answer::Http {
-            status: 200..400,
-            ..
-        }
-    )
 }
 
 /// The same question twice, by our name and by its own. An application that refuses both has other reasons.
@@ -165,23 +171,31 @@ fn name(host: &str) -> &str {
 impl NameRefused {
     /// What it does not want.
     pub fn fact(&self, host: &str) -> String {
-        match self.is_origin {
-            false => format!("{} does not want to be called {host}", self.what),
-            true => format!(
+        match self.refuses {
+            Refuses::Name | Refuses::EveryName => {
+                format!("{} does not want to be called {host}", self.what)
+            }
+            Refuses::Parts => format!(
                 "{} shows its page at {host}, and refuses what the page asks for",
                 self.what
             ),
         }
     }
 
+    /// Whether it helps to call it localhost.
+    pub fn opens_in_local_mode(&self) -> bool {
+        self.refuses != Refuses::EveryName
+    }
+
     /// The sentence for the person who has started it.
     pub fn sentence(&self, host: &str) -> String {
-        let other = match self.option.as_str() {
-            "" => "; ".to_owned(),
-            option => format!(": {option}; or "),
-        };
-        let fact = self.fact(host);
-        format!("{fact}{other}let it be called localhost with `--host-header upstream`")
+        const LOCAL: &str = "let it be called localhost with `--host-header upstream`";
+        let (fact, option) = (self.fact(host), &self.option);
+        match (option.as_str(), self.opens_in_local_mode()) {
+            ("", _) => format!("{fact}; {LOCAL}"),
+            (_, true) => format!("{fact}: {option}; or {LOCAL}"),
+            (_, false) => format!("{fact}: {option}"),
+        }
     }
 }
 
@@ -265,12 +279,12 @@ mod tests {
                 let mut buffer = [0; 2048];
                 let n = socket.read(&mut buffer).await.unwrap();
                 let asked = String::from_utf8_lossy(&buffer[..n]).into_owned();
-                // One name in all fields: applications compare them.
-                let is_own = asked.contains(&own_origin)
-                    && asked.contains(&own_host)
-                    && asked.contains(&format!("\r\nX-Forwarded-{}", &own_host[2..]));
+                let is_own = asked.contains(&own_host);
                 let is_ours = asked.contains("\r\nHost: app.lan:8443\r\n");
                 assert!(is_own != is_ours, "one or the other: {asked}");
+                // As local mode does: applications compare `Origin` with it.
+                let is_mapped = asked.contains(&format!("\r\nX-Forwarded-{}", &own_host[2..]));
+                assert_eq!(is_mapped, asked.contains(&own_origin), "{asked}");
                 let answer = match asked.starts_with("GET / ") {
                     true if is_own => own_page.unwrap_or(page),
                     true => page,
@@ -297,7 +311,7 @@ mod tests {
         const NO: &str = "HTTP/1.1 403 Forbidden\r\n\r\nUnauthorized";
         const NONE: &str = "HTTP/1.1 404 Not Found\r\n\r\n";
         let refused = service(NEXT, NO, NONE, None).await.expect("Next");
-        assert!(refused.is_origin && refused.what == "Next");
+        assert!(refused.refuses == Refuses::Parts && refused.what == "Next");
         let sentence = refused.sentence("app.lan:8443");
         assert!(
             sentence.contains("'app.lan'") && sentence.contains("--host-header upstream"),
@@ -317,6 +331,15 @@ mod tests {
             for own in [no, NONE, "HTTP/1.1 500 x\r\n\r\n"] {
                 assert_eq!(service(no, NONE, NONE, Some(own)).await, None, "{own}");
             }
+        }
+        // One that looks at `X-Forwarded-Host` too is not opened by that.
+        const BLOCKED: &str = "HTTP/1.1 403 Forbidden\r\n\r\n<h1>Blocked hosts: app.lan:8443</h1>";
+        for (own, opens) in [(BLOCKED, false), (OTHER, true), (NONE, true)] {
+            let refused = service(BLOCKED, NONE, NONE, Some(own)).await;
+            let refused = refused.expect("Rails");
+            assert_eq!(refused.opens_in_local_mode(), opens, "{own}");
+            let says_so = refused.sentence("app.lan:8443").contains("--host-header");
+            assert_eq!(says_so, opens, "{own}");
         }
         let absent = service(NONE, NONE, NONE, Some(OTHER)).await;
         assert_eq!(absent, None, "404 is no refusal");
