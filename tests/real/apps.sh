@@ -61,6 +61,7 @@ head -c 32768 /dev/zero | tr '\0' a | sed 's/^/X-Long: /' >long.txt
 for version in --http1.1 --http2; do
     same "flask: fields of 32 KiB both ways, $version" "32768 32768" \
         "$(as_anna $version -H @long.txt -o long.out -w '%header{x-long}' "$SITE/long" | tr -d '\n' | wc -c) $(cat long.out)"
+    same "flask: bytes of a field as they are, $version" "6772fcc3bc207e097c" "$(as_anna $version -D - -o /dev/null "$SITE/long" | sed -n 's/^x-raw: //Ip' | tr -d '\r\n' | od -An -tx1 | tr -d ' ')"
     same "flask: the last 10 bytes, $version" "$(tail -c 10 file.bin | sha256sum)" "$(as_anna $version -r -10 "$SITE/file" | sha256sum)"
     same "flask: a range beyond the end, $version" 416 "$(code $version -r 9999999- "$SITE/file")"
     head -c 1000000 file.bin >half.bin

@@ -38,6 +38,8 @@ none_left() { [ "$(marked "$1")" = 0 ]; }
 nothing_left() { if until_true 10 none_left "$2"; then ok "$1"; else bad "$1" "$(marked "$2") processes"; fi; }
 
 authority
+# One that is set stays.
+unset NODE_EXTRA_CA_CERTS
 cd "$WORK" || exit 1
 mkdir site && echo "hello from the site" >site/index.html
 
@@ -48,6 +50,8 @@ has "HOST, PORT, the placeholders and the address" '^H=127\.0\.0\.1 P=([0-9]+) A
 has "the authority is in a file that can be read" '^CA=ok$' "$(cat env.out)"
 same "standard output is the command's alone" 2 "$(wc -l <env.out)"
 has "the banner is on standard error" 'Password +[a-z-]+' "$(cat env.err)"
+start itself "$GATE" run -l 127.0.0.1:0 -- node -e 'fetch(process.env.LOOPGATE_URL).then((answer) => console.log("status", answer.status), (error) => console.log(String(error.cause ?? error)))'
+over; same "a Node program that calls itself through the gate trusts it, and is asked who it is" "status 401" "$(cat itself.out)"
 start sig "$GATE" run -l 127.0.0.1:0 -- sh -c 'kill -9 $$'
 over; same "a command that died of a signal: 128 + n" 137 "$CODE"
 start missing "$GATE" run -l 127.0.0.1:0 -- ./no-such-program

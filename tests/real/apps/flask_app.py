@@ -43,4 +43,4 @@ def upload():
 
 @app.get("/long")
 def long():
-    return f"{len(request.headers.get('X-Long', ''))}\n", 200, {"X-Long": "b" * 32768}
+    return f"{len(request.headers.get('X-Long', ''))}\n", 200, {"X-Long": "b" * 32768, "X-Raw": "gr\xfc\xc3\xbc ~\t|"}
