@@ -112,6 +112,8 @@ pub enum Doubt {
     RoutedLoopback(Vec<String>),
     /// This forwarder leads to it, and where it listens cannot be seen.
     UnseenForwarder(String),
+    /// This forwarder leads to it from another network namespace, by its number.
+    FarForwarder(String, u32),
     /// This forwarder is open to others, and whether it leads to it does not follow from its arguments.
     UnclearForwarder(String),
     /// A forwarder is open to others and leads to one of which it cannot be told whether, or from where, it leads to it.
@@ -239,7 +241,11 @@ pub fn judge(
     }
     let mut doubts = Vec::new();
     if let Some(unseen) = around.unseen.first() {
-        doubts.push(Doubt::UnseenForwarder(unseen.process.label()));
+        let (who, pid) = (unseen.process.label(), unseen.process.pid);
+        doubts.push(match snapshot.spaces.get(&pid) {
+            Some(Space::Another) => Doubt::FarForwarder(who, pid),
+            Some(Space::Ours | Space::Unknown) | None => Doubt::UnseenForwarder(who),
+        });
     }
     if let Some((unsure, by)) = around.unsure.first() {
         let who = unsure.process.label();

@@ -210,6 +210,11 @@ impl fmt::Display for Doubt {
                 f,
                 "{label} leads to it, and where that listens cannot be seen from here (ask as root: `loopgate audit`)"
             ),
+            Self::FarForwarder(label, pid) => write!(
+                f,
+                "{label} leads to it from another network namespace, whose sockets are not seen from here (`nsenter -t {pid} -n ss -ltn` \
+                 shows where it listens)"
+            ),
             Self::UnclearForwarder(label) => write!(
                 f,
                 "{label} may lead to it: its arguments name the port, or are too long to be read, and do not say where they \

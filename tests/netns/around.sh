@@ -443,7 +443,7 @@ until_true 5 at neighbour bash -c "ss -Hltn 'sport = :9000' | grep -q ."
 sed -i "s#^upstream = .*#upstream = \"unix:$WORK/both.sock\"#" "$WORK/loopgate.toml"
 serve
 until_true 5 told "exposure_unknown .*socat"
-has "a forwarder in another namespace: it cannot tell" "exposure_unknown .*socat \(pid $far\) leads to it" "$(log)"
+has "a forwarder in another namespace: it cannot tell" "exposure_unknown .*socat \(pid $far\) leads to it from another network namespace.*nsenter -t $far" "$(log)"
 until_true 5 told "exposure_unseen .*Something listens"
 has "and other namespaces are told at the start" 'exposure_unseen .*Something listens in .*network namespace' "$(log)"
 stop "$serve"
