@@ -151,10 +151,15 @@ impl Wire {
         }
     }
 
+    /// Whether the kernel holds neither a byte nor an end of the idle peer.
+    pub fn is_silent(&self) -> bool {
+        self.stream.borrow().is_silent()
+    }
+
     /// Whether the idle peer still seems to be there and has said nothing, as of now. Asks the kernel: what the runtime knows is as
     /// old as its last look at its sockets, and an answer that nobody asked for would become somebody's.
     pub async fn is_quiet(&self) -> bool {
-        if !self.stream.borrow().is_silent() {
+        if !self.is_silent() {
             return false;
         }
         poll_fn(|cx| {

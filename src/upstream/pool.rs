@@ -19,6 +19,8 @@ use crate::net::Wire;
 const KEPT: usize = 256;
 /// A connection that was idle for longer is closed: most servers close theirs after 5 to 75 seconds.
 const IDLE: Duration = Duration::from_secs(60);
+/// Idle connections that one sweep asks the kernel about, so that it takes no longer than about a millisecond.
+const LOOKS: usize = 1024;
 /// A request that cannot be sent again takes only a connection that was used this short a time ago.
 const WARM: Duration = Duration::from_secs(1);
 
@@ -118,16 +120,21 @@ impl Pool {
         }
     }
 
-    /// Closes what was idle for too long, and all when another thread has found no room for a connection; called every few
-    /// seconds.
+    /// Closes what was idle for too long or whose service has closed it, and all when another thread has found no room for a
+    /// connection; called every few seconds.
     pub fn sweep(&self) {
         let mut idle = self.idle.borrow_mut();
         let wanted = self.open.wanted();
         if self.wanted.replace(wanted) != wanted {
             idle.clear();
         }
+        let mut looks = LOOKS;
         for list in idle.values_mut() {
-            list.retain(|i| i.since.elapsed() < IDLE);
+            list.retain(|i| {
+                let is_asked = looks > 0;
+                looks -= usize::from(is_asked);
+                i.since.elapsed() < IDLE && (!is_asked || i.wire.is_silent())
+            });
         }
         idle.retain(|_, list| !list.is_empty());
     }

@@ -362,6 +362,32 @@ async fn nothing_is_counted_longer_than_it_lasts() {
     gate.deserted().await;
 }
 
+#[tokio::test]
+async fn an_idle_connection_that_its_service_has_closed_is_closed_long_before_its_time() {
+    let service = |after: fn() -> After| {
+        Upstream::whole(move |_, peer| {
+            peer.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            after()
+        })
+    };
+    // Neither says so in its answer.
+    let (closes, keeps) = (service(|| After::Close), service(|| After::Keep));
+    let gate = Gate::open(
+        &[
+            gate::route("app.lan", "/", &closes, "\"anyone\""),
+            gate::route("app.lan", "/kept", &keeps, "\"anyone\""),
+        ]
+        .concat(),
+    );
+    let mut client = gate.h1().await;
+    for path in ["/kept", "/"] {
+        assert_eq!(client.get(path, "").await.status, 200);
+    }
+    until("the closed one to be let go", || gate.held().1 == 1).await;
+    assert_eq!(client.get("/kept", "").await.status, 200);
+    assert_eq!(gate.held().1, 1, "the other one was still good");
+}
+
 /// Waits for the signal, then answers; `/events` begins at once and goes on after the signal.
 fn slow(go: &Signal) -> Upstream {
     let go = go.clone();
