@@ -285,6 +285,7 @@ impl Writer {
                 self.look();
                 if let Some(out) = &mut self.out {
                     out.reopen();
+                    self.note(None);
                 }
             }
             Message::Look => {
@@ -327,22 +328,32 @@ impl Writer {
         }
     }
 
-    /// Counts what was lost, and says once that lines are lost, and once that they no longer are.
+    /// Counts what was lost, and says once that lines are lost or go where they should not, and once that they no longer do.
     fn note(&mut self, result: Option<Result<(), Lost>>) {
+        let Some(out) = &self.out else {
+            return;
+        };
         let before = self.lost.load(Ordering::Relaxed);
-        match (result, self.failing) {
-            (Some(Err(Lost { lines, error })), failing) => {
+        let trouble = match result {
+            Some(Err(Lost { lines, error })) => {
                 self.lost.fetch_add(lines, Ordering::Relaxed);
-                if failing.is_none() {
-                    self.failing = Some(before);
-                    self.tell(&Event::error("log_failed").with("error", error));
-                }
+                Some(error.to_string())
             }
-            (Some(Ok(())), Some(since)) => {
+            Some(Ok(())) => out.fault().map(str::to_owned),
+            // Nothing was written, so what fails may fail still.
+            None if self.failing.is_some() => return,
+            None => out.fault().map(str::to_owned),
+        };
+        match (trouble, self.failing) {
+            (Some(error), None) => {
+                self.failing = Some(before);
+                self.tell(&Event::error("log_failed").with("error", error));
+            }
+            (None, Some(since)) => {
                 self.failing = None;
                 self.tell(&Event::info("log_recovered").with("lines_lost", before - since));
             }
-            (Some(Ok(())), None) | (None, _) => {}
+            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 }

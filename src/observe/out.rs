@@ -1,5 +1,6 @@
 //! Where lines end up: whole ones, or none. A disk that is full loses lines, which are counted, and never half of one; a file
-//! that has grown gives way to a new one.
+//! that has grown gives way to a new one. Only a regular file of the very name that was written is ever renamed: never a link, a device
+//! or what either leads to.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,8 +13,8 @@ use super::log::{Rotation, Sink};
 
 /// Bytes that are written at once; between two of these a file may give way to a new one.
 const PIECE: usize = 64 << 10;
-/// After a rotation that failed.
-const AGAIN: Duration = Duration::from_secs(60);
+/// After a file could not be opened anew or renamed.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Lines that were lost, and why.
 #[derive(Debug)]
@@ -32,6 +33,14 @@ pub(super) struct Out {
     /// Half a line is out and could not be taken back: a line end comes first.
     is_torn: bool,
     not_before: Option<Instant>,
+    /// Why the file is not the one that it should be by now; lines go on into it all the same.
+    fault: Option<Fault>,
+}
+
+/// What could not be done, and why.
+enum Fault {
+    Reopen(String),
+    Rotate(String),
 }
 
 impl Out {
@@ -58,12 +67,16 @@ impl Out {
             length,
             is_torn: false,
             not_before: None,
+            fault: None,
         }))
     }
 
     /// Writes whole lines. What did not fit is lost, and all that follows.
     pub fn write(&mut self, mut lines: &[u8]) -> Result<(), Lost> {
         while !lines.is_empty() {
+            if let Err(error) = self.still_takes() {
+                return Err(self.lose(lines, 0, Some(error)));
+            }
             if self.is_torn {
                 match write(&mut self.file, b"\n") {
                     (1, _) => self.is_torn = false,
@@ -86,15 +99,62 @@ impl Out {
         Ok(())
     }
 
-    /// Opens the file anew. The old one stays in use when that fails.
+    /// Opens the file anew. The old one stays in use when that fails, which [`Out::fault`] tells, and it is tried again.
     pub fn reopen(&mut self) {
-        if let Some(path) = &self.path
-            && let Ok(file) = append(path)
-        {
-            self.length = file.metadata().map_or(0, |m| m.len());
-            self.file = file;
-            self.is_torn = false;
+        let Some(path) = self.path.clone() else {
+            return;
+        };
+        match self.begin(&path) {
+            Ok(()) => (self.fault, self.not_before) = (None, None),
+            Err(error) => {
+                let what = format!("cannot open {} anew: {error}", path.display());
+                self.fault = Some(Fault::Reopen(what));
+                self.not_before = Some(Instant::now() + AGAIN);
+            }
         }
+    }
+
+    /// What keeps lines out of the file that they should be in, and its size within bounds.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_ref().map(|fault| match fault {
+            Fault::Reopen(what) | Fault::Rotate(what) => what.as_str(),
+        })
+    }
+
+    /// Whether what is written now is kept for anybody and within the bound that the configuration sets.
+    fn still_takes(&mut self) -> io::Result<()> {
+        match self.fault {
+            None => return Ok(()),
+            Some(Fault::Reopen(_)) if self.is_time() => self.reopen(),
+            Some(Fault::Rotate(_)) => self.rotate_when_due(),
+            Some(Fault::Reopen(_)) => {}
+        }
+        let failed = |what: &str| Err(io::Error::other(what.to_owned()));
+        let most = self
+            .rotation
+            .map_or(u64::MAX, |r| r.size.saturating_mul(u64::from(r.keep) + 1));
+        match &self.fault {
+            // Without a name it is gone with its last descriptor.
+            Some(Fault::Reopen(what)) if self.file.metadata().is_ok_and(|m| m.nlink() == 0) => {
+                failed(what)
+            }
+            // As large as all files together may be.
+            Some(Fault::Rotate(what)) if self.length >= most => failed(what),
+            Some(Fault::Reopen(_) | Fault::Rotate(_)) | None => Ok(()),
+        }
+    }
+
+    fn is_time(&self) -> bool {
+        self.not_before.is_none_or(|at| Instant::now() >= at)
+    }
+
+    /// Goes on with the file of this name.
+    fn begin(&mut self, path: &Path) -> io::Result<()> {
+        let file = append(path)?;
+        self.length = file.metadata()?.len();
+        self.file = file;
+        self.is_torn = false;
+        Ok(())
     }
 
     /// Only `done` bytes of the lines went out: the last whole line of them is where the file ends, the rest is lost.
@@ -123,42 +183,51 @@ impl Out {
         let (Some(path), Some(rotation)) = (self.path.clone(), self.rotation) else {
             return;
         };
-        let now = Instant::now();
-        if self.length < rotation.size || self.not_before.is_some_and(|at| now < at) {
+        if self.length < rotation.size || !self.is_time() {
             return;
         }
-        if self.rotate(&path, rotation).is_err() {
-            self.not_before = Some(now + AGAIN);
+        match self.rotate(&path, rotation) {
+            Ok(done) => {
+                self.fault = None;
+                self.not_before = (!done).then(|| Instant::now() + AGAIN);
+            }
+            Err(error) => {
+                let what = format!("cannot rotate {}: {error}", path.display());
+                self.fault = Some(Fault::Rotate(what));
+                self.not_before = Some(Instant::now() + AGAIN);
+            }
         }
     }
 
-    /// `access.log` becomes `access.log.1`, that one `access.log.2`; the oldest goes. Every step is one rename.
-    fn rotate(&mut self, path: &Path, rotation: Rotation) -> io::Result<()> {
+    /// `access.log` becomes `access.log.1`, that one `access.log.2`; the oldest goes. Every step is one rename. Whether that is done
+    /// with what has this name.
+    fn rotate(&mut self, path: &Path, rotation: Rotation) -> io::Result<bool> {
         let own = self.file.metadata()?;
-        let there = fs::metadata(path);
-        let is_moved = there.is_ok_and(|m| (m.dev(), m.ino()) != (own.dev(), own.ino()));
-        if is_moved || own.len() < rotation.size {
-            // Another program has rotated it, by name or in place.
-            let file = append(path)?;
-            self.length = file.metadata()?.len();
-            self.file = file;
-            return Ok(());
+        match fs::symlink_metadata(path) {
+            // What a link leads to has another name and another owner.
+            Ok(there) if !there.is_file() => return Ok(false),
+            Ok(there) if (there.dev(), there.ino()) == (own.dev(), own.ino()) => {}
+            // Another program has moved it.
+            Ok(_) | Err(_) => return self.begin(path).map(|()| true),
+        }
+        if own.len() < rotation.size {
+            // Another program has emptied it.
+            self.length = own.len();
+            return Ok(true);
         }
         let numbered = |n: u16| {
             let mut name = path.as_os_str().to_owned();
             name.push(format!(".{n}"));
             PathBuf::from(name)
         };
-        for n in (1..rotation.keep).rev() {
-            match fs::rename(numbered(n), numbered(n + 1)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
-            }
+        // Up to the first gap: what failed half way last time moves nothing a second time.
+        let is_free = |n: &u16| fs::symlink_metadata(numbered(*n)).is_err();
+        let free = (1..rotation.keep).find(is_free).unwrap_or(rotation.keep);
+        for n in (1..free).rev() {
+            fs::rename(numbered(n), numbered(n + 1))?;
         }
         fs::rename(path, numbered(1))?;
-        self.file = append(path)?;
-        self.length = 0;
-        Ok(())
+        self.begin(path).map(|()| true)
     }
 }
 
@@ -273,5 +342,80 @@ mod tests {
         let parts = ["access.log.2", "access.log.1", "access.log"].map(read);
         assert_eq!(parts.concat(), all);
         assert_eq!(parts.map(|part| part.len()), [130_000, 90_001, 1000]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_anew_is_told_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("logs");
+        fs::create_dir(&logs).unwrap();
+        let path = logs.join("access.log");
+        let mut out = out(&path, 1 << 20, 1);
+        out.write(b"one\n").unwrap();
+        let moved = dir.path().join("moved");
+        fs::rename(&path, &moved).unwrap();
+        fs::remove_dir(&logs).unwrap();
+        out.reopen();
+        let fault = out.fault().unwrap().to_owned();
+        assert!(fault.contains("logs/access.log anew"), "{fault}");
+        out.write(b"two\n").unwrap();
+        assert_eq!(fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
+        // Nobody will ever read what goes there now.
+        fs::remove_file(&moved).unwrap();
+        assert_eq!(out.write(b"three\nfour\n").unwrap_err().lines, 2);
+        fs::create_dir(&logs).unwrap();
+        out.not_before = None;
+        out.write(b"five\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "five\n");
+        assert!(out.fault().is_none());
+    }
+
+    #[test]
+    fn a_rotation_that_fails_is_told_moves_nothing_twice_and_has_a_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let numbered = |n: u8| dir.path().join(format!("access.log.{n}"));
+        let mut out = out(&path, 20, 2);
+        // A folder that is not empty takes no file's name.
+        fs::create_dir(numbered(2)).unwrap();
+        fs::write(numbered(2).join("x"), "").unwrap();
+        fs::write(numbered(1), "old").unwrap();
+        let line = b"a line of the log\n";
+        for _ in 0..4 {
+            out.write(line).unwrap();
+            out.not_before = None;
+        }
+        let fault = out.fault().unwrap().to_owned();
+        assert!(fault.contains("cannot rotate"), "{fault}");
+        assert_eq!(fs::read_to_string(numbered(1)).unwrap(), "old");
+        assert_eq!(
+            out.write(line).unwrap_err().lines,
+            1,
+            "three times its size is all"
+        );
+        assert_eq!(fs::metadata(&path).unwrap().len(), 4 * line.len() as u64);
+        fs::remove_dir_all(numbered(2)).unwrap();
+        out.not_before = None;
+        out.write(line).unwrap();
+        assert!(out.fault().is_none());
+        assert_eq!(fs::read(&path).unwrap(), line);
+        assert_eq!(fs::read_to_string(numbered(2)).unwrap(), "old");
+    }
+
+    #[test]
+    fn a_link_is_never_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, real) = (dir.path().join("link"), dir.path().join("real"));
+        fs::write(&real, "").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let mut out = out(&link, 20, 2);
+        for _ in 0..8 {
+            out.write(b"a line of the log\n").unwrap();
+            out.not_before = None;
+        }
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::metadata(&real).unwrap().len(), 8 * 18);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert!(out.fault().is_none());
     }
 }

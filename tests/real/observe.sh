@@ -283,4 +283,13 @@ rm -f "$WORK/disk/filler" "$WORK/disk/moved" "$WORK/disk/access.log.1" "$WORK/di
 until_true 10 sh -c "curl -sk --resolve 'app.lan:$PORT:127.0.0.1' 'https://app.lan:$PORT/after' -o /dev/null; grep -q /after '$WORK/disk/access.log'" && ok "with room it goes on" || bad "with room it goes on" "$(ls -la "$WORK/disk")"
 has "and says so" 'log_recovered lines_lost=[1-9]' "$(cat "$WORK/small.err")"
 same "no line is half a line" 0 "$(cat "$WORK"/disk/access.log* | grep -cvE '^20[0-9-]+T[0-9:.]+Z .* [0-9a-z]{16}$')"
+echo "== a file that cannot be opened anew"
+mv "$WORK/disk/access.log" "$WORK/disk/moved" && mkdir "$WORK/disk/access.log" && kill -USR1 "$small"
+until_true 10 grep -q 'log_failed error="cannot open .*access.log anew' "$WORK/small.err" && ok "is told" || bad "is told" "$(cat "$WORK/small.err")"
+many 1 >/dev/null
+until_true 10 grep -q '^20.* GET ' "$WORK/disk/moved" && ok "and lines go on into the one before" || bad "and lines go on into the one before"
+rmdir "$WORK/disk/access.log" && kill -USR1 "$small"
+until_true 10 test -f "$WORK/disk/access.log" && ok "until it can" || bad "until it can"
+many 1 >/dev/null
+until_true 10 sh -c "[ \$(grep -c log_recovered '$WORK/small.err') = 2 ]" && ok "which is told, too" || bad "which is told, too" "$(cat "$WORK/small.err")"
 kill "$small" && wait "$small" 2>/dev/null
