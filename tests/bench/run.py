@@ -209,6 +209,13 @@ access = "{access}"
             self.process.wait(5)
 
 
+def client(work):
+    """All peers use the same cipher, the one that browsers ask for first."""
+    with open(f"{work}/client.cnf", "w") as f:
+        f.write("openssl_conf = d\n[d]\nssl_conf = s\n[s]\nsystem_default = x\n[x]\nCiphersuites = TLS_AES_128_GCM_SHA256\n")
+    CLIENT.update(os.environ, OPENSSL_CONF=f"{work}/client.cnf")
+
+
 def bcrypt(kept=[]):
     if not kept:
         kept.append(out("htpasswd", "-nbBC", "10", USER, PASSWORD).strip().split(":", 1)[1])
@@ -396,10 +403,7 @@ def main():
     certificate(a.work)
     with open(f"{a.work}/upload", "wb") as f:
         f.truncate(UP << 20)
-    # All peers use the same cipher, the one that browsers ask for first.
-    with open(f"{a.work}/client.cnf", "w") as f:
-        f.write("openssl_conf = d\n[d]\nssl_conf = s\n[s]\nsystem_default = x\n[x]\nCiphersuites = TLS_AES_128_GCM_SHA256\n")
-    CLIENT.update(os.environ, OPENSSL_CONF=f"{a.work}/client.cnf")
+    client(a.work)
     a.upstream = free_port()
     service = subprocess.Popen([a.tools, "upstream", str(a.upstream)], stdin=subprocess.DEVNULL)
     time.sleep(0.3)
