@@ -188,7 +188,7 @@ impl Log {
         self.send(Message::Event(event));
     }
 
-    /// Goes on elsewhere, or in another format. Lines that wait already may take the new way.
+    /// Goes on elsewhere, or in another format, from the writer's next look on: lines of these few milliseconds still go the old way.
     pub fn change(&self, change: Change) {
         self.access
             .store(change.sink != Sink::Off, Ordering::Relaxed);

@@ -288,6 +288,8 @@ async fn log_lockout_and_sessions_are_taken_too() {
     file.log = "access = \"other.log\"\nformat = \"text\"";
     file.auth = "lockout = { failures = 1, window = \"5m\", ban = \"15m\" }\nsession = { lifetime = \"1ms\", idle = \"1ms\" }";
     gate.reload(&file.text(&upstream)).await.unwrap();
+    // Until the writer looks, lines go on into the file before.
+    gate.log(2).await;
     assert_eq!(
         client.get("/", &cookie).await.status,
         401,
