@@ -170,6 +170,31 @@ fn a_key_that_others_may_read_is_refused_with_its_repair() {
     }
 }
 
+/// Only root can give a file away.
+#[test]
+fn a_key_of_another_user_is_refused_and_a_certificate_is_not() {
+    let case = Case::new();
+    let (chain, private) = pair(&["app.example"], 10);
+    case.load(&chain, &private).unwrap();
+    let (chain, key) = case.paths();
+    let give = |path: &Path, owner| std::os::unix::fs::chown(path, Some(owner), None);
+    if give(&chain, 65534).is_err() {
+        return;
+    }
+    assert!(load(&chain, &key, SystemTime::now()).is_ok());
+    give(&key, 65534).unwrap();
+    let said = load(&chain, &key, SystemTime::now())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("(65534)") && said.contains("chown 0 "),
+        "{said}"
+    );
+    // Whom the folder belongs to makes no difference: it is no state of ours.
+    give(key.parent().unwrap(), 65534).unwrap();
+    assert!(load(&chain, &key, SystemTime::now()).is_err());
+}
+
 #[test]
 fn a_missing_file_and_a_huge_one_are_told_apart() {
     let case = Case::new();
