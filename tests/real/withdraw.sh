@@ -111,7 +111,9 @@ for broken in 'nonsense = 1' '[[route' $'[[test]]\nfrom = "127.0.0.1"\nuser = "c
     echo pass-carol | "$GATE" -q user add carol -c gate.toml
 done
 { cat good.toml; echo 'nonsense = 1'; } >new && mv new gate.toml
-has "the status says both" 'rejected; the plan before stays in force, with the users and tokens of now' "$("$GATE" status 2>&1; sleep 3; "$GATE" status 2>&1)"
+is_rejected() { "$GATE" status 2>&1 | grep -q 'rejected; the plan before'; }
+until_true 20 is_rejected
+has "the status says both" 'rejected; the plan before stays in force, with the users and tokens of now' "$("$GATE" status 2>&1)"
 "$GATE" -q token revoke two -c gate.toml
 same "a token is revoked all the same" 0 $?
 same "it lets nobody in" 401 "$(code -H "Loopgate-Token: $TOKEN")"
