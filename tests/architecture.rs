@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms in import order: each may use those before it, and itself.
 const ROOMS: &[&str] = &[
-    "base", "config", "disk", "net", "http1", "observe", "tls", "gate", "route", "auth", "access",
+    "base", "disk", "config", "net", "http1", "observe", "tls", "gate", "route", "auth", "access",
     "limit", "upstream", "plan", "exposure", "child", "web", "demo", "flow", "serve", "app", "cli",
 ];
 

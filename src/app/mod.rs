@@ -8,6 +8,7 @@ pub mod control;
 mod descriptors;
 mod exposure;
 mod files;
+mod guard;
 mod hand_over;
 mod inherited;
 mod listeners;
@@ -28,6 +29,7 @@ mod verbs;
 mod worker;
 
 pub use exposure::{Found, look};
+pub use guard::guard;
 pub use hand_over::{Estate, Rest, TakeOverError};
 pub use inherited::InheritedError;
 pub use listeners::BindError;

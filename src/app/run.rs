@@ -10,11 +10,13 @@ use tokio::time::Instant;
 use super::chores::Chores;
 use super::control::Control;
 use super::hand_over::Giver;
+use super::listeners::Held;
 use super::manager;
 use super::reload::reloaded;
 use super::source::Source;
 use super::start::Running;
 use super::verbs::Reloads;
+use crate::base::drain::{self, Phase};
 use crate::config::unit::write_duration;
 use crate::net::Machine;
 use crate::observe::Event;
@@ -153,6 +155,19 @@ pub async fn until_stopped(
 }
 
 impl Running {
+    /// Closes the listeners and lets what runs finish, at most `limit`. True when everything did.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.begin_drain().idle(limit).await
+    }
+
+    /// Closes the listeners and tells what runs to finish. It can be waited for by what is given.
+    fn begin_drain(&self) -> drain::Watch {
+        self.held.iter().for_each(Held::give_up);
+        self.signal
+            .send_modify(|s| s.phase = s.phase.max(Phase::Drain));
+        self.drain.watch()
+    }
+
     /// [`Running::ring`], for whoever outlives the borrow.
     pub fn bell(&self) -> impl Fn() + Send + use<> {
         let signal = self.signal.clone();

@@ -22,7 +22,7 @@ use crate::auth::login::Csrf;
 use crate::auth::passed::Passed;
 use crate::auth::session::{SessionSettings, Sessions};
 use crate::auth::verify::{Settings, Verifier};
-use crate::base::drain::{self, Drain, Phase};
+use crate::base::drain::{Drain, Phase};
 use crate::flow::Shared;
 use crate::limit::Counts;
 use crate::limit::lockout::Lockout;
@@ -69,7 +69,7 @@ pub struct Running {
     doors: Vec<mpsc::Sender<Vec<Listening>>>,
     /// What each thread is to listen on when the doors open.
     waiting: Vec<Vec<Listening>>,
-    drain: Drain,
+    pub(super) drain: Drain,
     pub(super) signal: watch::Sender<Signal>,
     threads: Vec<JoinHandle<()>>,
     /// The admin address.
@@ -375,19 +375,6 @@ impl Running {
     /// open.
     pub fn held(&self) -> (usize, usize) {
         (self.counts.held(), self.shared.open.all())
-    }
-
-    /// Closes the listeners and lets what runs finish, at most `limit`. True when everything did.
-    pub async fn drain(&self, limit: Duration) -> bool {
-        self.begin_drain().idle(limit).await
-    }
-
-    /// Closes the listeners and tells what runs to finish. It can be waited for by what is given.
-    pub(super) fn begin_drain(&self) -> drain::Watch {
-        self.held.iter().for_each(Held::give_up);
-        self.signal
-            .send_modify(|s| s.phase = s.phase.max(Phase::Drain));
-        self.drain.watch()
     }
 
     /// Ends everything that still runs, and the threads.

@@ -1,7 +1,6 @@
 //! `loopgate explain --id`: what was decided about a request of the log, and what would be decided now. The running gate remembers
 //! the last ones; else the access log of the configuration is read.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -208,7 +207,7 @@ fn by_line(past: Past, log: &Path, file: &Path, loaded: Loaded) -> Found {
 
 /// The line of the request in the last part of a log.
 fn search(log: &Path, id: &str) -> std::io::Result<Option<Past>> {
-    let mut file = File::open(log)?;
+    let mut file = crate::disk::regular(log)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
     let mut reader = BufReader::new(file.take(MOST));

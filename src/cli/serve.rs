@@ -159,6 +159,7 @@ pub(super) fn run(
             kept: &kept,
             machine,
         };
+        app::guard(&running).map_err(Failure::failed)?;
         let main = app::until_stopped(running, site, control, limit);
         tokio::pin!(main, beside);
         let ended = tokio::select! {

@@ -16,6 +16,7 @@ use super::origin::{Origins, Source};
 use super::problem::Problem;
 use super::report::Report;
 use super::{Loaded, raw, shape, variables};
+use crate::disk;
 
 /// More than anybody writes, less than hurts.
 const LARGEST_FILE: u64 = 4 << 20;
@@ -27,9 +28,9 @@ pub fn load(
 ) -> Result<Loaded, Report> {
     let base = file.parent().unwrap_or(Path::new("")).to_owned();
     let mut stack = Stack::default();
-    stack.file(file, &base);
+    stack.file(file, &base, true);
     match snippets(&base.join("conf.d")) {
-        Ok(files) => files.iter().for_each(|file| stack.file(file, &base)),
+        Ok(files) => files.iter().for_each(|file| stack.file(file, &base, false)),
         Err(problem) => stack.problems.push(problem),
     }
     for layer in variables::layers(env, &base) {
@@ -74,7 +75,8 @@ fn snippets(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(files)
 }
 
-fn read(file: &Path) -> Result<String, Problem> {
+/// The text of a file. The main one may be a pipe (`-c <(…)`).
+fn read(file: &Path, is_main: bool) -> Result<String, Problem> {
     let failed = |what: String| {
         let message = format!("the configuration file `{}` {what}", file.display());
         Problem::error("unreadable-file", "", message)
@@ -88,10 +90,19 @@ fn read(file: &Path) -> Result<String, Problem> {
             _ => problem,
         }
     };
-    let mut bytes = Vec::new();
-    let opened = fs::File::open(file).map_err(cannot)?;
-    let limited = &mut opened.take(LARGEST_FILE + 1);
-    limited.read_to_end(&mut bytes).map_err(cannot)?;
+    let piped = match is_main {
+        true => disk::pipe(file, LARGEST_FILE + 1).map_err(cannot)?,
+        false => None,
+    };
+    let bytes = match piped {
+        Some(bytes) => bytes,
+        None => {
+            let (mut bytes, file) = (Vec::new(), disk::regular(file).map_err(cannot)?);
+            let limited = &mut file.take(LARGEST_FILE + 1);
+            limited.read_to_end(&mut bytes).map_err(cannot)?;
+            bytes
+        }
+    };
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(failed(format!("is larger than {} MiB", LARGEST_FILE >> 20)));
     }
@@ -112,9 +123,9 @@ struct Stack {
 }
 
 impl Stack {
-    fn file(&mut self, file: &Path, base: &Path) {
+    fn file(&mut self, file: &Path, base: &Path, is_main: bool) {
         self.files.push(file.to_owned());
-        match read(file) {
+        match read(file, is_main) {
             Ok(text) => {
                 let name = file.to_owned();
                 self.push(check_file(&Arc::new(Source { name, text }), base));

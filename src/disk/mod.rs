@@ -3,8 +3,10 @@
 
 mod format;
 mod in_use;
+mod regular;
 mod rewrite;
 
 pub use format::{Format, ReadError};
 pub use in_use::{InUse, InUseError};
+pub use regular::{NONBLOCK, pipe, read, regular};
 pub use rewrite::{put, rewrite};

@@ -25,7 +25,7 @@ pub fn rewrite<E: From<io::Error>>(
     change: impl FnOnce(Option<&[u8]>) -> Result<Option<Vec<u8>>, E>,
 ) -> Result<(), E> {
     let place = Place::find(path)?;
-    let old = match File::open(&place.path) {
+    let old = match super::regular(&place.path) {
         Ok(file) => Some(Old::read(file)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),

@@ -5,11 +5,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::log::{Rotation, Sink};
+use crate::disk::NONBLOCK;
 
 /// Bytes that are written at once; between two of these a file may give way to a new one.
 const PIECE: usize = 64 << 10;
@@ -237,11 +240,20 @@ fn last_line(bytes: &[u8]) -> Option<usize> {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    // A FIFO or a terminal that nobody reads loses lines, and holds up nobody.
+    let opened = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o640)
-        .open(path)
+        .custom_flags(NONBLOCK)
+        .open(path);
+    opened.map_err(|error| {
+        let is_fifo = || fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo());
+        match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) && is_fifo() {
+            true => io::Error::new(error.kind(), "no program has this FIFO open for reading"),
+            false => error,
+        }
+    })
 }
 
 /// How much was written, and why not all of it.
@@ -318,6 +330,32 @@ mod tests {
         out.write(b"end\n").unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, "whole\nfirst\nafter\nsectheirs\n\nend\n");
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_holds_up_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        let sink = Sink::File(path.clone(), None);
+        let error = Out::open(&sink).err().unwrap().to_string();
+        assert!(error.contains("for reading"), "{error}");
+        let mut reader = File::options();
+        let reader = reader.read(true).custom_flags(NONBLOCK).open(&path);
+        let mut out = Out::open(&sink).unwrap().unwrap();
+        let line = [b"x".repeat(1023), vec![b'\n']].concat();
+        let lost = loop {
+            if let Err(lost) = out.write(&line) {
+                break lost;
+            }
+        };
+        assert_eq!(
+            (lost.lines, lost.error.kind()),
+            (1, io::ErrorKind::WouldBlock)
+        );
+        drop(reader);
+        assert!(out.write(&line).is_err(), "and when it has gone");
     }
 
     #[test]

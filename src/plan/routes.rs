@@ -13,6 +13,7 @@ use crate::base::loopback::{Scheme, Target};
 use crate::base::secret::Secret;
 use crate::config::Problem;
 use crate::config::raw::{self, ExposedUpstream, HostHeader, UpstreamCert};
+use crate::disk;
 use crate::observe::metrics::Slot;
 use crate::tls::{Fingerprint, pem};
 use crate::upstream::{Trust, Upstream, first_seen};
@@ -184,10 +185,13 @@ fn key_of(upstream: &Upstream) -> (String, bool) {
     (upstream.target().to_string(), upstream.refuses_exposed())
 }
 
+/// The largest file of a certificate or a secret.
+const LARGEST: u64 = 1 << 20;
+
 /// The certificates of a file: a service may have any of them, so that a new one can be written beside the old.
 fn listed(path: &Path) -> Result<Trust, String> {
     let told = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
-    let bytes = std::fs::read(path).map_err(|e| told(&e))?;
+    let bytes = disk::read(path, LARGEST).map_err(|e| told(&e))?;
     let mut list = Vec::new();
     for one in CertificateDer::pem_slice_iter(&bytes) {
         list.push(Fingerprint::of(&one.map_err(|e| told(&pem::fault(&e)))?));
@@ -203,10 +207,10 @@ fn read_secret(secret: &raw::Secret, base: &Path) -> Result<Secret<String>, Stri
         raw::Secret::Plain(text) => text.expose().clone(),
         raw::Secret::File(path) => {
             let path = base.join(path);
-            std::fs::read_to_string(&path)
-                .map_err(|e| format!("cannot read {}: {e}", path.display()))?
-                .trim_end()
-                .to_owned()
+            let failed = |e: &dyn std::fmt::Display| format!("cannot read {}: {e}", path.display());
+            let bytes = disk::read(&path, LARGEST).map_err(|e| failed(&e))?;
+            let text = String::from_utf8(bytes).map_err(|e| failed(&e))?;
+            text.trim_end().to_owned()
         }
         raw::Secret::Env(name) => std::env::var(name)
             .map_err(|_| format!("the environment variable `{name}` is not set"))?,

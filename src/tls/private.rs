@@ -1,6 +1,6 @@
 //! Reading files that hold secrets, and files of certificates: bounded, and refused when others could have read them.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::TlsError;
+use crate::disk;
 
 /// No chain and no key comes near this.
 const MOST: u64 = 1024 * 1024;
@@ -25,10 +26,10 @@ pub(super) enum Holds {
 
 /// The whole file, wiped when dropped. The mode is taken from the open file, so that it cannot be exchanged in between.
 pub(super) fn read(path: &Path, holds: Holds) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    let file = File::open(path).map_err(TlsError::io("open", path))?;
+    let file = disk::regular(path).map_err(TlsError::io("open", path))?;
     let about = file.metadata().map_err(TlsError::io("look at", path))?;
     let is_key = match holds {
-        Holds::Key | Holds::StateKey => about.is_file(),
+        Holds::Key | Holds::StateKey => true,
         Holds::Certificates => false,
     };
     if is_key && is_open_to_others(&about) {

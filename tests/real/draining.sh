@@ -5,11 +5,11 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3-minimal jq:jq
+    packages curl:curl python3:python3-minimal jq:jq strace:strace
     binary
     export GATE
 fi
-limited 180 "$0" "$@"
+limited 240 "$0" "$@"
 cd "$WORK" || exit 1
 
 # A service that talks until somebody leaves. With SO_REUSEPORT, so that another one can open the same port to everybody.
@@ -172,5 +172,58 @@ until_written fourth.err '(draining why=TERM connections=6 at_most=60s)' >/dev/n
 kill -INT "$OLD"
 wait "$OLD"
 has "a second signal is told, with what it cut" 'ended why="a second INT" after_ms=[0-9]+ cut=6' "$(cat fourth.err)"
+echo "== files that are none"
+begin fifth
+cp gate.toml good.toml
+mkfifo fifo
+# `odd NAME PATTERN`: a reload with this file says what is wrong with it, at once, and the gate can be asked and ended.
+odd() {
+    out=$(timeout 20 "$GATE" reload -c gate.toml 2>&1)
+    same "$1: exit code" 3 $?
+    has "$1: says what is wrong" "$2" "$(tr '\n' ' ' <<<"$out")"
+    same "$1: it can be asked" serving "$(timeout 10 "$GATE" status -c gate.toml --json | jq -r '.[].state')"
+    cp good.toml gate.toml
+}
+sed -i 's/"access.log"/"fifo"/' gate.toml
+odd "a FIFO for the access log" 'no program has this FIFO open for reading'
+for what in fifo /dev/zero; do
+    sed -i "s#^networks#tls = { chain = \"$what\", key = \"$what\" }\nnetworks#" gate.toml
+    odd "$what for a certificate" 'not a regular file'
+    sed -i "s#\"users\"#\"$what\"#" gate.toml
+    odd "$what for the users" 'not a regular file'
+    sed -i "s#^upstream.*#upstream = \"https://127.0.0.1:$UPSTREAM\"\nupstream_cert = { file = \"$what\" }#" gate.toml
+    odd "$what for the certificate of a service" 'not a regular file'
+done
+mkdir conf.d && mkfifo conf.d/z.toml
+odd "a FIFO in conf.d" 'z.toml. cannot be read: it is not a regular file'
+rm -r conf.d
+same "a pipe for a check" 0 "$("$GATE" check -c <(sed "s#\"users\"#\"$WORK/users\"#" gate.toml) >check.out 2>&1; echo $?)"
+goes_on alice
+kill -TERM "$OLD"
+until_written fifth.err '(draining why=TERM)' >/dev/null
+kill -TERM "$OLD"
+wait "$OLD"
+same "it ends well" 0 $?
+
+if command -v strace >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    echo "== while the control thread hangs in a file"
+    begin sixth
+    start hang strace -qq -p "$OLD" -e trace=openat -e inject=openat:delay_enter=100000000 -o hang.trace
+    attached() { grep -q "^TracerPid:[[:space:]]*[1-9]" "/proc/$OLD/status"; }
+    until_true 10 attached
+    kill -HUP "$OLD"
+    until_true 10 grep -q openat hang.trace
+    kill -TERM "$OLD"
+    until_true 15 grep -q control_stuck sixth.err
+    has "the first signal begins the drain all the same" 'control_stuck' "$(cat sixth.err)"
+    lacks "nobody new is let in" '^[1-9]' "$(curl -sk -m 3 -o /dev/null -w '%{http_code}' -u alice:pass-alice "$site/")"
+    goes_on alice
+    kill -TERM "$OLD"
+    has_ended() { ! kill -0 "$OLD"; }
+    until_true 25 has_ended
+    wait "$OLD"
+    same "the second one ends it" 1 $?
+    has "and that is told" 'ended_by_force' "$(cat sixth.err)"
+fi
 same "no panic" 0 "$(cat ./*.err | grep -c panic)"
 exit 0

@@ -1,12 +1,12 @@
 //! A secret, or where to find it.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::base;
 use crate::config::Problem;
+use crate::disk;
 
 /// A secret is a line, not a film.
 const LONGEST: u64 = 64 << 10;
@@ -80,7 +80,9 @@ fn credential(name: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Path
 /// The content without the line end that every editor adds.
 fn first_line(file: &Path) -> std::io::Result<String> {
     let mut text = String::new();
-    File::open(file)?.take(LONGEST).read_to_string(&mut text)?;
+    disk::regular(file)?
+        .take(LONGEST)
+        .read_to_string(&mut text)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let length = line.strip_suffix('\r').unwrap_or(line).len();
     text.truncate(length);
