@@ -35,6 +35,40 @@ pub fn counted(
     })
 }
 
+/// A request that has no answer yet. One that is dropped, as its client has given up or the drain is over, is told as cut.
+pub(super) struct Unanswered {
+    worker: Rc<Worker>,
+    record: Option<Box<Record>>,
+}
+
+impl Unanswered {
+    pub fn new(worker: &Rc<Worker>, record: Box<Record>) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            record: Some(record),
+        }
+    }
+
+    /// What is known of it.
+    pub fn record(&mut self) -> &mut Record {
+        self.record.as_mut().expect("only `answered` takes it")
+    }
+
+    /// There is an answer, which is told of from now on.
+    pub fn answered(mut self) -> Box<Record> {
+        self.record.take().expect("it is taken once")
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.cut = true;
+            self.worker.finish(record);
+        }
+    }
+}
+
 /// An answer on its way to its client.
 pub struct Sent {
     body: Carried,

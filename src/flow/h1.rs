@@ -77,8 +77,8 @@ pub async fn exchange(
     scratch: &mut Scratch,
 ) -> Done {
     let plan = worker.plan();
-    let mut record = conn.record(worker, "HTTP/1.1");
-    let mut visit = Visit {
+    let record = conn.record(worker, "HTTP/1.1");
+    let visit = Visit {
         worker,
         conn,
         client,
@@ -105,12 +105,35 @@ pub async fn exchange(
         answer,
         answer_fields,
     };
-    let done = read_and_serve(&mut visit, head, fields, room, &mut record).await;
-    record.bytes_in = visit.bytes_in.get();
-    record.bytes_out = visit.bytes_out.get();
-    record.status = visit.status.get();
-    worker.finish(record);
+    let mut asked = Asked {
+        visit,
+        record: Some(record),
+        is_over: false,
+    };
+    let Asked { visit, record, .. } = &mut asked;
+    let record = record.as_mut().expect("only its end takes it");
+    let done = read_and_serve(visit, head, fields, room, record).await;
+    asked.is_over = true;
     done
+}
+
+/// A request with its record, which is written when it is dropped: at its end, or with the connection when a drain is over.
+struct Asked<'a> {
+    visit: Visit<'a>,
+    record: Option<Box<Record>>,
+    is_over: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.bytes_in = self.visit.bytes_in.get();
+            record.bytes_out = self.visit.bytes_out.get();
+            record.status = self.visit.status.get();
+            record.cut |= !self.is_over;
+            self.visit.worker.finish(record);
+        }
+    }
 }
 
 /// Memory to write in and to read the answer's head into.

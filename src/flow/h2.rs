@@ -14,6 +14,7 @@ use hyper::ext::Protocol;
 use super::absent::hint;
 use super::answer::broken;
 use super::body::{Carried, discard};
+use super::ending::Unanswered;
 use super::h2_head::{forbidden, h2_request, lines, strip};
 use super::h2_pump::nothing;
 use super::intake::{Facts, Intake, Line};
@@ -42,7 +43,8 @@ pub async fn serve_stream(
 ) -> Result<Response<Carried>, Infallible> {
     let held = conn.busy.hold();
     let plan = worker.plan();
-    let mut record = conn.record(&worker, "HTTP/2");
+    let mut asked = Unanswered::new(&worker, conn.record(&worker, "HTTP/2"));
+    let record = asked.record();
     let mut scratch = Scratch::take();
     let (parts, body) = request.into_parts();
     let stream = Stream {
@@ -53,7 +55,7 @@ pub async fn serve_stream(
         lines: lines(&parts.headers),
     };
     let mut body = Some(body);
-    let outcome = stream.serve(&mut body, &mut record, &mut scratch).await;
+    let outcome = stream.serve(&mut body, record, &mut scratch).await;
     if let Some(unread) = body.filter(|b| !b.is_end_stream()) {
         worker.spawn("discard", discard(Carried::Request(unread)));
     }
@@ -65,13 +67,14 @@ pub async fn serve_stream(
             let facts = Facts::read(stream.lines.iter().copied()).unwrap_or_default();
             let intake = stream.intake(facts).ok();
             let intake = intake.as_ref();
-            let hint = hint(&worker, refusal, intake, &conn, &plan, &record).await;
+            let hint = hint(&worker, refusal, intake, &conn, &plan, record).await;
             let hint = hint.as_deref();
-            refused(&worker, refusal, intake, &conn, &plan, &record, hint).into_h2()
+            refused(&worker, refusal, intake, &conn, &plan, record, hint).into_h2()
         }
     };
     record.status = response.status().as_u16();
     stall::asked(false);
+    let record = asked.answered();
     Ok(super::ending::counted(&worker, record, response, held))
 }
 

@@ -73,9 +73,13 @@ impl Desk {
 
     /// Takes what was written; `format` is how it goes on.
     pub fn turn(&self, spare: &mut Vec<u8>, format: Format, mut taken: impl FnMut(&[u8])) {
-        let mut pages = lock(&self.pages);
-        pages.0 = format;
-        for page in &pages.1 {
+        let pages = {
+            let mut pages = lock(&self.pages);
+            pages.0 = format;
+            // Not held while lines are written: who reads them may have stopped.
+            pages.1.clone()
+        };
+        for page in &pages {
             let mut page = lock(page);
             page.format = format;
             std::mem::swap(&mut page.lines, spare);
