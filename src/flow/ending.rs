@@ -1,4 +1,4 @@
-//! The end of an HTTP/2 exchange: the record is written when the answer's body is dropped.
+//! The end of an exchange: its record is written when what carries it is dropped, whoever drops it.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use http::Response;
 use http_body::{Body as _, Frame};
 
 use super::body::{Carried, CutError};
+use super::h1::Visit;
 use super::state::{Held, Worker};
 use crate::observe::Record;
 
@@ -65,6 +66,41 @@ impl Drop for Unanswered {
         if let Some(mut record) = self.record.take() {
             record.cut = true;
             self.worker.finish(record);
+        }
+    }
+}
+
+/// A request with its record, which is written when it is dropped: at its end, or with the connection when a drain is over.
+pub(super) struct Asked<'a> {
+    visit: Visit<'a>,
+    record: Option<Box<Record>>,
+    /// It has come to its end.
+    pub is_over: bool,
+}
+
+impl<'a> Asked<'a> {
+    pub fn new(visit: Visit<'a>, record: Box<Record>) -> Self {
+        Self {
+            visit,
+            record: Some(record),
+            is_over: false,
+        }
+    }
+
+    pub fn parts(&mut self) -> (&mut Visit<'a>, &mut Record) {
+        let record = self.record.as_mut().expect("only its end takes it");
+        (&mut self.visit, record)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.bytes_in = self.visit.bytes_in.get();
+            record.bytes_out = self.visit.bytes_out.get();
+            record.status = self.visit.status.get();
+            record.cut |= !self.is_over;
+            self.visit.worker.finish(record);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::absent::hint;
 use super::answer::broken;
+use super::ending::Asked;
 use super::intake::{Facts, Intake, Line};
 use super::judge::{Judged, judge, network};
 use super::origin::Origin;
@@ -105,35 +106,11 @@ pub async fn exchange(
         answer,
         answer_fields,
     };
-    let mut asked = Asked {
-        visit,
-        record: Some(record),
-        is_over: false,
-    };
-    let Asked { visit, record, .. } = &mut asked;
-    let record = record.as_mut().expect("only its end takes it");
+    let mut asked = Asked::new(visit, record);
+    let (visit, record) = asked.parts();
     let done = read_and_serve(visit, head, fields, room, record).await;
     asked.is_over = true;
     done
-}
-
-/// A request with its record, which is written when it is dropped: at its end, or with the connection when a drain is over.
-struct Asked<'a> {
-    visit: Visit<'a>,
-    record: Option<Box<Record>>,
-    is_over: bool,
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        if let Some(mut record) = self.record.take() {
-            record.bytes_in = self.visit.bytes_in.get();
-            record.bytes_out = self.visit.bytes_out.get();
-            record.status = self.visit.status.get();
-            record.cut |= !self.is_over;
-            self.visit.worker.finish(record);
-        }
-    }
 }
 
 /// Memory to write in and to read the answer's head into.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::log::Event;
+use super::event::Event;
 use super::record::Record;
 use crate::base::refusal::Blame;
 

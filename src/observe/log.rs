@@ -1,19 +1,19 @@
-//! The log writer: a thread of its own, for events behind a bounded queue, for access lines beside the pages of the data threads.
-//! When there is no room lines are lost and counted; nobody waits.
+//! The log writers: one thread for events behind a bounded queue, one for the access lines on the pages of the data threads. When there
+//! is no room lines are lost and counted; nobody waits.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
-use super::line;
+use super::event::{Event, Events, Said};
 use super::out::{Lost, Out};
 use super::pen::{Desk, Pen};
 use super::ring::Past;
 
-/// Events that may wait to be written.
+/// Words to the writer that may wait.
 const QUEUE: usize = 8192;
 /// How long lines are gathered while they keep coming.
 const GATHER: Duration = Duration::from_millis(5);
@@ -47,52 +47,7 @@ pub enum Format {
     Json,
 }
 
-/// Something worth a line of its own.
-#[derive(Debug)]
-pub struct Event {
-    pub(super) at: SystemTime,
-    pub(super) level: &'static str,
-    pub(super) name: &'static str,
-    pub(super) fields: Vec<(&'static str, String)>,
-}
-
-impl Event {
-    /// An event that nobody needs to act on.
-    pub fn info(name: &'static str) -> Self {
-        Self {
-            at: SystemTime::now(),
-            level: "info",
-            name,
-            fields: Vec::new(),
-        }
-    }
-
-    /// Someone should look today.
-    pub fn warn(name: &'static str) -> Self {
-        Self {
-            level: "warn",
-            ..Self::info(name)
-        }
-    }
-
-    /// We failed at our job.
-    pub fn error(name: &'static str) -> Self {
-        Self {
-            level: "error",
-            ..Self::info(name)
-        }
-    }
-
-    /// Adds a fact. Never a secret.
-    #[must_use]
-    pub fn with(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.fields.push((key, value.to_string()));
-        self
-    }
-}
-
 enum Message {
-    Event(Event),
     Reopen,
     /// There are lines on a page, or there is a [`Change`] to be taken.
     Look,
@@ -103,6 +58,7 @@ enum Message {
 #[derive(Clone, Debug)]
 pub struct Log {
     queue: SyncSender<Message>,
+    events: Events,
     lost: Arc<AtomicU64>,
     access: Arc<AtomicBool>,
     query: Arc<AtomicBool>,
@@ -146,9 +102,11 @@ impl Log {
         let next = Arc::new(Mutex::new(None));
         let access = Arc::new(AtomicBool::new(sink != Sink::Off));
         let desk = Arc::new(Desk::new(format));
+        let events = Events::start(format, &lost)?;
         let writer = Writer {
             out: Out::open(&sink)?,
             format,
+            events: events.clone(),
             lost: Arc::clone(&lost),
             next: Arc::clone(&next),
             desk: Arc::clone(&desk),
@@ -160,6 +118,7 @@ impl Log {
             .spawn(move || writer.run(&messages))?;
         Ok(Self {
             queue,
+            events,
             lost,
             access,
             query: Arc::new(AtomicBool::new(query)),
@@ -185,7 +144,7 @@ impl Log {
 
     /// Writes an event.
     pub fn event(&self, event: Event) {
-        self.send(Message::Event(event));
+        self.events.tell(event);
     }
 
     /// Goes on elsewhere, or in another format, from the writer's next look on: lines of these few milliseconds still go the old way.
@@ -193,6 +152,8 @@ impl Log {
         self.access
             .store(change.sink != Sink::Off, Ordering::Relaxed);
         self.query.store(change.query, Ordering::Relaxed);
+        let is_json = change.format == Format::Json;
+        self.events.is_json.store(is_json, Ordering::Relaxed);
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(change);
         // If the queue is full, the next line that is written looks as well.
         self.wake();
@@ -210,9 +171,17 @@ impl Log {
 
     /// Waits until everything said so far is written, at most `limit`.
     pub fn flush(&self, limit: Duration) {
-        let (done, wait) = sync_channel(1);
-        if self.queue.try_send(Message::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(limit);
+        let end = Instant::now() + limit;
+        let (done, wait) = sync_channel(2);
+        let asked = [
+            self.events
+                .queue
+                .try_send(Said::Flush(done.clone()))
+                .is_ok(),
+            self.queue.try_send(Message::Flush(done)).is_ok(),
+        ];
+        for _ in asked.iter().filter(|asked| **asked) {
+            let _ = wait.recv_timeout(end.saturating_duration_since(Instant::now()));
         }
     }
 
@@ -240,6 +209,7 @@ impl Log {
 struct Writer {
     out: Option<Out>,
     format: Format,
+    events: Events,
     lost: Arc<AtomicU64>,
     /// What the counter was when writing began to fail.
     failing: Option<u64>,
@@ -280,7 +250,6 @@ impl Writer {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Event(event) => self.tell(&event),
             Message::Reopen => {
                 self.look();
                 if let Some(out) = &mut self.out {
@@ -320,14 +289,6 @@ impl Writer {
         has_lines
     }
 
-    fn tell(&self, event: &Event) {
-        let line = line::event(event, self.format == Format::Json) + "\n";
-        // At once and whole: other threads and programs may write there too.
-        if io::stderr().write_all(line.as_bytes()).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     /// Counts what was lost, and says once that lines are lost or go where they should not, and once that they no longer do.
     fn note(&mut self, result: Option<Result<(), Lost>>) {
         let Some(out) = &self.out else {
@@ -347,11 +308,13 @@ impl Writer {
         match (trouble, self.failing) {
             (Some(error), None) => {
                 self.failing = Some(before);
-                self.tell(&Event::error("log_failed").with("error", error));
+                self.events
+                    .tell(Event::error("log_failed").with("error", error));
             }
             (None, Some(since)) => {
                 self.failing = None;
-                self.tell(&Event::info("log_recovered").with("lines_lost", before - since));
+                self.events
+                    .tell(Event::info("log_recovered").with("lines_lost", before - since));
             }
             (Some(_), Some(_)) | (None, None) => {}
         }

@@ -1,5 +1,6 @@
 //! What happened: facts are gathered in a [`Record`] and written once, on a thread of its own, never by the data path.
 
+mod event;
 mod json;
 mod line;
 mod log;
@@ -10,7 +11,8 @@ mod pen;
 mod record;
 mod ring;
 
-pub use log::{Change, Event, Format, Log, Rotation, Sink};
+pub use event::Event;
+pub use log::{Change, Format, Log, Rotation, Sink};
 pub use metrics::{Metrics, Slot, Tally};
 pub use panics::{contained, guarded};
 pub use pen::Pen;

@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use super::log::{Event, Log};
+use super::event::Event;
+use super::log::Log;
 use super::metrics::Metrics;
 
 /// Runs a task to its end. `None` when it panicked: what it held is dropped, and the rest goes on.

@@ -376,3 +376,38 @@ fn the_dashboard_and_the_alerts_use_metrics_that_exist() {
     );
     assert!(metrics_in("rate(loopgate_nonsense_total[5m])").contains("loopgate_nonsense_total"));
 }
+
+#[tokio::test]
+async fn a_request_that_its_client_gives_up_is_told_of_and_counted() {
+    let upstream = Upstream::scripted(|_, _, peer| {
+        peer.wait_for_end();
+        After::Close
+    });
+    let gate = Gate::plain(&upstream);
+    let mut h2 = gate.h2().await;
+    h2.send(frames::get(1, "/reset")).await;
+    upstream.wait("the first request", |list| list.len() == 1);
+    h2.send(frames::frame(frames::RST_STREAM, 0, 1, 8u32.to_be_bytes()))
+        .await;
+    gate.log(1).await;
+    h2.send(frames::get(3, "/left")).await;
+    upstream.wait("the second request", |list| list.len() == 2);
+    drop(h2);
+    let mut client = gate.h1().await;
+    client
+        .send("GET /away HTTP/1.1\r\nHost: app.lan\r\n\r\n")
+        .await;
+    upstream.wait("the third request", |list| list.len() == 3);
+    drop(client);
+    let lines = gate.log(3).await;
+    for (line, path) in lines.iter().zip(["/reset", "/left", "/away"]) {
+        let found = (&line["path"], &line["status"], &line["cut"]);
+        assert_eq!(found, (&path.into(), &0.into(), &true.into()), "{line}");
+    }
+    let text = gate.metrics();
+    assert_eq!(
+        value(&text, "loopgate_requests_total", &["code=\"none\""]),
+        3.0,
+        "{text}"
+    );
+}
