@@ -1,7 +1,7 @@
 //! Who has logged in: a bounded table on our side; the browser holds an opaque id, and the table only its hash, so a
 //! dump of the table opens nothing. A session ends with its time, with its user, and with the user's stored hash.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -211,7 +211,10 @@ impl Sessions {
     /// Ends one session by its key.
     pub fn close_key(&self, key: &Key) -> bool {
         let mut index = lock(&self.index);
-        let closed = self.remove(&mut index, key);
+        let closed = self.end(&mut index, key);
+        if !closed {
+            index.tell_forgotten(key);
+        }
         drop(index);
         self.tell(usize::from(closed));
         closed
@@ -221,10 +224,7 @@ impl Sessions {
     pub fn close_user(&self, user: &str) -> usize {
         let mut index = lock(&self.index);
         let keys = index.keys.get(user).cloned().unwrap_or_default();
-        let closed = keys
-            .iter()
-            .filter(|key| self.remove(&mut index, key))
-            .count();
+        let closed = keys.iter().filter(|key| self.end(&mut index, key)).count();
         drop(index);
         self.tell(closed);
         closed
@@ -234,11 +234,13 @@ impl Sessions {
     pub fn sweep(&self, users: &Users, now: Instant) -> usize {
         let at = self.millis(now);
         let mut index = lock(&self.index);
-        let keys = self.keys(|session| !self.is_good(session, users, at));
-        let swept = keys
-            .iter()
-            .filter(|key| self.remove(&mut index, key))
-            .count();
+        // The other process judges time by itself: it may be in use there.
+        let over = self.keys(|session| !self.is_timely(session, at));
+        let over = over.iter().filter(|key| self.remove(&mut index, key));
+        let mut swept = over.count();
+        let withdrawn = self.keys(|session| !self.is_good(session, users, at));
+        let withdrawn = withdrawn.iter().filter(|key| self.end(&mut index, key));
+        swept += withdrawn.count();
         drop(index);
         self.tell(swept);
         swept
@@ -323,22 +325,6 @@ impl Sessions {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn remove(&self, index: &mut Index, key: &Key) -> bool {
-        let Some(session) = self.write(key).remove(key) else {
-            return false;
-        };
-        index.tell(|| Change::Ended(session_id::text(key)));
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        self.endings.fetch_add(1, Ordering::Release);
-        if let Some(keys) = index.keys.get_mut(&session.user) {
-            keys.retain(|k| k != key);
-            if keys.is_empty() {
-                index.keys.remove(&session.user);
-            }
-        }
-        true
-    }
-
     fn tell(&self, ended: usize) {
         if ended > 0 {
             self.ended.send_modify(|n| *n = n.wrapping_add(1));
@@ -374,6 +360,8 @@ struct Index {
     keys: HashMap<Arc<str>, Vec<Key>>,
     /// Other processes that go on with what is here.
     told: Vec<mpsc::Sender<Change>>,
+    /// What is over here and may go on there: a logout reaches it all the same.
+    forgotten: HashSet<Key>,
 }
 
 fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {

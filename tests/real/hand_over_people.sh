@@ -9,7 +9,7 @@ if [ -z "${LIMITED:-}" ]; then
     binary
     export GATE
 fi
-limited 180 "$0" "$@"
+limited 240 "$0" "$@"
 cd "$WORK" || exit 1
 
 # A service that says who asks, and goes on saying so below /stream.
@@ -191,6 +191,31 @@ for _ in 1 2; do code --interface 127.0.1.7 -u alice:wrong "$site/" >/dev/null; 
 same "and what it counted last counts" 429 "$(code --interface 127.0.1.7 -u alice:wrong "$site/")"
 same "what has ended does not come back" "401 401 401" "$(code -H "Cookie: $bob" "$site/") $(code -H "Cookie: $alice" "$site/") $(code -H "Cookie: $carol" "$site/")"
 same "what has not goes on" alice "$(who "$again")"
+
+echo "== two take-overs in a row"
+eve=$(cookie alice)
+streams eve "$eve" && e=$STREAM
+start open2 curl -skN --max-time 100 --resolve "app.lan:$port:127.0.0.1" "$site/open/stream"
+until_true 20 grep -q . open2.out
+first=$new
+start gate3 "$GATE" serve -c gate.toml --take-over
+until_written gate3.err '(serving)' >/dev/null
+second=$PID
+runs eve
+same "the first one drains" 0 $?
+start gate4 "$GATE" serve -c gate.toml --take-over
+until_written gate4.err '(serving)' >/dev/null
+new=$PID
+until_true 10 is_over "$second"
+same "the second one has ended at once" 0 $?
+until_true 5 is_over "$e"
+same "and what ran by a session in the first one, whom nobody tells any more" 0 $?
+has "which says so" 'hand_over_lost.*sessions=' "$(cat gate1.err)"
+runs open2
+same "what runs by none goes on" 0 $?
+same "nobody logs in again" "alice alice" "$(for c in "$again" "$eve"; do who "$c"; done | xargs)"
+lacks "and the newest one has lost nothing" 'hand_over_lost' "$(cat gate3.err gate4.err)"
+until_true 30 is_over "$first"
 
 echo "== once more, and a drain without an heir"
 start gate2 "$GATE" serve -c gate.toml --take-over

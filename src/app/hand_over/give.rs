@@ -253,7 +253,7 @@ impl Heir {
 #[derive(Debug)]
 pub struct Parted {
     counted: u64,
-    task: Option<JoinHandle<Option<UnixStream>>>,
+    task: Option<JoinHandle<Option<Arc<UnixStream>>>>,
     over: oneshot::Sender<()>,
     _turn: OwnedSemaphorePermit,
 }
@@ -267,14 +267,12 @@ impl Parted {
             return;
         };
         let lockout = &shared.lockout;
-        if lockout.changes() != self.counted {
-            let last = Last {
-                lockouts: Some(lockout.snapshot(Instant::now(), SystemTime::now())),
-                has_lock: false,
-                visits: None,
-            };
-            talk::last(&stream, last).await;
-        }
+        let last = (lockout.changes() != self.counted).then(|| Last {
+            lockouts: Some(lockout.snapshot(Instant::now(), SystemTime::now())),
+            has_lock: false,
+            visits: None,
+        });
+        talk::last(&stream, last).await;
     }
 }
 

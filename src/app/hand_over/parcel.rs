@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::{
@@ -120,7 +121,7 @@ pub(super) async fn expect(stream: &mut UnixStream, word: &str) -> io::Result<()
 
 /// Lines without descriptors, one by one.
 pub(super) struct Lines {
-    pub stream: UnixStream,
+    pub stream: Arc<UnixStream>,
     /// What has come of the next one, and what came behind it.
     held: Vec<u8>,
 }
@@ -128,7 +129,7 @@ pub(super) struct Lines {
 impl Lines {
     pub fn new(stream: UnixStream) -> Self {
         Self {
-            stream,
+            stream: Arc::new(stream),
             held: Vec::new(),
         }
     }
@@ -147,8 +148,11 @@ impl Lines {
             if seen > LONGEST {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            if self.stream.read_buf(&mut self.held).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            self.stream.readable().await?;
+            match self.stream.try_read_buf(&mut self.held) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                Ok(_) | Err(_) => {}
             }
         }
     }

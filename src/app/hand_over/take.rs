@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::parcel::receive;
-use super::talk::Following;
+use super::talk::{Following, Visits};
 use super::{Last, Offer, READY, Sockets, TAKEN};
 use crate::app::control::{AskError, Verb, answered, dial};
 use crate::app::listeners::Handed;
@@ -155,8 +155,9 @@ impl Estate {
             let now = (Instant::now(), SystemTime::now());
             shared.lockout.begin_again(lockouts, now.0, now.1);
         }
+        let says_over = last.visits.as_ref().is_some_and(Visits::says_over);
         let visits = last.visits.and_then(|visits| visits.take(shared));
-        let following = Following::begin(shared);
+        let following = Following::begin(shared, says_over);
         if let (Some(file), Some(lock)) = (&running.lockouts, fds.into_iter().next()) {
             file.adopt(lock);
         }

@@ -1,6 +1,7 @@
 //! Sessions that another process of ours goes on with: ages instead of moments, hashes instead of ids. What begins or ends afterwards
 //! is told in its order, each thing once, so that nothing that has ended comes back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -35,7 +36,7 @@ pub struct Carried {
 pub enum Change {
     /// One has begun.
     Began(Carried),
-    /// The one of this key has ended before its time.
+    /// Somebody has ended the one of this key. Those that time or want of room end are not told: they may be in use at the other.
     Ended(String),
 }
 
@@ -106,7 +107,7 @@ impl Sessions {
     pub fn close_all(&self) -> usize {
         let mut index = lock(&self.index);
         let keys = self.keys(|_| true);
-        let closed = keys.iter().filter(|key| self.remove(&mut index, key));
+        let closed = keys.iter().filter(|key| self.end(&mut index, key));
         let closed = closed.count();
         drop(index);
         self.tell(closed);
@@ -140,6 +141,25 @@ impl Index {
             let change = change();
             self.told
                 .retain(|follower| follower.try_send(change.clone()).is_ok());
+        }
+    }
+
+    /// One is over here alone.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.told.retain(|follower| !follower.is_closed());
+        if self.told.is_empty() {
+            self.forgotten = HashSet::new();
+        } else if self.forgotten.len() < MOST_UNTOLD {
+            self.forgotten.insert(*key);
+        } else {
+            self.tell(|| Change::Ended(session_id::text(key)));
+        }
+    }
+
+    /// Somebody ends one that was over here already.
+    pub(super) fn tell_forgotten(&mut self, key: &Key) {
+        if self.forgotten.remove(key) {
+            self.tell(|| Change::Ended(session_id::text(key)));
         }
     }
 }
@@ -274,6 +294,46 @@ mod tests {
             changes.try_recv().is_err() && back.try_recv().is_err(),
             "and says no more"
         );
+    }
+
+    #[test]
+    fn what_time_or_want_of_room_end_goes_on_at_the_other_until_somebody_ends_it() {
+        let (both, now) = (users(&format!("alice:{A}\nbob:{A}")), Instant::now());
+        let settings = SessionSettings {
+            per_user: 2,
+            ..SessionSettings::default()
+        };
+        let old = Sessions::new(settings, now);
+        let open = |name, at| old.open(both.find(name).unwrap(), Origin::Login, at);
+        let (idle, later) = (open("alice", now), now + HOUR * 3);
+        let mut changes = old.follow();
+        assert_eq!(old.sweep(&both, later), 1);
+        assert!(changes.try_recv().is_err(), "its time is over, here");
+        let crowd = [0, 1, 2, 3].map(|n| open("bob", later + HOUR / 60 * n));
+        for one in &crowd {
+            let told = changes.try_recv();
+            let key = session_id::text(&one.key);
+            assert!(matches!(told, Ok(Change::Began(one)) if one.key == key));
+        }
+        assert!(changes.try_recv().is_err(), "pushed out, here");
+        assert_eq!(old.len(), 2);
+        for over in [&idle, &crowd[0]] {
+            let ended = Change::Ended(session_id::text(&over.key));
+            assert!(!old.close(over.id.expose()));
+            assert_eq!(changes.try_recv(), Ok(ended), "logged out");
+            assert!(!old.close(over.id.expose()));
+            assert!(changes.try_recv().is_err(), "once");
+        }
+        assert!(!old.close_carried(&"A".repeat(43)));
+        assert!(changes.try_recv().is_err(), "nobody's");
+        let alone = users(&format!("alice:{A}"));
+        assert_eq!(old.sweep(&alone, later), 2);
+        for _ in 0..2 {
+            assert!(
+                matches!(changes.try_recv(), Ok(Change::Ended(_))),
+                "withdrawn"
+            );
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! What ends when another session begins, so that the table stays within its bounds.
+//! How a session ends: by somebody, by time, or because another one begins and the table has to stay within its bounds.
 
 use std::sync::atomic::Ordering;
 
-use super::{Index, Origin, Sessions, read};
+use super::super::session_id;
+use super::{Change, Index, Origin, Sessions, read};
+use crate::auth::cache::Key;
 
 impl Sessions {
     /// Ends what a new session of the user has to end for the bounds to hold.
@@ -31,6 +33,39 @@ impl Sessions {
         if self.len() >= self.most {
             self.end_idlest(index, self.most / 64);
         }
+    }
+
+    /// Somebody has ended it: it is over in every process.
+    pub(super) fn end(&self, index: &mut Index, key: &Key) -> bool {
+        let ended = self.take(index, key);
+        if ended {
+            index.tell(|| Change::Ended(session_id::text(key)));
+        }
+        ended
+    }
+
+    /// Time or want of room have ended it, here.
+    pub(super) fn remove(&self, index: &mut Index, key: &Key) -> bool {
+        let removed = self.take(index, key);
+        if removed {
+            index.forget(key);
+        }
+        removed
+    }
+
+    fn take(&self, index: &mut Index, key: &Key) -> bool {
+        let Some(session) = self.write(key).remove(key) else {
+            return false;
+        };
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.endings.fetch_add(1, Ordering::Release);
+        if let Some(keys) = index.keys.get_mut(&session.user) {
+            keys.retain(|k| k != key);
+            if keys.is_empty() {
+                index.keys.remove(&session.user);
+            }
+        }
+        true
     }
 
     /// A part at once, so that a full table is not searched at every login.
