@@ -86,12 +86,29 @@ pub fn words(process: &Process) -> Vec<&str> {
             .next()
             .unwrap_or(word)
             .trim_end_matches(':');
-        let stem = [".js", ".mjs", ".cjs", ".ts", ".py", ".rb", ".exe"]
+        let endings = [
+            ".js",
+            ".mjs",
+            ".cjs",
+            ".ts",
+            ".py",
+            ".rb",
+            ".exe",
+            ".openbsd",
+            ".traditional",
+        ];
+        let stem = endings
             .iter()
             .find_map(|ending| file.strip_suffix(ending))
             .unwrap_or(file);
         let bare = stem.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-        words.extend([file, stem, bare].iter().filter(|word| !word.is_empty()));
+        // `socat-1.8`
+        let plain = bare.trim_end_matches('-');
+        words.extend(
+            [file, stem, bare, plain]
+                .iter()
+                .filter(|word| !word.is_empty()),
+        );
     }
     // What `go run` starts has the name of its folder, in one that says where it comes from.
     let program = process.arguments.first();

@@ -69,10 +69,12 @@ fn outwards(snapshot: &Snapshot, mut reached: Reached) -> Around<'_> {
         }
         if !one.forward.is_visible {
             doubtful.push((one.forward, Reached::at(&nameless)));
-        } else if one.forward.is_pipe && one.held.is_empty() {
+        } else if one.forward.is_pipe && one.held.is_empty() && !one.is_open() {
             // `nc -l 9000 <f | nc 127.0.0.1 3000 >f`: the one that listens is the other one.
-            for other in all().filter(|c| c.forward.is_pipe && !c.held.is_empty()) {
-                let is_open = other.is_open();
+            // Or the one that dials outwards.
+            let is_end = |c: &Candidate<'_>| !c.held.is_empty() || c.forward.dials_out();
+            for other in all().filter(|c| c.forward.is_pipe && is_end(c)) {
+                let is_open = other.is_open() || other.forward.dials_out();
                 around
                     .unsure
                     .extend(is_open.then_some((other.forward, None)));
@@ -764,6 +766,78 @@ mod tests {
             snapshot.forwards.extend(both.iter().filter_map(recognise));
             let around = around(&snapshot, &target);
             assert_eq!((around.open.len(), around.unsure.len()), (0, want));
+        }
+    }
+
+    #[test]
+    fn one_whose_ends_both_dial_carries_the_port_out() {
+        for (programs, want) in [
+            (
+                vec![(
+                    "socat TCP:10.0.0.2:9001,forever TCP:127.0.0.1:3000",
+                    "",
+                    true,
+                )],
+                (1, 0, 0),
+            ),
+            (
+                vec![("socat TCP:10.0.0.2:9001 TCP:127.0.0.1:3001", "", true)],
+                (0, 0, 0),
+            ),
+            (
+                vec![("socat TCP:127.0.0.1:3001 TCP:127.0.0.1:3000", "", true)],
+                (0, 0, 0),
+            ),
+            (
+                vec![(
+                    "ncat 10.0.0.2 9001 --sh-exec \"ncat 127.0.0.1 3000\"",
+                    "",
+                    true,
+                )],
+                (1, 0, 0),
+            ),
+            (
+                vec![(
+                    "ncat 10.0.0.2 9001 --sh-exec \"ncat 127.0.0.1 3001\"",
+                    "",
+                    true,
+                )],
+                (0, 0, 0),
+            ),
+            // Two that are joined by a FIFO, and one alone.
+            (
+                vec![
+                    ("nc 10.0.0.2 9001", "", true),
+                    ("nc 127.0.0.1 3000", "", true),
+                ],
+                (0, 0, 1),
+            ),
+            (vec![("nc 127.0.0.1 3000", "", true)], (0, 0, 0)),
+            (vec![("nc 10.0.0.2 9001", "", true)], (0, 0, 0)),
+        ] {
+            assert_eq!(counted(&programs), want, "{programs:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_in_doubt_and_proxies_lead_everywhere() {
+        let open = "0.0.0.0:9000";
+        for (line, want) in [
+            ("socat TCP-LISTEN:9000 TCP:127\\.0.0.1:3000", (1, 0, 0)),
+            ("socat TCP-LISTEN:9000 TCP:127.0.0.1:68536", (1, 0, 0)),
+            ("socat TCP-LISTEN:9000 TCP:127.0.0.1:3\\000", (0, 0, 1)),
+            (
+                "socat TCP-LISTEN:9000 SOCKET-CONNECT:2:6:x0bb87f000001",
+                (0, 0, 1),
+            ),
+            ("socat TCP-LISTEN:9000 TCP:10.0.0.1:3000", (0, 0, 0)),
+            ("mitmdump -p 9000", (1, 0, 0)),
+            ("mitmdump --mode reverse:http://127.0.0.1:3001", (0, 0, 0)),
+            ("ncat -lk 9000 --proxy-type http", (1, 0, 0)),
+            ("gost -L :9000", (1, 0, 0)),
+            ("gost -L tcp://:9000/127.0.0.1:3001", (0, 0, 0)),
+        ] {
+            assert_eq!(counted(&[(line, open, true)]), want, "{line}");
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::advice::words;
 use super::namespaces::has_own_paths;
 use super::owner::{NAMELESS, Process, held_by, processes};
+use super::programs::{Netcat, STARTS, chisel, is_open_gost, is_open_mitmproxy, wstunnel};
 use super::spelling::{Hosts, MOST, Place, numbers, places};
 use super::{socat, ssh};
 
@@ -46,6 +47,19 @@ impl Forward {
     /// Whether anything about it says where it leads.
     pub fn may_lead(&self) -> bool {
         !self.places.is_empty() || !self.hints.is_empty() || self.is_pipe || self.process.is_cut
+    }
+
+    /// Whether one of its ends dials a place that is not of this machine, and none of them listens.
+    pub fn dials_out(&self) -> bool {
+        let arguments = &self.process.arguments;
+        let words: Vec<&str> = match &arguments[..] {
+            [title] => title.split(' ').collect(),
+            all => all.iter().map(String::as_str).collect(),
+        };
+        match self.what {
+            "socat" => socat::dials_out(&words),
+            _ => self.is_pipe && Netcat::read(&words).dials_out(),
+        }
     }
 
     /// The ports of this machine that it carries to.
@@ -152,6 +166,7 @@ const KNOWN: [Known; 25] = [
             "simpleproxy",
             "gost",
             "ghostunnel",
+            "tcpsvd",
         ],
         &[],
         Way::Listener,
@@ -203,29 +218,66 @@ pub fn recognise(process: &Process) -> Option<Forward> {
             let carried = ssh::carried(&arguments)?;
             (forward.what, forward.way) = (carried.what, carried.way);
             forward.places = carried.places;
+            forward.process.is_cut |= carried.is_unclear;
         }
         // Its ports are those of a pod.
         "kubectl port-forward" => {}
         // A client of somebody else's tunnel: the port here is its own.
         "cloudflared" if line.contains(&"access") => {}
+        // What does not come back is of the far side, as of `ssh -L`.
+        "chisel" | "wstunnel" => {
+            let is_chisel = kind.what == "chisel";
+            let back = if is_chisel {
+                chisel(&line)
+            } else {
+                wstunnel(&line)
+            };
+            match back {
+                Some(places) => forward.places = places,
+                None => forward.way = Way::Listener,
+            }
+        }
         _ => forward.places = places(&line, false),
     }
     match kind.what {
         "socat" => {
-            let (sockets, hints) = socat::named(&arguments);
-            forward.places.extend(sockets);
-            forward.hints = hints;
+            let named = socat::named(&arguments);
+            for place in named.places {
+                if !forward.places.contains(&place) {
+                    forward.places.push(place);
+                }
+            }
+            forward.hints = named.hints;
+            forward.process.is_cut |= named.is_unclear;
             let is_own = |word: &&&str| matches!(**word, "-" | "STDIO" | "STDIN" | "STDOUT");
             forward.is_pipe = arguments.iter().skip(1).find(is_own).is_some();
+            // Both of its ends dial: one of them outwards, as of `ssh -R`.
+            if !forward.is_pipe && forward.dials_out() {
+                forward.way = Way::Tunnel;
+            }
+        }
+        "mitmproxy" if is_open_mitmproxy(&line) => forward.places.push(Place::All),
+        "port forwarder" if program.contains(&"gost") => {
+            forward
+                .places
+                .extend(is_open_gost(&line).then_some(Place::All));
         }
         "port forwarder" => {
-            let starts = ["-c", "-e", "--sh-exec", "--exec", "--lua-exec"];
-            if line.iter().any(|w| starts.iter().any(|s| w.starts_with(s))) {
+            let is_starter = program.contains(&"tcpsvd")
+                || line.iter().any(|w| STARTS.iter().any(|s| w.starts_with(s)));
+            if is_starter {
                 forward.hints = line.iter().skip(1).flat_map(|w| numbers(w)).collect();
             }
-            forward.is_pipe = program
-                .iter()
-                .any(|name| matches!(*name, "nc" | "ncat" | "netcat"));
+            let is_netcat = |name: &&str| ["nc", "ncat", "netcat"].contains(name);
+            forward.is_pipe = program.iter().any(is_netcat);
+            if forward.is_pipe {
+                let netcat = Netcat::read(&arguments);
+                forward.places.extend(netcat.places());
+                forward.places.extend(netcat.is_proxy.then_some(Place::All));
+                if netcat.is_starting && netcat.dials_out() {
+                    forward.way = Way::Tunnel;
+                }
+            }
         }
         _ => {}
     }
@@ -256,7 +308,10 @@ fn program(line: &[&str]) -> Vec<String> {
 
 fn is_interpreter(file: &str) -> bool {
     let bare = file.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    matches!(bare, "node" | "nodejs" | "python" | "bun" | "ruby")
+    matches!(
+        bare,
+        "node" | "nodejs" | "python" | "bun" | "ruby" | "busybox" | "busybox.static" | "toybox"
+    )
 }
 
 /// Whether the arguments hold a word. `@` is any word with it, which is how sshd entitles a session.
@@ -294,12 +349,24 @@ pub fn running() -> Vec<Forward> {
                 is_visible,
                 sockets: held_by(&[pid]),
                 places: places
-                    .flat_map(|place| resolved(place, folder.as_deref()))
+                    .flat_map(|place| resolved(of_its_own(place, pid), folder.as_deref()))
                     .collect(),
                 ..forward
             })
         })
         .collect()
+}
+
+/// `/proc/self` means another process to it than to us.
+fn of_its_own(place: Place, pid: u32) -> Place {
+    let Place::Path(path) = &place else {
+        return place;
+    };
+    let own = ["/proc/self", "/proc/thread-self"];
+    match own.iter().find_map(|own| path.strip_prefix(own).ok()) {
+        Some(rest) => Place::Path(Path::new("/proc").join(pid.to_string()).join(rest)),
+        None => place,
+    }
 }
 
 /// A path as the file system has it, through links and `..`, and the socket there by its number; nothing for what is no socket. It is of a
@@ -422,6 +489,59 @@ mod tests {
                 "cloudflared access tcp --hostname x.example --url localhost:3000",
                 Some(("cloudflared", Way::Tunnel, vec![])),
             ),
+            (
+                "socat TCP:192.168.77.2:9001,forever,interval=1,fork TCP:127.0.0.1:3000",
+                Some(("socat", Way::Tunnel, vec![3000])),
+            ),
+            (
+                "socat TCP:127.0.0.1:3000 OPENSSL:far.example:443,verify=0",
+                Some(("socat", Way::Tunnel, vec![3000])),
+            ),
+            (
+                "socat TCP:127.0.0.1:4000 TCP:127.0.0.1:3000",
+                Some(("socat", Way::Listener, vec![3000, 4000])),
+            ),
+            (
+                "ncat 192.168.77.2 9001 --sh-exec ncat 127.0.0.1 3000",
+                Some(("port forwarder", Way::Tunnel, vec![3000])),
+            ),
+            (
+                "nc.openbsd 127.0.0.1 3000",
+                Some(("port forwarder", Way::Listener, vec![3000])),
+            ),
+            (
+                "nc.traditional -l -p 9000 -e nc.traditional 127.0.0.1 3000",
+                Some(("port forwarder", Way::Listener, vec![3000, 9000])),
+            ),
+            (
+                "busybox nc 127.0.0.1 3000",
+                Some(("port forwarder", Way::Listener, vec![3000])),
+            ),
+            ("busybox sh -c nc", None),
+            (
+                "/usr/bin/tcpsvd 0.0.0.0 9000 nc 127.0.0.1 3000",
+                Some(("port forwarder", Way::Listener, vec![3000, 9000])),
+            ),
+            (
+                "socat-1.8 TCP-LISTEN:9000 TCP:127.0.0.1:3000",
+                Some(("socat", Way::Listener, vec![3000])),
+            ),
+            (
+                "socat1 TCP-LISTEN:9000 TCP:127.0.0.1:+3000",
+                Some(("socat", Way::Listener, vec![3000])),
+            ),
+            (
+                "chisel client https://far.example 8000:localhost:3000",
+                Some(("chisel", Way::Listener, vec![])),
+            ),
+            (
+                "chisel client https://far.example R:8000:localhost:3000",
+                Some(("chisel", Way::Tunnel, vec![3000])),
+            ),
+            (
+                "wstunnel client -L tcp://9000:localhost:3000 wss://far.example",
+                Some(("wstunnel", Way::Listener, vec![])),
+            ),
             ("python3 -m http.server 3000", None),
             ("python3 app.py websockify", None),
             ("node server.js 3000", None),
@@ -433,6 +553,16 @@ mod tests {
         ] {
             assert_eq!(recognised(line), want, "{line}");
         }
+    }
+
+    #[test]
+    fn the_self_of_a_path_is_the_forwarders() {
+        let its = |path: &str| of_its_own(Place::Path(path.into()), 77);
+        let path = |path: &str| Place::Path(path.into());
+        assert_eq!(its("/proc/self/root/a.sock"), path("/proc/77/root/a.sock"));
+        assert_eq!(its("/proc/thread-self/cwd/a"), path("/proc/77/cwd/a"));
+        assert_eq!(its("/proc/selfish/a"), path("/proc/selfish/a"));
+        assert_eq!(its("/run/a.sock"), path("/run/a.sock"));
     }
 
     #[test]

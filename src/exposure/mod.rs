@@ -17,6 +17,7 @@ mod namespaces;
 pub mod owner;
 pub mod probe;
 mod proc_net;
+mod programs;
 mod reach;
 mod same;
 mod socat;

@@ -43,16 +43,15 @@ pub fn places(words: &[&str], is_ssh: bool) -> Vec<Place> {
         found.extend(paths(word));
         let is_option = |before: &str| OPTIONS.contains(&before) && !(is_ssh && before == "-p");
         let (option, value) = word.split_once('=').unwrap_or((words[at - 1], word));
-        let number = value.parse::<u16>();
-        match number {
-            Ok(port) if is_option(option) => found.push(Place::Local(port)),
+        match decimal(value) {
+            Some(port) if is_option(option) => found.push(Place::Local(port)),
             // `nc 127.0.0.1 3000`
-            Ok(port) if at > 1 && !word.contains('=') => {
+            Some(port) if at > 1 && !word.contains('=') => {
                 let before = words[at - 1].trim_matches(['"', '\'']);
                 let is_host = before.contains(['.', ':']) || before.starts_with("localhost");
                 found.extend(is_host.then(|| place(before, port)).flatten());
             }
-            Ok(_) | Err(_) => {}
+            Some(_) | None => {}
         }
     }
     let mut once: Vec<Place> = Vec::new();
@@ -66,7 +65,7 @@ pub fn places(words: &[&str], is_ssh: bool) -> Vec<Place> {
 
 /// `HOST:PORT` at the end of a text: `TCP:127.0.0.1:3000`, `8080:localhost:3000`, `[::1]:3000`, `:3000`; the port in every way that
 /// a program may read it.
-fn pair(text: &str) -> Vec<Place> {
+pub(super) fn pair(text: &str) -> Vec<Place> {
     let Some((before, port)) = text.rsplit_once(':') else {
         return Vec::new();
     };
@@ -91,12 +90,25 @@ fn pair(text: &str) -> Vec<Place> {
         .collect()
 }
 
-/// The ports that a number may mean: decimal, and as strtoul(3) of base 0 has it (`0xbb8`, `05670`).
-fn port_numbers(text: &str) -> Vec<u16> {
-    let radix = |digits: &str, radix| u16::from_str_radix(digits, radix).ok();
+/// The ports that a number may mean: decimal, and as strtoul(3) of base 0 has it (`0xbb8`, `05670`), which takes a sign and blanks
+/// before it. Of a larger one the lowest 16 bits count.
+pub(super) fn port_numbers(text: &str) -> Vec<u16> {
+    let text = text.trim();
+    let (text, is_negative) = match text.strip_prefix('-') {
+        Some(rest) => (rest, true),
+        None => (text.strip_prefix('+').unwrap_or(text), false),
+    };
     if !text.bytes().all(|c| c.is_ascii_alphanumeric()) {
         return Vec::new();
     }
+    let radix = |digits: &str, radix| {
+        let port = low(u64::from_str_radix(digits, radix).ok()?);
+        Some(if is_negative {
+            port.wrapping_neg()
+        } else {
+            port
+        })
+    };
     let hex = text
         .strip_prefix("0x")
         .or_else(|| text.strip_prefix("0X"))
@@ -108,6 +120,29 @@ fn port_numbers(text: &str) -> Vec<u16> {
         .collect();
     all.dedup();
     all
+}
+
+/// The lowest 16 bits.
+fn low(number: u64) -> u16 {
+    u16::try_from(number & 0xffff).unwrap_or_default()
+}
+
+/// A port in decimal, with what its reader passes over.
+fn decimal(text: &str) -> Option<u16> {
+    text.trim().parse::<u64>().ok().map(low)
+}
+
+/// Whether a host and a port are of a kind that is read here, be they of this machine or not.
+pub(super) fn is_readable(host: &str, port: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let bare = bare.split('%').next().unwrap_or(bare);
+    let is_word = |text: &str| {
+        text.bytes()
+            .all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c))
+    };
+    (is_word(bare) || address(bare).is_some())
+        && !port.is_empty()
+        && (!port_numbers(port).is_empty() || is_word(port))
 }
 
 /// Every number of a text that could be a port, whatever stands around it.
@@ -310,6 +345,11 @@ mod tests {
             ("8080:localhost:3000", &["127.0.0.1", "::1"]),
             ("--port=3000", &["127.0.0.1", "::1"]),
             ("TCP:127.0.0.1:0xbb8", &["127.0.0.1"]),
+            ("TCP:127.0.0.1:+3000", &["127.0.0.1"]),
+            ("TCP:127.0.0.1: 3000", &["127.0.0.1"]),
+            ("TCP:127.0.0.1:68536", &["127.0.0.1"]),
+            ("TCP:127.0.0.1:-62536", &["127.0.0.1"]),
+            ("TCP:127.0.0.1:68537", &[]),
             ("TCP:127.0.0.1:05670,fork", &["127.0.0.1"]),
             ("TCP:127.0.0.1:mine", &["127.0.0.1"]),
             ("TCP:box:also", &["127.0.0.1"]),

@@ -10,6 +10,8 @@ pub(super) struct Carried {
     pub what: &'static str,
     pub way: Way,
     pub places: Vec<Place>,
+    /// What a place of this machine is cannot be read.
+    pub is_unclear: bool,
 }
 
 /// The options that take a value.
@@ -68,6 +70,7 @@ pub(super) fn carried(arguments: &[&str]) -> Option<Carried> {
             what: "ssh -R",
             way: Way::Tunnel,
             places: back.iter().flat_map(|value| behind(value)).collect(),
+            is_unclear: back.iter().any(|value| is_unclear(value)),
         });
     }
     if there.is_empty() && !is_open {
@@ -83,6 +86,7 @@ pub(super) fn carried(arguments: &[&str]) -> Option<Carried> {
         what: "ssh -L",
         way: Way::Listener,
         places,
+        is_unclear: is_here && there.iter().any(|value| is_unclear(value)),
     })
 }
 
@@ -100,6 +104,11 @@ fn option(text: &str) -> Option<(String, String)> {
     let rest = rest.trim_start().trim_start_matches('=').replace('"', "");
     let parts: Vec<&str> = rest.split_ascii_whitespace().collect();
     Some((key.to_ascii_lowercase(), parts.join(":")))
+}
+
+/// Whether ssh puts something else in its place: a part of it that was escaped, a token or a variable.
+fn is_unclear(value: &str) -> bool {
+    value.contains(['\\', '%']) || value.contains("${")
 }
 
 /// What one forwarding reaches: the place at its end, or everything where it names none (SOCKS).
@@ -220,6 +229,21 @@ mod tests {
         let local = ["ssh", "-o", "LocalForward=9000 localhost:3000", "h"];
         assert_eq!(ports(&local), Some((Way::Listener, false, vec![])));
         assert_eq!(ports(&["ssh", "-o", "BatchMode=yes", "h"]), None);
+    }
+
+    #[test]
+    fn what_ssh_would_replace_is_unclear() {
+        for (value, want) in [
+            ("9000:127\\.0.0.1:3000", true),
+            ("9000:/run/%u.sock", true),
+            ("9000:${HOME}/a.sock", true),
+            ("9000:localhost:3000", false),
+        ] {
+            let found = carried(&["ssh", "-R", value, "h"]).unwrap();
+            assert_eq!(found.is_unclear, want, "{value}");
+            let far = carried(&["ssh", "-L", value, "h"]).unwrap();
+            assert!(!far.is_unclear, "{value}");
+        }
     }
 
     #[test]
