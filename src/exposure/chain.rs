@@ -191,8 +191,14 @@ impl<'s> Candidate<'s> {
     /// Whether it may lead there: by a number that it gives to a program of its own, or arguments that could not be read in whole.
     fn may_lead(&self, reached: &Reached) -> bool {
         let is_named = |(_, port): &(IpAddr, u16)| self.forward.hints.contains(port);
-        self.forward.process.is_cut
-            || self.space != Space::Another && reached.sockets.iter().any(is_named)
+        let has_paths = !reached.paths.is_empty() || !reached.nodes.is_empty();
+        // From another network namespace only a path leads here.
+        match self.space {
+            Space::Another => self.forward.process.is_cut && has_paths,
+            Space::Ours | Space::Unknown => {
+                self.forward.process.is_cut || reached.sockets.iter().any(is_named)
+            }
+        }
     }
 
     /// Whether others can use it. Of a tunnel it must be known that its loopback is ours.
@@ -715,6 +721,23 @@ mod tests {
                 "{line} {space:?}"
             );
             assert!(around.unsure.is_empty());
+        }
+    }
+
+    #[test]
+    fn one_of_another_namespace_that_cannot_be_read_is_in_doubt_for_paths_alone() {
+        for (upstream, space, want) in [
+            ("3000", Space::Another, 0),
+            ("3000", Space::Unknown, 1),
+            ("unix:/run/app.sock", Space::Another, 1),
+        ] {
+            let mut snapshot = Snapshot::default();
+            let process = program(&["socat", "TCP-LISTEN:9000", "SOCKET-CONNECT:2:6:x0bb8"]);
+            snapshot.forwards.extend(recognise(&process));
+            snapshot.spaces.insert(7, space);
+            let target = upstream.parse::<Target>().unwrap().address;
+            let found = around(&snapshot, &target).unsure.len();
+            assert_eq!(found, want, "{upstream} {space:?}");
         }
     }
 
