@@ -180,15 +180,16 @@ async fn take(
     }
     tell(running, before);
     let plan = running.shared.live.current();
-    if plan.workers != running.threads() {
-        let message = format!(
-            "{} data threads go on, not {}: that needs a restart",
-            running.threads(),
-            plan.workers
-        );
-        let event = Event::warn("restart_needed").with("key", "server.workers");
+    let (is, want) = (running.threads(), plan.workers);
+    let workers = (is != want).then(|| format!("{is} data threads go on, not {want}"));
+    let sandbox = (running.wished != plan.sandbox)
+        .then(|| format!("the process goes on as it began: {}", running.sandbox));
+    for (key, what) in [("server.workers", workers), ("server.sandbox", sandbox)] {
+        let Some(what) = what else { continue };
+        let message = what + "; that needs a restart";
+        let event = Event::warn("restart_needed").with("key", key);
         running.shared.log.event(event.with("why", &message));
-        let problem = Problem::warning("needs-restart", "server.workers", message);
+        let problem = Problem::warning("needs-restart", key, message);
         warnings.problems.push(problem);
     }
     Ok(warnings)

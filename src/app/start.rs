@@ -16,7 +16,7 @@ use super::inherited::{Inherited, InheritedError};
 use super::listeners::{self, BindError, Bound, Handed, Held, Listening};
 use super::lockout_file::LockoutFile;
 use super::manager::{self, Heart};
-use super::sandbox::{self, Cell, Sandbox};
+use super::sandbox::{self, Cell, Sandbox, Wish};
 use super::worker::{Job, Signal, spawn};
 use crate::auth::login::Csrf;
 use crate::auth::passed::Passed;
@@ -79,6 +79,8 @@ pub struct Running {
     counts: Arc<Counts>,
     /// What the process has given up.
     pub sandbox: Sandbox,
+    /// What it was to give up.
+    pub(super) wished: Wish,
     pub(super) lockouts: Option<Arc<LockoutFile>>,
 }
 
@@ -127,7 +129,8 @@ fn begin(
         true => sandbox::enter(plan.sandbox).map_err(StartError::Sandbox)?,
         false => Sandbox::default(),
     };
-    let cell = Cell::new(plan.sandbox);
+    let wished = plan.sandbox;
+    let cell = Cell::new(wished);
     let log = Log::start(sink, format, query).map_err(StartError::Log)?;
     short.into_iter().for_each(|event| log.event(event));
     let verifier = verifier(&cell).map_err(StartError::Thread)?;
@@ -198,6 +201,7 @@ fn begin(
         threads,
         counts,
         sandbox,
+        wished,
         lockouts,
     };
     running.tell_addresses();

@@ -116,9 +116,10 @@ until_true 5 is refused visitor 10.99.0.1 8443
 if reload; then ok "without the stranger it is taken"; else bad "without the stranger it is taken" "$(cat "$WORK/reload.out")"; fi
 becomes "and open" 5 open visitor 10.99.0.1 7443
 
-sed -i 's/^\[server\]/[server]\nworkers = 9/' "$WORK/loopgate.toml"
+sed -i 's/^\[server\]/[server]\nworkers = 9\nsandbox = "off"/' "$WORK/loopgate.toml"
 reload
-has "what needs a restart is said" 'needs-restart' "$(cat "$WORK/reload.out")"
+has "what needs a restart is said" 'data threads go on, not 9; that needs a restart' "$(tr -s ' \n' ' ' <"$WORK/reload.out")"
+has "and that the sandbox stays" 'the process goes on as it began: .*; that needs a restart' "$(tr -s ' \n' ' ' <"$WORK/reload.out")"
 kill "$serve"
 wait "$serve"
 same "ends by SIGTERM with 0" 0 $?
