@@ -99,7 +99,7 @@ right=$PID
 answers 127.0.0.1
 # `agrees NAME PORT [TARGET]`: whether a neighbour gets the page on that port, and whether the start is refused.
 agrees() {
-    local around=open verdict=open target=${3:-3000}
+    local around=open verdict=open target=${3:-127.0.0.1:3000}
     [ "$(at neighbour curl -s -m 2 "http://192.168.77.1:$2/" 2>/dev/null)" = right ] || around=shut
     at gate timeout 2 "$GATE" expose "$target" -l 127.0.0.1:0 --unsafe-no-auth >"$WORK/start.out" 2>&1
     [ $? -eq 4 ] || verdict=shut
