@@ -146,14 +146,34 @@ pub fn alone(request: &Request, cookie: &str) {
 
 /// Whether this is what the client asked, head only.
 pub fn is_head_of(request: &Request, asked: &Asked) -> bool {
-    let host = match &asked.host.to_ascii_lowercase()[..] {
-        host if host.starts_with(b"own.lan") => &b"localhost"[..],
-        _ => &asked.host,
+    let is_own = asked.host.to_ascii_lowercase().starts_with(b"own.lan");
+    let host = if is_own {
+        b"localhost"
+    } else {
+        &asked.host[..]
+    };
+    // Where a name in a field is mapped, so is the one that the client used.
+    let mut named = ["origin", "referer"]
+        .into_iter()
+        .flat_map(|name| values(&asked.fields, name));
+    let forwarded = match is_own && named.any(|url| is_ours(url, &asked.host)) {
+        true => host,
+        false => &asked.host,
     };
     request.method == asked.method
         && request.target == asked.target
         && values(&request.fields, "host") == [host]
-        && values(&request.fields, "x-forwarded-host") == [&asked.host[..]]
+        && values(&request.fields, "x-forwarded-host") == [forwarded]
+}
+
+/// Whether a URL is one of this host, as the client spells it.
+fn is_ours(url: &[u8], host: &[u8]) -> bool {
+    let origin = [b"https://", host].concat();
+    let (named, rest) = match url.split_at_checked(origin.len()) {
+        Some(parts) if std::str::from_utf8(url).is_ok() => parts,
+        _ => return false,
+    };
+    named.eq_ignore_ascii_case(&origin) && matches!(rest.first(), None | Some(b'/' | b'?' | b'#'))
 }
 
 /// What is wrong with it as the answer to what the client asked, whose head it has.
