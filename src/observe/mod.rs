@@ -1,4 +1,4 @@
-//! What happened: facts are gathered in a [`Record`] and written once, on a thread of its own, never by the data path.
+//! What happened: facts are gathered in a [`Record`], put into a line once by the thread that serves, and written to disk by another one.
 
 mod event;
 mod json;

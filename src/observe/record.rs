@@ -56,7 +56,7 @@ pub struct Record {
 }
 
 /// What the request said of itself; for the log only. One piece of memory for all of it: it is made for every request and
-/// freed by another thread.
+/// outlives it among the last ones.
 #[derive(Debug, Default)]
 pub struct Texts {
     all: String,

@@ -1,5 +1,5 @@
-//! The last requests, so that a request id can be explained. Kept by the log's thread from what it has written anyway; bounded in
-//! number and in bytes, and refused requests do not make room for others.
+//! The last requests, so that a request id can be explained. Kept by each data thread beside its access lines; bounded in number
+//! and in bytes, and refused requests do not make room for others.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};

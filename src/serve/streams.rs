@@ -205,3 +205,36 @@ impl<F: Future> Drop for Lent<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A future that says its number after a turn, and holds something.
+    async fn number(n: u8, held: Rc<()>) -> u8 {
+        tokio::task::yield_now().await;
+        drop(held);
+        n
+    }
+
+    #[tokio::test]
+    async fn memory_serves_the_next_future_and_keeps_nothing_of_the_one_before() {
+        let (shelf, held) = (Shelf::here(), Rc::new(()));
+        let shelf = &shelf;
+        let lend = |n| shelf.lend(number(n, Rc::clone(&held)));
+        assert_eq!(lend(1).await, 1);
+        assert_eq!(shelf.free.borrow().len(), 1);
+        let mut given_up = lend(2);
+        assert!(shelf.free.borrow().is_empty(), "the memory is in use again");
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut given_up).poll(cx).is_pending());
+        assert_eq!(Rc::strong_count(&held), 2);
+        drop(given_up);
+        assert_eq!(Rc::strong_count(&held), 1, "what it held is gone");
+        assert_eq!(lend(3).await, 3);
+        let many: Vec<_> = (0..KEPT + 9).map(|_| lend(4)).collect();
+        drop(many);
+        assert_eq!(shelf.free.borrow().len(), KEPT);
+        assert!(shelf.free.borrow().iter().all(|memory| memory.is_none()));
+    }
+}
