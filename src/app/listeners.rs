@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
 
+use super::holder;
 use super::inherited::Inherited;
 use crate::exposure::owner::own_inodes;
 use crate::exposure::socket_table::{self, Protocol, Socket};
@@ -18,9 +19,9 @@ use crate::net::bind;
 #[allow(missing_docs, reason = "the message says it")]
 pub enum BindError {
     #[error(
-        "{address} is in use by another program; end that one, or listen elsewhere with `-l ADDR:PORT` or `address = \"…\"`"
+        "{address} is in use by {holder}; end that one, or listen elsewhere with `-l ADDR:PORT` or `address = \"…\"`"
     )]
-    InUse { address: SocketAddr },
+    InUse { address: SocketAddr, holder: String },
     #[error(
         "listening on {address} is not permitted; ports below 1024 need the capability CAP_NET_BIND_SERVICE, or choose a port above"
     )]
@@ -36,7 +37,7 @@ impl BindError {
     /// The address that it is about.
     pub fn address(&self) -> SocketAddr {
         match self {
-            Self::InUse { address }
+            Self::InUse { address, .. }
             | Self::NotPermitted { address }
             | Self::Other { address, .. } => *address,
         }
@@ -154,6 +155,24 @@ fn spread(mut sockets: Vec<TcpListener>, threads: usize) -> io::Result<Vec<TcpLi
     Ok(sockets)
 }
 
+/// Refuses an address that this gate has as its admin address.
+pub(super) fn keep_apart(
+    wanted: &[SocketAddr],
+    admin: impl Iterator<Item = SocketAddr>,
+) -> Result<(), BindError> {
+    for admin in admin {
+        let meets = |at: &&SocketAddr| {
+            let is_same = at.ip() == admin.ip() || at.ip().is_unspecified();
+            at.port() == admin.port() && is_same && at.is_ipv4() == admin.is_ipv4()
+        };
+        if let Some(address) = wanted.iter().find(meets) {
+            let (address, holder) = (*address, holder::OURSELVES.to_owned());
+            return Err(BindError::InUse { address, holder });
+        }
+    }
+    Ok(())
+}
+
 /// How often the address and the table are compared: our own sockets may be closing between the two looks.
 const LOOKS: usize = 5;
 
@@ -174,7 +193,10 @@ fn can_be_had(address: SocketAddr) -> io::Result<()> {
 
 fn error(address: SocketAddr, source: io::Error) -> BindError {
     match source.kind() {
-        io::ErrorKind::AddrInUse => BindError::InUse { address },
+        io::ErrorKind::AddrInUse => BindError::InUse {
+            address,
+            holder: holder::of(address),
+        },
         io::ErrorKind::PermissionDenied => BindError::NotPermitted { address },
         _ => BindError::Other { address, source },
     }
@@ -195,7 +217,7 @@ fn is_ours_alone(address: SocketAddr) -> bool {
         && users > 0
 }
 
-fn overlaps(socket: &Socket, address: SocketAddr) -> bool {
+pub(super) fn overlaps(socket: &Socket, address: SocketAddr) -> bool {
     // `accepts` asks for the interface only where the socket is held to one, and such a socket is in the way as well.
     let same = |a: &Socket, to: SocketAddr| {
         let anywhere = Socket {

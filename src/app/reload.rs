@@ -11,11 +11,12 @@ use super::listeners::Bound;
 use super::manager;
 use super::run::Site;
 use super::start::Running;
+use super::start_error::StartError;
 use super::verbs::Reloads;
 use crate::base::drain::Phase;
 use crate::config::{Origins, Problem, Report};
 use crate::exposure::Verdict;
-use crate::observe::{Change, Event};
+use crate::observe::{Change, Event, Sink};
 use crate::plan::{Listener, Plan, Route, Withdrawal};
 use crate::upstream::Upstream;
 
@@ -157,16 +158,20 @@ async fn take(
         None
     } else {
         let (sink, format, query) = plan.log.clone();
+        let place = match &sink {
+            Sink::File(path, _) => format!(" {}", path.display()),
+            Sink::Stdout | Sink::Off => String::new(),
+        };
         let change = Change::open(sink, format, query).map_err(|error| {
-            let error = format!("cannot open the access log: {error}");
+            let error = format!("cannot open the access log{place}: {error}");
             wrong("log.access".into(), &error, &warnings.origins)
         })?;
         Some(change)
     };
-    let desk = running
-        .desk
-        .prepare(plan.admin.as_ref())
-        .map_err(|error| wrong("admin.address".into(), &error, &warnings.origins))?;
+    let desk = running.desk.prepare(plan.admin.as_ref()).map_err(|error| {
+        let error = StartError::admin(&plan)(error);
+        wrong("admin.address".into(), &error, &warnings.origins)
+    })?;
     let mut ours = running.addresses.clone();
     ours.extend(bound.held.iter().map(|held| held.bound));
     // What is exposed is known before the plan is in force, so that nothing of it is served in between.

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin::{Desk, Health};
 use super::descriptors;
 use super::hand_over::Estate;
-use super::inherited::{Inherited, InheritedError};
+use super::inherited::Inherited;
 use super::listeners::{self, BindError, Bound, Handed, Held, Listening};
 use super::lockout_file::LockoutFile;
 use super::manager::{self, Heart};
 use super::sandbox::{self, Cell, Sandbox, Wish};
+use super::start_error::StartError;
 use super::worker::{Job, Signal, spawn};
 use crate::auth::login::Csrf;
 use crate::auth::passed::Passed;
@@ -27,30 +27,8 @@ use crate::flow::Shared;
 use crate::limit::Counts;
 use crate::limit::lockout::Lockout;
 use crate::net::Machine;
-use crate::observe::{Event, Log, Metrics};
+use crate::observe::{Event, Log, Metrics, Sink};
 use crate::plan::{Live, Plan};
-
-/// Why nothing was started.
-#[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message says it")]
-pub enum StartError {
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    #[error(transparent)]
-    Inherited(#[from] InheritedError),
-    #[error(
-        "the admin address {address} is in use by another program; end that one, or write another `address` under `[admin]`"
-    )]
-    AdminInUse { address: String },
-    #[error("cannot open the admin address {address}: {source}")]
-    Admin { address: String, source: io::Error },
-    #[error("cannot open the access log: {0}")]
-    Log(io::Error),
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-    #[error("`sandbox = \"require\"`: {0}")]
-    Sandbox(io::Error),
-}
 
 /// How long a data thread may take to accept new listeners; it does so between two polls.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -131,7 +109,18 @@ fn begin(
     };
     let wished = plan.sandbox;
     let cell = Cell::new(wished);
-    let log = Log::start(sink, format, query).map_err(StartError::Log)?;
+    let place = match &sink {
+        Sink::File(path, _) => Some(path.clone()),
+        Sink::Stdout | Sink::Off => None,
+    };
+    let log = Log::start(sink, format, query).map_err(|source| match place {
+        Some(path) => StartError::Log {
+            place: String::new(),
+            path,
+            source,
+        },
+        None => StartError::Writer(source),
+    })?;
     short.into_iter().for_each(|event| log.event(event));
     let verifier = verifier(&cell).map_err(StartError::Thread)?;
     let (drain, counts) = (Drain::default(), Arc::new(Counts::default()));
@@ -223,17 +212,6 @@ fn begin(
     Ok(running)
 }
 
-impl StartError {
-    fn admin(plan: &Plan) -> impl FnOnce(io::Error) -> Self {
-        let address = plan.admin.as_ref().map(|a| a.to_string());
-        let address = address.unwrap_or_default();
-        |source| match source.kind() {
-            io::ErrorKind::AddrInUse => Self::AdminInUse { address },
-            _ => Self::Admin { address, source },
-        }
-    }
-}
-
 /// What the sessions of a plan live by.
 fn sessions(plan: &Plan) -> SessionSettings {
     SessionSettings {
@@ -269,6 +247,10 @@ impl Running {
     pub(super) fn bind(&self, plan: &Plan) -> Result<Bound, BindError> {
         let new = |address: &SocketAddr| !self.held.iter().any(|held| held.address == *address);
         let wanted: Vec<SocketAddr> = plan.addresses().filter(new).collect();
+        // Until the plan is in force it is served there, to whoever comes.
+        let admin = self.desk.addresses();
+        let admin = admin.iter().filter_map(|name| name.parse().ok());
+        listeners::keep_apart(&wanted, admin)?;
         let none = &mut Handed::new();
         listeners::bind(&wanted, self.threads.len(), &self.inherited, none)
     }

@@ -261,6 +261,11 @@ impl Sessions {
         self.ended.subscribe()
     }
 
+    /// Has streams ask again: something else that one of them rests on has ended.
+    pub fn stir(&self) {
+        self.tell(1);
+    }
+
     fn alive<'s, 'u>(
         &self,
         shard: &'s Shard,

@@ -118,7 +118,8 @@ pub(super) fn started(
             | StartError::AdminInUse { .. } => Code::Address,
             StartError::Bind(BindError::Other { .. })
             | StartError::Admin { .. }
-            | StartError::Log(_)
+            | StartError::Log { .. }
+            | StartError::Writer(_)
             | StartError::Thread(_)
             | StartError::Sandbox(_) => Code::Failed,
         };
@@ -200,9 +201,12 @@ pub(super) fn serve(output: &Output, file: &ConfigFile, take_over: bool) -> Resu
     };
     let ours = estate.as_ref().map(Estate::addresses).unwrap_or_default();
     proven(&plan, &ground.machine, &ours, IN_FILE)?;
-    let running = started(plan, &ground.machine, |plan| match &mut estate {
-        Some(estate) => app::start_after(plan, estate),
-        None => app::start_alone(plan),
+    let running = started(plan, &ground.machine, |plan| {
+        match &mut estate {
+            Some(estate) => app::start_after(plan, estate),
+            None => app::start_alone(plan),
+        }
+        .map_err(|error| placed(error, &path))
     })?;
     let ready = |running: &mut Running| {
         if let Some(estate) = estate {
@@ -225,6 +229,22 @@ pub(super) fn serve(output: &Output, file: &ConfigFile, take_over: bool) -> Resu
         ready,
         std::future::pending(),
     )
+}
+
+/// With the line of the file that it is about.
+fn placed(error: StartError, file: &Path) -> StartError {
+    match (error, config::load(file, std::env::vars())) {
+        (StartError::Log { path, source, .. }, Ok(loaded)) => {
+            let place = loaded.origins.place("log.access");
+            let place = place.map_or_else(String::new, |place| format!("{place}: "));
+            StartError::Log {
+                place,
+                path,
+                source,
+            }
+        }
+        (error, _) => error,
+    }
 }
 
 /// What the gate that runs this file has.

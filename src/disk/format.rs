@@ -33,6 +33,8 @@ pub enum ReadError {
         path.display()
     )]
     Open { path: PathBuf, mode: u32 },
+    #[error("{} belongs to another user ({owner}), who can have written anything into it; remove it", path.display())]
+    Owner { path: PathBuf, owner: u32 },
     #[error("{} is not a file of {kind}; move it away", path.display())]
     Foreign { path: PathBuf, kind: &'static str },
     #[error("{} was written by a newer loopgate (version {found}, this one knows {known}); start that one, or move the file away", path.display())]
@@ -72,6 +74,12 @@ impl Format {
             return Err(ReadError::Open {
                 path: path.to_owned(),
                 mode: about.mode() & 0o7777,
+            });
+        }
+        if !super::is_trusted(&about, path.parent()) {
+            return Err(ReadError::Owner {
+                path: path.to_owned(),
+                owner: about.uid(),
             });
         }
         let mut bytes = Vec::new();
@@ -158,6 +166,14 @@ mod tests {
         for (mode, fine) in [(0o600, true), (0o400, true), (0o640, false), (0o602, false)] {
             fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
             assert_eq!(FORMAT.read(&path).is_ok(), fine, "{mode:o}");
+        }
+        // Only root can give it away.
+        FORMAT.write(&path, b"x").unwrap();
+        if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
+            let error = FORMAT.read(&path).unwrap_err().to_string();
+            assert!(error.contains("another user (65534)"), "{error}");
+            std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
+            assert!(FORMAT.read(&path).is_ok(), "the state of a service");
         }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();

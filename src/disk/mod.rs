@@ -3,10 +3,12 @@
 
 mod format;
 mod in_use;
+mod owner;
 mod regular;
 mod rewrite;
 
 pub use format::{Format, ReadError};
 pub use in_use::{InUse, InUseError};
+pub use owner::is_trusted;
 pub use regular::{NONBLOCK, pipe, read, regular};
 pub use rewrite::{put, rewrite};

@@ -284,7 +284,7 @@ impl Visit<'_> {
         }
         let id = self.plan.cookie.find(self.cookies.iter().copied());
         if let Some(id) = id.ok().flatten() {
-            self.worker.shared.shares.leave(id, Instant::now());
+            share::leave(self.worker, id, Instant::now());
         }
         let mut reply = page(200, web::logged_out_page(&self.plan.realm));
         let clear = |name: &CookieName| ("set-cookie", Cow::Owned(name.clear()));

@@ -106,7 +106,7 @@ fn open(
     guess.unjudged();
     // The new cookie takes the place of the old one, which nobody has from now on.
     if let Browser::Visitor(old, _) = browser {
-        worker.shared.shares.leave(old, now);
+        leave(worker, old, now);
     }
     worker.tally.login("share", AuthResult::Success);
     let name = format!("share:{}", visitor.id);
@@ -119,6 +119,13 @@ fn open(
     let cookie = plan.cookie.set(id.expose(), left);
     reply.fields.push(("set-cookie", cookie.into()));
     Ok(reply)
+}
+
+/// Ends a visit, and what runs by it on every thread.
+pub(super) fn leave(worker: &Worker, id: &str, now: Instant) {
+    if worker.shared.shares.leave(id, now) {
+        worker.shared.sessions.stir();
+    }
 }
 
 /// Who comes by a link, by our cookie; `None` when nobody does. Outside of the limits he is known, and may not.

@@ -18,6 +18,8 @@ use crate::disk::NONBLOCK;
 const PIECE: usize = 64 << 10;
 /// After a file could not be opened anew or renamed.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Between two looks whether the file still has its name.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Lines that were lost, and why.
 #[derive(Debug)]
@@ -36,6 +38,10 @@ pub(super) struct Out {
     /// Half a line is out and could not be taken back: a line end comes first.
     is_torn: bool,
     not_before: Option<Instant>,
+    /// When the name was looked at.
+    looked: Instant,
+    /// It was gone then: whoever has moved the file may be about to make a new one.
+    is_gone: bool,
     /// Why the file is not the one that it should be by now; lines go on into it all the same.
     fault: Option<Fault>,
 }
@@ -70,6 +76,8 @@ impl Out {
             length,
             is_torn: false,
             not_before: None,
+            looked: Instant::now(),
+            is_gone: false,
             fault: None,
         }))
     }
@@ -117,6 +125,33 @@ impl Out {
         }
     }
 
+    /// Goes on with the file that has the name now, where another program has moved or removed ours and told nobody.
+    fn follow(&mut self) {
+        let Some(path) = self.path.clone() else {
+            return;
+        };
+        if self.fault.is_some() || self.looked.elapsed() < LOOK {
+            return;
+        }
+        self.looked = Instant::now();
+        let Ok(own) = self.file.metadata() else {
+            return;
+        };
+        let was_gone = std::mem::take(&mut self.is_gone);
+        let is_ours = match fs::metadata(&path) {
+            Ok(there) => (there.dev(), there.ino()) == (own.dev(), own.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.is_gone = !was_gone && own.nlink() > 0;
+                self.is_gone
+            }
+            // A folder that cannot be searched for now: the file that is open is as good as any.
+            Err(_) => true,
+        };
+        if !is_ours {
+            self.reopen();
+        }
+    }
+
     /// What keeps lines out of the file that they should be in, and its size within bounds.
     pub fn fault(&self) -> Option<&str> {
         self.fault.as_ref().map(|fault| match fault {
@@ -126,6 +161,7 @@ impl Out {
 
     /// Whether what is written now is kept for anybody and within the bound that the configuration sets.
     fn still_takes(&mut self) -> io::Result<()> {
+        self.follow();
         match self.fault {
             None => return Ok(()),
             Some(Fault::Reopen(_)) if self.is_time() => self.reopen(),
@@ -156,7 +192,7 @@ impl Out {
         let file = append(path)?;
         self.length = file.metadata()?.len();
         self.file = file;
-        self.is_torn = false;
+        (self.is_torn, self.is_gone) = (false, false);
         Ok(())
     }
 
@@ -380,6 +416,33 @@ mod tests {
         let parts = ["access.log.2", "access.log.1", "access.log"].map(read);
         assert_eq!(parts.concat(), all);
         assert_eq!(parts.map(|part| part.len()), [130_000, 90_001, 1000]);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_or_removed_by_others_is_followed_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("access.log"), dir.path().join("old"));
+        let mut out = Out::open(&Sink::File(path.clone(), None)).unwrap().unwrap();
+        let mut say = |text: &str| {
+            out.looked = Instant::now().checked_sub(LOOK).unwrap();
+            out.write(text.as_bytes()).unwrap();
+        };
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        say("one\n");
+        // As `logrotate` does it, with `create`.
+        fs::rename(&path, &old).unwrap();
+        fs::write(&path, "").unwrap();
+        say("two\n");
+        assert_eq!((read(&old), read(&path)), ("one\n".into(), "two\n".into()));
+        // Without: whoever has moved it has a moment to make a new one.
+        fs::rename(&path, &old).unwrap();
+        say("three\n");
+        assert_eq!(read(&old), "two\nthree\n");
+        say("four\n");
+        assert_eq!(read(&path), "four\n");
+        fs::remove_file(&path).unwrap();
+        say("five\n");
+        assert_eq!(read(&path), "five\n", "nobody would ever read it elsewhere");
     }
 
     #[test]

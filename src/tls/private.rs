@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path, holds: Holds) -> Result<Zeroizing<Vec<u8>>, TlsE
         });
     }
     let folder = path.parent().filter(|_| holds == Holds::StateKey);
-    if is_key && !is_trusted(&about, folder) {
+    if is_key && !disk::is_trusted(&about, folder) {
         return Err(TlsError::KeyOwner {
             path: path.to_owned(),
             owner: about.uid(),
@@ -64,15 +64,6 @@ pub(super) fn read(path: &Path, holds: Holds) -> Result<Zeroizing<Vec<u8>>, TlsE
 fn is_open_to_others(about: &Metadata) -> bool {
     let we = rustix::process::geteuid();
     about.mode() & forbidden(about.uid(), we.as_raw()) != 0
-}
-
-/// Whether nobody could have put it there but us and root, who can do everything: who owns a file has written it, whatever its mode
-/// is now. Root also believes whom `above` belongs to, when that is given: it administers the state of a service.
-pub(super) fn is_trusted(about: &Metadata, above: Option<&Path>) -> bool {
-    let we = rustix::process::geteuid();
-    let owner = about.uid();
-    let owns = |above: &Path| std::fs::metadata(above).is_ok_and(|above| above.uid() == owner);
-    owner == 0 || owner == we.as_raw() || (we.is_root() && above.is_some_and(owns))
 }
 
 /// The bits of the mode that a key may not have. PostgreSQL's rule: 0600; a key that belongs to root and is read by another

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::base::loopback::{Scheme, Target};
-use crate::disk::rewrite;
+use crate::disk::{is_trusted, rewrite};
 use crate::tls::Fingerprint;
 
 /// The name of the file in the state directory.
@@ -31,6 +31,11 @@ pub enum FirstSeenError {
         path.display()
     )]
     Open { path: PathBuf, mode: u32 },
+    #[error(
+        "{} belongs to another user ({owner}), who can change it; look through it with `cat`, then `chown` it to the gate's user",
+        path.display()
+    )]
+    Owner { path: PathBuf, owner: u32 },
     #[error(
         "line {line} of {} is not `https://ADDRESS:PORT sha256:HEX`; repair it, or remove the line to trust that service anew",
         path.display()
@@ -64,6 +69,12 @@ pub fn load(path: &Path) -> Result<List, FirstSeenError> {
         return Err(FirstSeenError::Open {
             path: path.to_owned(),
             mode: about.mode() & 0o7777,
+        });
+    }
+    if !is_trusted(&about, path.parent()) {
+        return Err(FirstSeenError::Owner {
+            path: path.to_owned(),
+            owner: about.uid(),
         });
     }
     parse(path, &fs::read(path).map_err(failed)?)
@@ -217,5 +228,12 @@ mod tests {
         fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
         assert!(matches!(load(&path), Err(FirstSeenError::Open { .. })));
         assert!(accept(&path, SERVICE, one).is_err());
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        load(&path).unwrap();
+        // Only root can give it away.
+        if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
+            let error = accept(&path, SERVICE, one).unwrap_err().to_string();
+            assert!(error.contains("another user (65534)"), "{error}");
+        }
     }
 }

@@ -264,6 +264,55 @@ async fn leaving_the_place_cuts_what_runs() {
 }
 
 #[tokio::test]
+async fn a_listener_and_the_admin_address_do_not_exchange_ports_in_one_reload() {
+    let upstream = Upstream::ok();
+    let [one, two] = [free("127.0.0.1"), free("127.0.0.1")];
+    let text = |listener, admin: SocketAddr| {
+        let file = File::at(&[listener]).text(&upstream);
+        format!("{file}\n[admin]\naddress = \"{admin}\"\n")
+    };
+    let mut gate = Gate::written(&text(one, two));
+    let third = free("127.0.0.1");
+    for (listener, admin) in [(two, one), (two, third), (third, one)] {
+        let why = gate.reload(&text(listener, admin)).await.unwrap_err();
+        assert!(why.contains("this gate itself"), "{why}");
+        assert_eq!(gate.addresses(), [one]);
+        assert!(
+            std::net::TcpStream::connect(third).is_err(),
+            "nothing is left"
+        );
+        let mut client = Client::tls(one, Some("app.lan"), "http/1.1").await;
+        assert_eq!(client.get("/", "").await.status, 200);
+    }
+    // In two steps it goes.
+    gate.reload(&text(third, two)).await.unwrap();
+    gate.reload(&text(third, one)).await.unwrap();
+    gate.reload(&text(two, one)).await.unwrap();
+    let mut client = Client::tls(two, Some("app.lan"), "http/1.1").await;
+    assert_eq!(client.get("/", "").await.status, 200);
+    // Somebody else's is told apart, with his process.
+    let mut other = std::process::Command::new("python3")
+        .args(["-m", "http.server", "--bind", "127.0.0.1"])
+        .arg(third.port().to_string())
+        .spawn()
+        .unwrap();
+    until("the other program", || {
+        std::net::TcpStream::connect(third).is_ok()
+    })
+    .await;
+    let why = gate.reload(&text(third, one)).await.unwrap_err();
+    let admin = gate.reload(&text(two, third)).await.unwrap_err();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let pid = format!("(pid {})", other.id());
+    let is_told = |why: &str| {
+        why.contains("another program: python3 ") && why.replace('\n', " ").contains(&pid)
+    };
+    assert!(is_told(&why), "{why}");
+    assert!(is_told(&admin), "{admin}");
+}
+
+#[tokio::test]
 async fn log_lockout_and_sessions_are_taken_too() {
     let upstream = Upstream::ok();
     let addresses = [free("127.0.0.1")];

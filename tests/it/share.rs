@@ -261,6 +261,7 @@ async fn a_link_that_is_revoked_is_over_at_once_and_so_is_what_runs_by_it() {
         "POST /.loopgate/logout HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 0\r\n{stays}\r\n"
     );
     assert_eq!(gate.h1().await.ask(logout).await.status, 200);
+    soon("what ran by it to end", streams[1].closed()).await;
     assert_eq!(gate.h1().await.get("/", &stays).await.status, 401, "left");
 }
 

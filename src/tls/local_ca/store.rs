@@ -46,7 +46,7 @@ pub(super) fn is_there(dir: &Path) -> Result<bool, TlsError> {
             mode: about.mode() & 0o7777,
         });
     }
-    if !private::is_trusted(&about, dir.parent()) {
+    if !disk::is_trusted(&about, dir.parent()) {
         return Err(TlsError::DirOwner {
             path: dir.to_owned(),
             owner: about.uid(),
