@@ -36,6 +36,10 @@ const LOOK: Duration = Duration::from_secs(2);
 /// And the files while they change.
 const CHANGING: Duration = Duration::from_millis(250);
 
+/// Why a change is not in force, and what to do.
+pub(super) const RESTLESS: &str = "it goes on changing, so what is in it is not in force but for people that it withdraws: let it stand still for two seconds, \
+    or take it as it is with `loopgate reload`";
+
 /// What there is to do.
 pub(super) enum Due {
     /// HUP.
@@ -180,7 +184,14 @@ impl Chores {
 
     async fn files(&mut self, running: &mut Running, site: &Site<'_>, reloads: &mut Reloads) {
         let now = site.source.stamp(site.kept, &running.shared.live.current());
-        match reloads.files.look(now, Instant::now().into_std()) {
+        let at = Instant::now().into_std();
+        let wanted = reloads.files.look(now, at);
+        if let Some((path, long)) = reloads.files.news_of_unrest(at) {
+            let event = Event::warn("config_restless").with("file", path.display());
+            let event = event.with("seconds", long.as_secs());
+            running.shared.log.event(event.with("why", RESTLESS));
+        }
+        match wanted {
             Wanted::Nothing => {}
             Wanted::Look => self.changing.as_mut().reset(Instant::now() + CHANGING),
             Wanted::People => {

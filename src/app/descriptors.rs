@@ -1,37 +1,48 @@
 //! Descriptors: the process's limit raised as far as it may be, and no more connections than it is good for, so that the one too
-//! many is answered instead of failing at accept.
+//! many is answered instead of failing at accept. A client that is idle needs one, one that is served needs two: clients may have
+//! most of them, and what is left bounds the connections to services (`upstream/open`).
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::observe::Event;
 use crate::plan::Plan;
 
-/// For files, listeners, logs and whatever else is not a connection.
+/// For files, logs, the admin address, those that are told that they are too many (`serve/surplus`), and whatever else is counted nowhere.
 const BESIDE: u64 = 512;
-/// A connection, and one to a service: there are never more of these than of those (`upstream/open`).
-const EACH: u64 = 2;
+/// And for each data thread, besides a socket for each address that is listened on.
+const THREAD: u64 = 8;
+/// Connections that there are in all, however low the limit is: that is no limit to serve under, but a few are better than none.
+const LEAST: usize = 32;
 
-/// Raises the soft limit to the hard one, and lowers `limits.connections` to what that is good for. Gives a word for the log when
-/// a tenth of them or more is lost.
+/// How many connections there may be.
+#[derive(Debug, PartialEq, Eq)]
+struct Split {
+    clients: usize,
+    services: usize,
+}
+
+/// Raises the soft limit to the hard one, and lowers `limits.connections`, and what services may have of them, to what that is good
+/// for. Gives a word for the log when clients lose a tenth or more, or one client has less than was written.
 pub(super) fn fit(plan: &mut Plan) -> Option<Event> {
     let limit = raised();
-    let wanted = plan.limits.connections;
-    plan.limits.connections = possible(wanted, limit);
-    let fits = plan.limits.connections;
-    if fits < wanted {
-        // Of what is left one client cannot have all either.
-        let most = &mut plan.limits.connections_per_client;
-        *most = (*most).min((fits / 2).max(1));
+    let beside = BESIDE + plan.workers.max(1) as u64 * (THREAD + plan.addresses().count() as u64);
+    let limits = &mut plan.limits;
+    let (wanted, wanted_per_client) = (limits.connections, limits.connections_per_client);
+    let Split { clients, services } = split(wanted, beside, limit);
+    (limits.connections, limits.service_connections) = (clients, services);
+    if services < wanted {
+        // Of what is left one client cannot have all: each of his may want one to a service.
+        limits.connections_per_client = wanted_per_client.min((services / 2).max(1));
     }
-    (fits < wanted - wanted / 10).then(|| {
+    let is_short = clients < wanted - wanted / 10
+        || limits.connections_per_client < wanted_per_client.min(wanted / 2);
+    is_short.then(|| {
         Event::warn("descriptors_short")
             .with("limit", limit)
-            .with("wanted", wanted as u64 * EACH + BESIDE)
-            .with("connections", fits)
-            .with(
-                "connections_per_client",
-                plan.limits.connections_per_client,
-            )
+            .with("wanted", wanted as u64 * 2 + beside)
+            .with("connections", clients)
+            .with("connections_per_client", limits.connections_per_client)
+            .with("upstream_connections", services)
             .with("hint", "raise the limit of open files (LimitNOFILE= of the unit, `ulimit -n`), or lower limits.connections")
     })
 }
@@ -49,10 +60,15 @@ fn raised() -> u64 {
     now.current.unwrap_or(u64::MAX)
 }
 
-fn possible(wanted: usize, limit: u64) -> usize {
-    let most = limit.saturating_sub(BESIDE) / EACH;
-    // A limit that small is no limit to serve under; a few connections are better than none.
-    wanted.min(usize::try_from(most).unwrap_or(usize::MAX).max(16))
+/// Clients have what they want up to two thirds of what there is, services the rest, at most one for each client connection.
+fn split(wanted: usize, beside: u64, limit: u64) -> Split {
+    let room = usize::try_from(limit.saturating_sub(beside)).unwrap_or(usize::MAX);
+    let room = room.max(LEAST);
+    let clients = wanted.min(room - room / 3);
+    Split {
+        clients,
+        services: wanted.min(room - clients),
+    }
 }
 
 #[cfg(test)]
@@ -60,17 +76,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_connections_than_the_limit_is_good_for() {
-        for (wanted, limit, want) in [
-            (10_000, 1 << 20, 10_000),
-            (10_000, u64::MAX, 10_000),
-            (10_000, 20_512, 10_000),
-            (10_000, 20_000, 9_744),
-            (10_000, 1024, 256),
-            (10_000, 0, 16),
-            (8, 0, 8),
+    fn clients_have_most_of_the_descriptors_and_services_the_rest() {
+        for (wanted, limit, clients, services) in [
+            (10_000, 1 << 20, 10_000, 10_000),
+            (10_000, u64::MAX, 10_000, 10_000),
+            (10_000, 20_512, 10_000, 10_000),
+            (10_000, 20_000, 10_000, 9_488),
+            (12_000, 20_000, 12_000, 7_488),
+            (20_000, 20_000, 12_992, 6_496),
+            (10_000, 15_512, 10_000, 5_000),
+            (10_000, 1024, 342, 170),
+            (100, 1024, 100, 100),
+            (10_000, 0, 22, 10),
+            (8, 0, 8, 8),
         ] {
-            assert_eq!(possible(wanted, limit), want, "{wanted} under {limit}");
+            let split = split(wanted, BESIDE, limit);
+            assert_eq!(split, Split { clients, services }, "{wanted} under {limit}");
+            let sum = (clients + services) as u64;
+            assert!(sum <= limit.saturating_sub(BESIDE).max(LEAST as u64));
         }
     }
 }

@@ -12,6 +12,9 @@ const STILL: Duration = Duration::from_secs(2);
 /// a file never comes to rest.
 const LONG: Duration = Duration::from_secs(10);
 
+/// After so long somebody should know that what is in them is not in force.
+const UNREST: Duration = Duration::from_secs(30);
+
 /// What a look at the files asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -66,6 +69,21 @@ impl Stamp {
         self.config != before.config || self.changed(before).next().is_some()
     }
 
+    /// The first one that is not as it was.
+    fn differing(&self, before: &Self) -> Option<PathBuf> {
+        let config = self.config.iter().find(|one| !before.config.contains(one));
+        let beside = || {
+            let is_other = |(path, look): &(&PathBuf, &Look)| {
+                before.beside.get(*path).is_some_and(|was| was != *look)
+            };
+            self.beside.iter().find(is_other).map(|(path, _)| path)
+        };
+        let found = config.map(|(path, _)| path).or_else(beside);
+        // One that is not looked at any more.
+        let gone = || before.config.first().map(|(path, _)| path);
+        found.or_else(gone).cloned()
+    }
+
     /// Those beside the configuration that are not as they were.
     fn changed<'s>(&'s self, before: &'s Self) -> impl Iterator<Item = (&'s Look, &'s Look)> {
         let both = |(path, look)| Some((look, before.beside.get(path)?));
@@ -98,6 +116,10 @@ struct Changing {
     since: Instant,
     /// When the change was seen, or people were taken.
     begun: Instant,
+    /// When it was seen.
+    first: Instant,
+    /// Whether it was told that they never rest.
+    is_told: bool,
 }
 
 impl Files {
@@ -125,6 +147,8 @@ impl Files {
             now: now.clone(),
             since: at,
             begun: at,
+            first: at,
+            is_told: false,
         });
         if now.differs(&changing.now) {
             changing.now = now;
@@ -137,6 +161,21 @@ impl Files {
             return Wanted::People;
         }
         Wanted::Look
+    }
+
+    /// Which file goes on changing and for how long, when that is too long.
+    pub fn unrest(&self, at: Instant) -> Option<(PathBuf, Duration)> {
+        let changing = self.changing.as_ref()?;
+        let long = at.saturating_duration_since(changing.first);
+        let path = changing.now.differing(&self.read)?;
+        (long >= UNREST).then_some((path, long))
+    }
+
+    /// The same, once.
+    pub fn news_of_unrest(&mut self, at: Instant) -> Option<(PathBuf, Duration)> {
+        let found = self.unrest(at)?;
+        let changing = self.changing.as_mut()?;
+        (!std::mem::replace(&mut changing.is_told, true)).then_some(found)
     }
 
     /// We have written this file ourselves: that is no change.
@@ -247,7 +286,19 @@ mod tests {
             let wanted = story.look(millis);
             let is_time = millis > 0 && millis % 10_000 == 0;
             assert_eq!(wanted, if is_time { People } else { Look }, "{millis}");
+            let at = story.begun + Duration::from_millis(millis);
+            assert_eq!(story.files.unrest(at), None, "{millis}");
         }
+        // That is told once, and known until it is over.
+        story.write("users", "something else");
+        assert_eq!(story.look(30_000), People);
+        let at = story.begun + UNREST;
+        let told = (story.dir.path().join("users"), UNREST);
+        assert_eq!(story.files.news_of_unrest(at), Some(told.clone()));
+        assert_eq!(story.files.news_of_unrest(at), None);
+        assert_eq!(story.files.unrest(at), Some(told));
+        assert_eq!(story.look(32_000), All);
+        assert_eq!(story.files.unrest(at + UNREST), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A running gate from its first moment to its end: what ends it, and the drain. What is done meanwhile stands in `app/chores`.
 
 use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 
 use super::chores::Chores;
 use super::control::Control;
-use super::hand_over::Giver;
+use super::hand_over::{Giver, Heir, House, take_back};
 use super::listeners::Held;
 use super::manager;
 use super::reload::reloaded;
@@ -49,6 +50,17 @@ pub struct Site<'a> {
     pub machine: Machine,
 }
 
+/// The last steps of a hand-over; the other process may be silent, so they go on beside everything else.
+type Taking = Pin<Box<dyn Future<Output = Option<Heir>>>>;
+
+/// Waits for them, where there are any. Cancel safe.
+async fn taken(taking: &mut Option<(House, Taking)>) -> Option<Heir> {
+    match taking {
+        Some((_, taking)) => taking.await,
+        None => pending().await,
+    }
+}
+
 /// Runs until a signal, or for as long as `limit` says. Its owner can ask by `control` meanwhile, and until the last stream has ended.
 pub async fn until_stopped(
     mut running: Running,
@@ -80,7 +92,7 @@ pub async fn until_stopped(
     let alive = manager::keep_alive(Arc::clone(&running.heart), running.watchdog);
     tokio::pin!(alive);
     manager::ready(&running, true);
-    let (mut giver, mut heir) = (Giver::new(), None);
+    let (mut giver, mut heir, mut taking) = (Giver::new(), None, None);
     let (ending, why) = loop {
         tokio::select! {
             _ = terminate.recv(), if !is_led => break (Ending::Drained, "TERM"),
@@ -89,15 +101,26 @@ pub async fn until_stopped(
             () = &mut over => break (Ending::Expired, "its time is over"),
             () = &mut alive => {}
             () = site.source.moved() => drop(reloaded(&mut running, &site, &mut reloads).await),
-            Some(mut next) = giver.next() => if next.take_all(&running).await {
-                heir = Some(next);
-                break (Ending::HandedOver, "another process goes on");
-            },
+            Some(next) = giver.next(), if taking.is_none() => {
+                let house = House::of(&running);
+                taking = Some((house.clone(), Box::pin(next.take_all(house)) as Taking));
+            }
+            taken = taken(&mut taking) => {
+                taking = None;
+                if taken.is_some() {
+                    heir = taken;
+                    break (Ending::HandedOver, "another process goes on");
+                }
+            }
             due = chores.next(&running, &site, &mut control, reloads.files.are_changing()) => {
                 chores.act(due, &mut running, &mut site, &mut reloads, Some(&giver)).await;
             }
         }
     };
+    if let Some((house, _)) = taking.take() {
+        // We end before the other one has said that it serves: it learns that from the end of the connection.
+        take_back(&house);
+    }
     let heir = match heir {
         Some(heir) => {
             manager::handed_over(&running, heir.pid());

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::chores::RESTLESS;
 use super::control::{Answer, Ask, Failed, Verb};
 use super::files::Files;
 use super::hand_over::Giver;
@@ -255,6 +256,9 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         "addresses": running.addresses,
         "admin": running.desk.addresses(),
         "connections": running.connections(),
+        "connections_most": plan.limits.connections,
+        "upstream_connections": running.held().1,
+        "upstream_connections_most": plan.limits.service_connections,
         "tunnels": metrics.upgraded(),
         "requests": { "total": requests, "per_second": per_second, "refused": refused, "refused_per_second": refused_per_second },
         "bytes": { "in_per_second": received, "out_per_second": sent },
@@ -272,6 +276,7 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
             "people_taken": reloads.are_people_taken,
             "warnings": reloads.warnings.as_ref().filter(|_| reloads.error.is_none()).map(|report| report.render(false, 76)),
         },
+        "restless": reloads.files.unrest(Instant::now()).map(|(path, long)| json!({ "file": path, "seconds": long.as_secs(), "why": RESTLESS })),
         "log": { "lines_lost": shared.log.lost() },
         "sandbox": running.sandbox.to_string(),
         "panics": metrics.panics.load(Ordering::Relaxed),

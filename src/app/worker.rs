@@ -64,10 +64,12 @@ async fn serve(mut job: Job) {
     let worker = Worker::new(Arc::clone(&job.shared));
     let mut sweep = tokio::time::interval(SWEEP);
     let mut ended = job.shared.sessions.ended();
+    let mut asked = job.shared.open.asked();
     loop {
         tokio::select! {
             Some(listeners) = job.listeners.recv() => open(listeners, &worker, &job),
             Ok(()) = ended.changed() => worker.ring(),
+            Ok(()) = asked.changed() => worker.pool.give_way(),
             () = job.beat.answer() => {}
             changed = job.signal.changed() => {
                 let signal = *job.signal.borrow_and_update();

@@ -72,6 +72,7 @@ fn page(status: &Value, width: usize, paint: Paint) -> String {
     let mut page = head(status, paint);
     page += &figures(status, paint);
     page += &reload(&status["reload"], paint);
+    page += &restless(&status["restless"], paint);
     page += &sandbox(status, paint);
     for table in [
         listeners(status),
@@ -176,6 +177,15 @@ fn figures(status: &Value, paint: Paint) -> String {
         format!("{a}{b:<32}{c}{d}\n")
     };
     rows.into_iter().map(line).collect()
+}
+
+/// A file that was changed and does not come to rest.
+fn restless(restless: &Value, paint: Paint) -> String {
+    let (Some(file), Some(why)) = (restless["file"].as_str(), restless["why"].as_str()) else {
+        return String::new();
+    };
+    let what = paint.bad("a changed file is not in force");
+    format!("{:<14}{what}\n\n  {file}:\n  {why}\n\n", "")
 }
 
 fn reload(reload: &Value, paint: Paint) -> String {

@@ -251,6 +251,8 @@ fn limits(raw: &raw::Limits, routes: &[Route]) -> Limits {
         body_size: raw.body_size.map(|s| s.bytes() as u64),
         connections: raw.connections as usize,
         connections_per_client: raw.connections_per_client as usize,
+        // As far as there are descriptors (`app/descriptors`).
+        service_connections: raw.connections as usize,
         services: services.len(),
     }
 }

@@ -196,15 +196,16 @@ pub struct Limits {
     pub body_size: Option<u64>,
     pub connections: usize,
     pub connections_per_client: usize,
+    /// How many connections to services there may be, idle ones included.
+    pub service_connections: usize,
     /// How many services there are.
     pub services: usize,
 }
 
 impl Limits {
-    /// Within what a connection to a service is made. There are as many in all as client connections, because that is what
-    /// descriptors are counted for; a service that hangs leaves a quarter of them to the others.
+    /// Within what a connection to a service is made; a service that hangs leaves a quarter of them to the others.
     pub fn dial(&self) -> Bounds {
-        let all = self.connections;
+        let all = self.service_connections;
         Bounds {
             connect: self.connect,
             all,

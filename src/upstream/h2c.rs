@@ -114,7 +114,7 @@ where
         {
             return Ok((sender, true));
         }
-        let place = self.count.place(upstream, bounds, || false)?;
+        let place = self.count.room(upstream, bounds, || false).await?;
         let stream: Stream = proven(upstream, connect).await?;
         let mut builder = http2::Builder::new(self.here.clone());
         builder

@@ -6,9 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
+
 use super::Upstream;
 use crate::base::refusal::{Reason, Refusal};
 use crate::net::Wire;
+
+/// How long is waited for idle connections that other threads let go.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// They are not asked again so soon: what they had idle has gone, and who comes meanwhile is told at once that it is too much.
+const APART: Duration = Duration::from_secs(1);
 
 /// Within what a connection to a service is made.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +33,10 @@ pub struct Bounds {
 #[derive(Debug, Default)]
 pub struct Open {
     all: AtomicUsize,
-    /// Moves on when there was no room: whoever keeps idle connections lets them go.
-    wanted: AtomicUsize,
+    /// When all threads were asked to let idle connections go.
+    asked: watch::Sender<Option<Instant>>,
+    /// One of them has.
+    freed: Notify,
 }
 
 /// Room for one connection, given back when it is dropped.
@@ -51,13 +61,56 @@ impl Open {
         self.all.load(Ordering::Relaxed)
     }
 
-    /// What moves on when somebody found no room.
-    pub(super) fn wanted(&self) -> usize {
-        self.wanted.load(Ordering::Relaxed)
+    /// Changes when somebody has found no room: whoever keeps idle connections lets them go.
+    pub fn asked(&self) -> watch::Receiver<Option<Instant>> {
+        self.asked.subscribe()
+    }
+
+    /// A thread has let go what it had idle.
+    pub(super) fn gave_way(&self) {
+        self.freed.notify_waiters();
+    }
+
+    /// As [`Open::place`]. Where there is no room all threads are asked to let idle ones go, which is waited for a little.
+    pub(super) async fn room(
+        self: &Arc<Self>,
+        upstream: &Upstream,
+        bounds: Bounds,
+        shed: impl Fn() -> bool,
+    ) -> Result<Place, Refusal> {
+        match self.place(upstream, bounds, shed) {
+            Ok(place) => Ok(place),
+            // Boxed: the rare branch must not make the future of every request larger.
+            Err(_) => Box::pin(self.wait(upstream, bounds)).await,
+        }
+    }
+
+    async fn wait(self: &Arc<Self>, upstream: &Upstream, bounds: Bounds) -> Result<Place, Refusal> {
+        let mut asked = Instant::now();
+        self.asked.send_if_modified(|last| match last {
+            Some(last) if last.elapsed() < APART => {
+                asked = *last;
+                false
+            }
+            Some(_) | None => {
+                *last = Some(asked);
+                true
+            }
+        });
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            // From here on nothing is missed.
+            freed.as_mut().enable();
+            let found = self.place(upstream, bounds, || false);
+            if found.is_ok() || timeout_at(asked + PATIENCE, freed).await.is_err() {
+                return found;
+            }
+        }
     }
 
     /// Room for a connection to this service. Where there is none in all, `shed` is asked to let an idle one go.
-    pub(super) fn place(
+    fn place(
         self: &Arc<Self>,
         upstream: &Upstream,
         bounds: Bounds,
@@ -70,7 +123,6 @@ impl Open {
         while !take(&self.all, bounds.all) {
             if !shed() {
                 upstream.open.fetch_sub(1, Ordering::Relaxed);
-                self.wanted.fetch_add(1, Ordering::Relaxed);
                 let detail = "too many connections to services";
                 return Err(Refusal::new(Reason::TooBusy, detail));
             }
@@ -138,10 +190,9 @@ mod tests {
         let get = |of| open.place(of, bounds, || false);
         let mut list: Vec<_> = (0..3).map(|_| get(&a).unwrap()).collect();
         assert_eq!(get(&a).unwrap_err().reason, Reason::TooBusy);
-        assert_eq!(open.wanted(), 0, "letting others go would not help");
         list.push(get(&b).unwrap());
         assert_eq!(get(&b).unwrap_err().reason, Reason::TooBusy);
-        assert_eq!((open.all(), open.wanted()), (4, 1));
+        assert_eq!(open.all(), 4);
         let idle = std::cell::RefCell::new(list);
         let shed = || idle.borrow_mut().pop().is_some();
         let last = open.place(&b, bounds, shed).unwrap();
@@ -150,5 +201,38 @@ mod tests {
         assert_eq!(open.all(), 0);
         let counts = [&a, &b].map(|u| u.open.load(Ordering::Relaxed));
         assert_eq!(counts, [0, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_threads_let_idle_ones_go_and_are_not_asked_all_the_time() {
+        let target = "127.0.0.1:1".parse().unwrap();
+        let trust = (Trust::Any, &Arc::default());
+        let service = Upstream::new(target, trust, true, &Arc::default());
+        let open = Arc::new(Open::default());
+        // As many to one as in all: there is no other service.
+        let bounds = Bounds {
+            connect: Duration::ZERO,
+            all: 2,
+            each: 2,
+        };
+        let room = || open.room(&service, bounds, || false);
+        let idle = [room().await.unwrap(), room().await.unwrap()];
+        let mut asked = open.asked();
+        let other = async {
+            asked.changed().await.unwrap();
+            drop(idle);
+            open.gave_way();
+        };
+        let (found, again, ()) = tokio::join!(room(), room(), other);
+        let held = (found.unwrap(), again.unwrap());
+        // Nobody has anything idle: it is told soon, and at once when it was so a moment ago.
+        tokio::time::advance(APART).await;
+        for limit in [PATIENCE, Duration::ZERO] {
+            let begun = Instant::now();
+            assert_eq!(room().await.unwrap_err().reason, Reason::TooBusy);
+            assert!(begun.elapsed() <= limit + Duration::from_millis(1));
+        }
+        drop(held);
+        assert_eq!(open.all(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Idle upstream connections of one data thread: the youngest is used first, and none is used that might be dead where
 //! a request could not be sent again.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,6 @@ const WARM: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Pool {
     open: Arc<Open>,
-    wanted: Cell<usize>,
     idle: RefCell<BTreeMap<u64, Vec<Idle>>>,
 }
 
@@ -51,7 +50,6 @@ impl Pool {
     /// An empty pool; what it opens counts there.
     pub fn new(open: Arc<Open>) -> Self {
         Self {
-            wanted: Cell::new(open.wanted()),
             open,
             idle: RefCell::default(),
         }
@@ -85,7 +83,7 @@ impl Pool {
         upstream: &Upstream,
         bounds: Bounds,
     ) -> Result<Lease, Refusal> {
-        let place = self.open.place(upstream, bounds, || self.shed())?;
+        let place = self.open.room(upstream, bounds, || self.shed()).await?;
         // Boxed: the rare branch must not make the future of every request larger.
         let wire = Wire::new(Box::pin(proven(upstream, bounds.connect)).await?);
         Ok(Lease {
@@ -120,14 +118,15 @@ impl Pool {
         }
     }
 
-    /// Closes what was idle for too long or whose service has closed it, and all when another thread has found no room for a
-    /// connection; called every few seconds.
+    /// Closes every idle connection: somebody has found no room for one.
+    pub fn give_way(&self) {
+        self.idle.borrow_mut().clear();
+        self.open.gave_way();
+    }
+
+    /// Closes what was idle for too long or whose service has closed it; called every few seconds.
     pub fn sweep(&self) {
         let mut idle = self.idle.borrow_mut();
-        let wanted = self.open.wanted();
-        if self.wanted.replace(wanted) != wanted {
-            idle.clear();
-        }
         let mut looks = LOOKS;
         for list in idle.values_mut() {
             list.retain(|i| {

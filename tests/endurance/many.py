@@ -95,6 +95,20 @@ def one(index, port, idle, active, seconds, begin, out):
     begin.wait()
 
 
+def one_more(port):
+    tls = opened(ssl._create_unverified_context(), port, "127.0.99.1")
+    tls.sendall(ASK)
+    got = b""
+    while b"\r\n\r\n" not in got:
+        part = tls.recv(4096)
+        if not part:
+            return "closed"
+        got += part
+    lines = got.decode("latin-1").split("\r\n")
+    retry = [line.lower() for line in lines if line.lower().startswith("retry-after:")]
+    return " ".join([lines[0][:12], *retry])
+
+
 def client(port, idle, active, seconds, processes):
     begin, out = multiprocessing.Barrier(processes + 1), multiprocessing.Queue()
     shares = [(idle // processes, active // processes)] * processes
@@ -106,9 +120,11 @@ def client(port, idle, active, seconds, processes):
     print(f"opened after {time.monotonic() - start:.0f} s", flush=True)
     begin.wait()
     found = [out.get() for _ in workers]
+    beyond = one_more(port)
     begin.wait()
     for worker in workers:
         worker.join()
+    print(f"one more: {beyond}, when others have left: {one_more(port).partition(' retry')[0]}", flush=True)
     failed = [why for part in found for why in part[4]]
     total = [sum(part[n] for part in found) for n in range(3)]
     print(f"{total[0]} idle {total[1]} active {total[2]} requests {max(p[3] for p in found):.1f} s for the slowest round {len(failed)} failed {failed[:3]}")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Many at once: `many.sh [IDLE] [ACTIVE] [SECONDS]`, 10000, 2000 and 20 when nothing is said. The memory of the gate and every failure
-# are told. Take a release build (`LOOPGATE_BIN`) for figures. Needs descriptors: twice the connections and 512 for the gate.
+# are told. Take a release build (`LOOPGATE_BIN`) for figures. Needs descriptors: one and a half for each connection
+# and 600 for the gate.
 set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
@@ -13,7 +14,7 @@ fi
 limited $((SPAN + 500)) "$0" "$@"
 
 ALL=$((IDLE + ACTIVE))
-NEEDED=$((ALL * 2 + 512))
+NEEDED=$((ALL + ALL / 2 + 600))
 # Root may raise the limit; others have what they have.
 ulimit -Hn "$NEEDED" 2>/dev/null
 [ "$(ulimit -Hn)" = unlimited ] || [ "$(ulimit -Hn)" -ge "$NEEDED" ] || {
@@ -34,8 +35,8 @@ hosts = ["app.lan"]
 upstream = "127.0.0.1:$UPSTREAM"
 access = "anyone"
 [limits]
-connections = $((ALL + 100))
-connections_per_client = $((ALL + 100))
+connections = $ALL
+connections_per_client = $((ALL / 4))
 idle = "1h"
 [log]
 access = "off"
@@ -47,4 +48,5 @@ figures=$(python3 "$ROOT/tests/endurance/many.py" client "$PORT" "$IDLE" "$ACTIV
 has "every one of them was served" "^$((IDLE / 4 * 4)) idle $((ACTIVE / 4 * 4)) active [0-9]+ requests .* 0 failed" "$figures"
 echo "      $(tr '\n' ' ' <<<"$figures")"
 echo "      memory: $((before / 1024)) MiB before, $(($(peak "$PID") / 1024)) MiB at most, $((($(peak "$PID") - before) / ALL)) KiB a connection"
+has "one more is told so" '^one more: HTTP/1.1 503 retry-after: [0-9]+, when others have left: HTTP/1.1 200' "$figures"
 same "and nothing else was said" "" "$(grep -cE 'panic|accept_failed|error' "$WORK/gate.err" | grep -v '^0$')"

@@ -1,6 +1,7 @@
 //! The control socket: commands of the owner to the running gate. One connection, one line of JSON each way. It says who
 //! asks and hands the question on; what a verb does stands in `app/verbs`.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdListener;
@@ -29,8 +30,10 @@ use super::hand_over::Caller;
 
 /// The longest question.
 const LONGEST: u64 = 16 << 10;
-/// Connections at the same time; one more is closed at once.
+/// Questions at the same time; one more is told that the gate is busy.
 const MOST: usize = 16;
+/// Connections that have not asked yet; one more closes the one that has been silent for longest, so that whoever asks gets in.
+const SILENT: usize = 64;
 /// For a question to arrive, and for an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For an answer to be found: a reload compiles the plan and looks at every upstream.
@@ -131,22 +134,28 @@ fn bind(dir: &Path) -> io::Result<(StdListener, PathBuf)> {
 
 async fn accept(listener: UnixListener, asking: mpsc::Sender<Ask>) {
     let places = Arc::new(Semaphore::new(MOST));
+    // Each is closed when its end here is dropped, and closes this when it has asked.
+    let mut silent: VecDeque<oneshot::Sender<()>> = VecDeque::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            continue;
-        };
         if !stream.peer_cred().is_ok_and(|who| is_owner(who.uid())) {
             continue;
         }
-        let asking = asking.clone();
+        silent.retain(|one| !one.is_closed());
+        if silent.len() >= SILENT {
+            silent.pop_front();
+        }
+        let (held, pushed_out) = oneshot::channel();
+        silent.push_back(held);
+        let (asking, places) = (asking.clone(), Arc::clone(&places));
         tokio::spawn(async move {
-            let _place = place;
-            talk(stream, &asking).await;
+            talk(stream, pushed_out, &places, &asking).await;
         });
+        // Those that are here are heard before more are let in: a question is read before a crowd pushes it out.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -155,14 +164,26 @@ fn is_owner(uid: u32) -> bool {
     uid == rustix::process::geteuid().as_raw() || uid == 0
 }
 
-async fn talk(stream: UnixStream, asking: &mpsc::Sender<Ask>) {
+async fn talk(
+    stream: UnixStream,
+    pushed_out: oneshot::Receiver<()>,
+    places: &Semaphore,
+    asking: &mpsc::Sender<Ask>,
+) {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(reader.take(LONGEST));
-    let Ok(Ok(_)) = timeout(PATIENCE, reader.read_line(&mut line)).await else {
+    let heard = tokio::select! {
+        biased;
+        heard = timeout(PATIENCE, reader.read_line(&mut line)) => heard,
+        _ = pushed_out => return,
+    };
+    let Ok(Ok(_)) = heard else {
         return;
     };
+    let place = places.try_acquire();
     let answer = match Question::parse(&line) {
+        Ok(_) if place.is_err() => Err(busy()),
         Ok(Verb::TakeOver) => {
             // Nothing follows the question until it is answered.
             if let Ok(stream) = reader.into_inner().into_inner().reunite(writer) {
@@ -197,6 +218,10 @@ fn lend(stream: UnixStream, asking: &mpsc::Sender<Ask>) {
     });
 }
 
+fn busy() -> Failed {
+    Failed::new(1, "the gate is busy; try again in a moment")
+}
+
 async fn work(verb: Verb, asking: &mpsc::Sender<Ask>) -> Answer {
     let (answer, wait) = oneshot::channel();
     let asked = asking.try_send(Ask {
@@ -205,7 +230,7 @@ async fn work(verb: Verb, asking: &mpsc::Sender<Ask>) -> Answer {
         answer,
     });
     if asked.is_err() {
-        return Err(Failed::new(1, "the gate is busy; try again in a moment"));
+        return Err(busy());
     }
     match timeout(WORK, wait).await {
         Ok(Ok(answer)) => answer,
@@ -251,6 +276,30 @@ mod tests {
         }
         drop(control);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_gets_in_past_any_number_of_silent_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut control = Control::open(dir.path()).unwrap();
+        let path = control.path.clone().unwrap();
+        let mut crowd = Vec::new();
+        for _ in 0..300 {
+            crowd.push(UnixStream::connect(&path).await.unwrap());
+        }
+        let client = tokio::task::spawn_blocking(move || ask(&path, &Verb::Status, PATIENCE));
+        let question = tokio::time::timeout(PATIENCE, control.next())
+            .await
+            .unwrap();
+        question.unwrap().answer(Ok(json!({"pid": 7})));
+        assert_eq!(client.await.unwrap().unwrap()["pid"], 7);
+        // Those that were pushed out know it; the last ones are still heard.
+        let mut byte = [0];
+        assert_eq!(crowd[0].read(&mut byte).await.unwrap(), 0);
+        let (mut last, mut text) = (crowd.pop().unwrap(), String::new());
+        last.write_all(b"nonsense\n").await.unwrap();
+        last.read_to_string(&mut text).await.unwrap();
+        assert!(text.contains("cannot be read"), "{text}");
     }
 
     #[tokio::test]

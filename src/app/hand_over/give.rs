@@ -14,6 +14,7 @@ use super::parcel::{expect, send};
 use super::talk::{self, Following, Visits};
 use super::{Last, Offer, READY, Sockets, TAKEN};
 use crate::app::control::{Answer, Failed, told};
+use crate::app::lockout_file::LockoutFile;
 use crate::app::manager::Manager;
 use crate::app::start::Running;
 use crate::flow::Shared;
@@ -45,6 +46,31 @@ pub struct Heir {
     following: Option<Following>,
     /// One at a time.
     _turn: OwnedSemaphorePermit,
+}
+
+/// What is given away, and is ours again when nobody takes it.
+#[derive(Clone, Debug)]
+pub struct House {
+    shared: Arc<Shared>,
+    lockouts: Option<Arc<LockoutFile>>,
+}
+
+impl House {
+    /// Of this gate.
+    pub fn of(running: &Running) -> Self {
+        Self {
+            shared: Arc::clone(&running.shared),
+            lockouts: running.lockouts.clone(),
+        }
+    }
+}
+
+/// Nobody has taken it: what stopped for the hand-over goes on.
+pub fn take_back(house: &House) {
+    if let Some(file) = &house.lockouts {
+        file.resume();
+    }
+    house.shared.shares.resume();
 }
 
 /// Who wants to take over.
@@ -162,40 +188,37 @@ impl Heir {
         self.caller.pid
     }
 
-    /// Gives everything away. False when the other one did not take it; then this process goes on.
-    pub async fn take_all(&mut self, running: &Running) -> bool {
-        match self.try_take(running).await {
+    /// Gives everything away, beside whatever else goes on here. `None` when the other one did not take it, within seconds; then this
+    /// process goes on, as it does when the future is dropped and [`take_back`] called.
+    pub async fn take_all(mut self, house: House) -> Option<Self> {
+        match self.try_take(&house).await {
             Ok(()) => {
-                if let Some(file) = &running.lockouts {
+                if let Some(file) = &house.lockouts {
                     file.let_go();
                 }
                 let event = Event::info("handed_over");
-                running.shared.log.event(self.named(event));
-                true
+                house.shared.log.event(self.named(event));
+                Some(self)
             }
             Err(error) => {
-                if let Some(file) = &running.lockouts {
-                    file.resume();
-                }
-                running.shared.shares.resume();
-                self.following = None;
-                self.failed(&running.shared, &error);
-                false
+                take_back(&house);
+                self.failed(&house.shared, &error);
+                None
             }
         }
     }
 
-    async fn try_take(&mut self, running: &Running) -> io::Result<()> {
+    async fn try_take(&mut self, house: &House) -> io::Result<()> {
         let mut lock = Vec::new();
-        if let Some(file) = running.lockouts.as_ref().map(Arc::clone) {
-            let shared = Arc::clone(&running.shared);
+        if let Some(file) = house.lockouts.as_ref().map(Arc::clone) {
+            let shared = Arc::clone(&house.shared);
             let give = move || file.give(&shared.lockout, &shared.log);
             let given = tokio::task::spawn_blocking(give).await;
             lock.extend(given.map_err(io::Error::other)?);
         }
-        let lockout = &running.shared.lockout;
+        let lockout = &house.shared.lockout;
         self.counted = lockout.changes();
-        let (visits, following) = Visits::of(&running.shared)?;
+        let (visits, following) = Visits::of(&house.shared)?;
         self.following = Some(following);
         let last = Last {
             lockouts: Some(lockout.snapshot(Instant::now(), SystemTime::now())),

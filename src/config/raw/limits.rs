@@ -45,8 +45,9 @@ pub struct Limits {
     #[serde(with = "unit::size_or_none")]
     #[schemars(with = "unit::SizeOrNone")]
     pub body_size: Option<ByteSize>,
-    /// Open client connections in all, and as many to services (to one of several services three quarters of that). Bounds
-    /// memory and descriptors; what is too many is told so (503, `too-busy`).
+    /// Open client connections in all, and as many to services (to one of several services three quarters of that), as far as the
+    /// limit of open files is good for both: clients have up to two thirds of it, services the rest. Bounds memory and
+    /// descriptors; what is too many is told so (503, `too-busy`).
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: u32,
     /// Open connections of one client (IPv6: of one /64). So that one device cannot take all of them. An HTTP/2 stream that runs
