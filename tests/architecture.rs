@@ -239,3 +239,36 @@ fn edges_are_found_however_they_are_written() {
         ["tls"]
     );
 }
+
+#[test]
+fn every_event_stands_in_the_manual() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let manual = fs::read_to_string(path).expect("the manual");
+    let table = manual
+        .split_once("\n| event | level |")
+        .and_then(|(_, rest)| rest.split("\n\n").next())
+        .expect("the table of events");
+    let told: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.split('|').nth(1))
+        .flat_map(|names| names.split('`').skip(1).step_by(2))
+        .collect();
+    let mut seen = 0;
+    for file in files() {
+        for level in ["info", "warn", "error"] {
+            let call = format!("Event::{level}(");
+            for rest in file.without_tests().split(call.as_str()).skip(1) {
+                let name = rest.trim_start().strip_prefix('"');
+                let name = name.and_then(|rest| rest.split('"').next());
+                let Some(name) = name else { continue };
+                seen += 1;
+                let place = file.path.display();
+                assert!(
+                    told.contains(&name),
+                    "{place}: docs/operations.md lacks `{name}`"
+                );
+            }
+        }
+    }
+    assert!(seen > 40, "{seen} events were found");
+}

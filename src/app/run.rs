@@ -1,7 +1,6 @@
 //! A running gate from its first moment to its end: what ends it, and the drain. What is done meanwhile stands in `app/chores`.
 
 use std::future::pending;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tokio::time::Instant;
 
 use super::chores::Chores;
 use super::control::Control;
-use super::hand_over::{Giver, Heir, House, take_back};
+use super::hand_over::{Giver, Heir, House, Taking};
 use super::listeners::Held;
 use super::manager;
 use super::reload::reloaded;
@@ -36,6 +35,8 @@ pub enum Ending {
     HandedOver,
 }
 
+/// The end of one whose place was taken.
+const TAKEN: (Ending, &str) = (Ending::HandedOver, "another process goes on");
 /// How long requests have to finish after the child that answers them has ended.
 const GONE: Duration = Duration::from_secs(2);
 
@@ -50,13 +51,10 @@ pub struct Site<'a> {
     pub machine: Machine,
 }
 
-/// The last steps of a hand-over; the other process may be silent, so they go on beside everything else.
-type Taking = Pin<Box<dyn Future<Output = Option<Heir>>>>;
-
-/// Waits for them, where there are any. Cancel safe.
-async fn taken(taking: &mut Option<(House, Taking)>) -> Option<Heir> {
+/// Waits for the last steps of a hand-over, where there is one. Cancel safe.
+async fn taken(taking: &mut Option<Taking>) -> Option<Heir> {
     match taking {
-        Some((_, taking)) => taking.await,
+        Some(taking) => taking.end().await,
         None => pending().await,
     }
 }
@@ -93,7 +91,7 @@ pub async fn until_stopped(
     tokio::pin!(alive);
     manager::ready(&running, true);
     let (mut giver, mut heir, mut taking) = (Giver::new(), None, None);
-    let (ending, why) = loop {
+    let (mut ending, mut why) = loop {
         tokio::select! {
             _ = terminate.recv(), if !is_led => break (Ending::Drained, "TERM"),
             _ = interrupt.recv(), if !is_led => break (Ending::Drained, "INT"),
@@ -102,14 +100,13 @@ pub async fn until_stopped(
             () = &mut alive => {}
             () = site.source.moved() => drop(reloaded(&mut running, &site, &mut reloads).await),
             Some(next) = giver.next(), if taking.is_none() => {
-                let house = House::of(&running);
-                taking = Some((house.clone(), Box::pin(next.take_all(house)) as Taking));
+                taking = Some(Taking::begin(next, House::of(&running)));
             }
             taken = taken(&mut taking) => {
                 taking = None;
                 if taken.is_some() {
                     heir = taken;
-                    break (Ending::HandedOver, "another process goes on");
+                    break TAKEN;
                 }
             }
             due = chores.next(&running, &site, &mut control, reloads.files.are_changing()) => {
@@ -117,9 +114,12 @@ pub async fn until_stopped(
             }
         }
     };
-    if let Some((house, _)) = taking.take() {
-        // We end before the other one has said that it serves: it learns that from the end of the connection.
-        take_back(&house);
+    if let Some(taking) = taking.take() {
+        // We end before we have read that the other one serves. It may have said so all the same: then it goes on, and we drain for it.
+        heir = taking.break_off().await;
+        if heir.is_some() {
+            (ending, why) = TAKEN;
+        }
     }
     let heir = match heir {
         Some(heir) => {

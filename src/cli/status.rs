@@ -72,7 +72,7 @@ fn page(status: &Value, width: usize, paint: Paint) -> String {
     let mut page = head(status, paint);
     page += &figures(status, paint);
     page += &reload(&status["reload"], paint);
-    page += &restless(&status["restless"], paint);
+    page += &restless(&status["restless"], width.max(40), paint);
     page += &sandbox(status, paint);
     for table in [
         listeners(status),
@@ -180,12 +180,17 @@ fn figures(status: &Value, paint: Paint) -> String {
 }
 
 /// A file that was changed and does not come to rest.
-fn restless(restless: &Value, paint: Paint) -> String {
+fn restless(restless: &Value, width: usize, paint: Paint) -> String {
     let (Some(file), Some(why)) = (restless["file"].as_str(), restless["why"].as_str()) else {
         return String::new();
     };
     let what = paint.bad("a changed file is not in force");
-    format!("{:<14}{what}\n\n  {file}:\n  {why}\n\n", "")
+    let mut text = format!("{:<14}{what}\n\n", "");
+    for line in [format!("{}:", plain(file)), plain(why).into_owned()] {
+        let lines = wrap(&line, width.saturating_sub(2));
+        text.extend(lines.iter().map(|line| format!("  {}\n", line.trim_end())));
+    }
+    text + "\n"
 }
 
 fn reload(reload: &Value, paint: Paint) -> String {
@@ -377,6 +382,17 @@ mod tests {
                 {"name": "local-ca", "not_after": "2036-11-28T00:00:00Z", "seconds_left": 315_000_000},
             ],
         });
+        let mut restless = status.clone();
+        restless["restless"] = json!({"file": "/etc/loopgate/users\u{1b}[2J", "seconds": 31, "why": "it goes on changing, ".repeat(12) + "or `loopgate reload`"});
+        let restless = page(&restless, 80, Paint::default());
+        assert!(restless.contains("a changed file is not in force\n\n  /etc/loopgate/users"));
+        assert!(restless.contains("or `loopgate reload`\n\n"));
+        for line in restless.lines() {
+            assert!(
+                line.chars().count() <= 80 && !line.contains('\u{1b}'),
+                "{line}"
+            );
+        }
         let mut taken = status.clone();
         taken["reload"] = json!({"at": "2026-11-28T17:20:00Z", "accepted": true, "text": null, "warnings": "warning: there is no user `bob`\n --> a.toml:9:1\n"});
         let taken = page(&taken, 80, Paint::default());

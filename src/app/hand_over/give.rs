@@ -1,10 +1,15 @@
 //! The side of the old process. Up to the word `taken` everything can be taken back.
 
 use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
+use socket2::SockRef;
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -24,6 +29,8 @@ use crate::observe::Event;
 const START: Duration = Duration::from_secs(120);
 /// For it to open its doors.
 const OPEN: Duration = Duration::from_secs(10);
+/// For what it has said already to be read, when we are about to end.
+const BREAK: Duration = Duration::from_secs(1);
 /// For the last word to be read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -53,6 +60,8 @@ pub struct Heir {
 pub struct House {
     shared: Arc<Shared>,
     lockouts: Option<Arc<LockoutFile>>,
+    /// This process does not go on itself.
+    ends: Arc<AtomicBool>,
 }
 
 impl House {
@@ -61,16 +70,61 @@ impl House {
         Self {
             shared: Arc::clone(&running.shared),
             lockouts: running.lockouts.clone(),
+            ends: Arc::default(),
         }
     }
 }
 
 /// Nobody has taken it: what stopped for the hand-over goes on.
-pub fn take_back(house: &House) {
+fn take_back(house: &House) {
     if let Some(file) = &house.lockouts {
         file.resume();
     }
     house.shared.shares.resume();
+}
+
+/// The last steps of a hand-over. The other process may be silent, so they go on beside everything else.
+pub struct Taking {
+    house: House,
+    /// The connection once more, to close its way to us.
+    ear: io::Result<OwnedFd>,
+    steps: Pin<Box<dyn Future<Output = Option<Heir>>>>,
+}
+
+impl Taking {
+    /// Nothing is given away before it is polled.
+    pub fn begin(heir: Heir, house: House) -> Self {
+        Self {
+            ear: heir.caller.stream.as_fd().try_clone_to_owned(),
+            steps: Box::pin(heir.take_all(house.clone())),
+            house,
+        }
+    }
+
+    /// Who has taken it. Cancel safe; not to be polled again afterwards.
+    pub async fn end(&mut self) -> Option<Heir> {
+        self.steps.as_mut().await
+    }
+
+    /// We are about to end. What the other one says from here on fails there, so that it knows that it has nothing; what it has said
+    /// before counts. At every moment one of the two knows itself for the owner, and never both.
+    pub async fn break_off(mut self) -> Option<Heir> {
+        self.house.ends.store(true, Ordering::Relaxed);
+        let is_shut = self
+            .ear
+            .as_ref()
+            .is_ok_and(|ear| SockRef::from(ear).shutdown(Shutdown::Read).is_ok());
+        // Without the way closed the connection ends with the future, a moment later.
+        let limit = if is_shut { BREAK } else { Duration::ZERO };
+        match timeout(limit, self.steps.as_mut()).await {
+            Ok(heir) => heir,
+            Err(_) => {
+                drop(self.steps);
+                take_back(&self.house);
+                None
+            }
+        }
+    }
 }
 
 /// Who wants to take over.
@@ -147,7 +201,7 @@ impl Giver {
 }
 
 /// Everything that listens, once more, and what is known of failed logins.
-fn offer(running: &Running) -> io::Result<(Answer, Vec<std::os::fd::OwnedFd>)> {
+fn offer(running: &Running) -> io::Result<(Answer, Vec<OwnedFd>)> {
     let (mut listeners, mut fds) = (Vec::new(), Vec::new());
     for held in &running.held {
         let mut spares = held.spares()?;
@@ -190,7 +244,7 @@ impl Heir {
 
     /// Gives everything away, beside whatever else goes on here. `None` when the other one did not take it, within seconds; then this
     /// process goes on, as it does when the future is dropped and [`take_back`] called.
-    pub async fn take_all(mut self, house: House) -> Option<Self> {
+    async fn take_all(mut self, house: House) -> Option<Self> {
         match self.try_take(&house).await {
             Ok(()) => {
                 if let Some(file) = &house.lockouts {
@@ -202,6 +256,10 @@ impl Heir {
             }
             Err(error) => {
                 take_back(&house);
+                let error = match house.ends.load(Ordering::Relaxed) {
+                    true => io::Error::other("this one was told to end before that"),
+                    false => error,
+                };
                 self.failed(&house.shared, &error);
                 None
             }
@@ -301,4 +359,74 @@ impl Parted {
 
 fn line(last: &Last) -> io::Result<String> {
     Ok(json!(last).to_string() + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixStream as StdStream;
+
+    use super::*;
+    use crate::flow::trial;
+    use crate::net::Machine;
+    use crate::plan::{Kept, compile};
+
+    fn gate() -> Arc<Shared> {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\nnetworks = { allow = [\"loopback\"] }\n\
+            [[route]]\nupstream = \"127.0.0.1:9\"\naccess = \"anyone\"\n";
+        let raw = match crate::config::from_text("test", text) {
+            Ok(loaded) => loaded.raw,
+            Err(report) => panic!("{}", report.render(false, 120)),
+        };
+        let machine = Machine {
+            names: vec!["localhost".into()],
+            addresses: vec![[127, 0, 0, 1].into()],
+            ..Machine::default()
+        };
+        let kept = Kept::new(dir.path().join("state"));
+        let (plan, _) = compile(&raw, dir.path(), &machine, &kept, None, None).unwrap();
+        trial::shared(plan).unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_ends_in_the_last_moment_knows_whether_his_place_was_taken() {
+        for is_taken in [true, false] {
+            let (ours, theirs) = StdStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let caller = Caller {
+                stream: UnixStream::from_std(ours).unwrap(),
+                pid: None,
+            };
+            let heir = Heir {
+                caller,
+                counted: 0,
+                following: None,
+                _turn: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+            };
+            let house = House {
+                shared: gate(),
+                lockouts: None,
+                ends: Arc::default(),
+            };
+            let mut taking = Taking::begin(heir, house);
+            let mut lines = BufReader::new(theirs.try_clone().unwrap());
+            let given = tokio::task::spawn_blocking(move || lines.read_line(&mut String::new()));
+            tokio::select! {
+                _ = taking.end() => panic!("nobody has said that he serves"),
+                given = given => assert!(given.unwrap().unwrap() > 0),
+            }
+            if is_taken {
+                // It lies there, unread.
+                (&theirs).write_all(TAKEN.as_bytes()).unwrap();
+            }
+            let begun = Instant::now();
+            assert_eq!(taking.break_off().await.is_some(), is_taken);
+            assert!(begun.elapsed() < BREAK, "nobody is waited for");
+            if !is_taken {
+                let late = (&theirs).write_all(TAKEN.as_bytes()).unwrap_err();
+                assert_eq!(late.kind(), io::ErrorKind::BrokenPipe);
+            }
+        }
+    }
 }

@@ -21,7 +21,7 @@ mod parcel;
 mod take;
 mod talk;
 
-pub(super) use give::{Caller, Giver, Heir, House, take_back};
+pub(super) use give::{Caller, Giver, Heir, House, Taking};
 pub use take::{Estate, Rest, TakeOverError};
 
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use super::parcel::receive;
 use super::talk::{Following, Visits};
 use super::{Last, Offer, READY, Sockets, TAKEN};
-use crate::app::control::{AskError, Verb, answered, dial};
+use crate::app::control::{AskError, Verb, answered, ask, dial};
 use crate::app::listeners::Handed;
 use crate::app::manager::Manager;
 use crate::app::start::Running;
@@ -26,8 +26,10 @@ use crate::observe::Event;
 
 /// For the running gate to show what it has, and to say its last word.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// For it to say whether it still serves.
+const ALIVE: Duration = Duration::from_secs(5);
 
-/// Why nothing was taken over. The running gate goes on.
+/// Why nothing was taken over. The running gate goes on, unless it is said that it is gone.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the message says it")]
 pub enum TakeOverError {
@@ -35,6 +37,10 @@ pub enum TakeOverError {
     Refused(#[from] AskError),
     #[error("the running gate (process {pid}) does not hand over: {source}; it goes on")]
     Talk { pid: u32, source: io::Error },
+    #[error(
+        "the running gate (process {pid}) has ended, or is about to, before it handed over ({source}), and this one has served nobody: nobody serves now\n  Start again without `--take-over`."
+    )]
+    Gone { pid: u32, source: io::Error },
     #[error("what the running gate hands over on {name} is no listening socket of that address")]
     Strange { name: String },
     #[error(
@@ -51,6 +57,8 @@ pub struct Estate {
     pub(in crate::app) lockouts: Option<Snapshot>,
     manager: Option<Manager>,
     stream: StdStream,
+    /// Where it was asked.
+    path: PathBuf,
     pid: u32,
 }
 
@@ -106,6 +114,7 @@ impl Estate {
             lockouts: Some(offer.lockouts),
             manager: offer.manager,
             stream,
+            path: path.to_owned(),
             pid: offer.pid,
         })
     }
@@ -127,9 +136,10 @@ impl Estate {
                 if let Some(file) = &running.lockouts {
                     file.let_go();
                 }
-                return Err(TakeOverError::Talk {
-                    pid: self.pid,
-                    source,
+                let pid = self.pid;
+                return Err(match self.is_gone(&source) {
+                    true => TakeOverError::Gone { pid, source },
+                    false => TakeOverError::Talk { pid, source },
                 });
             }
         };
@@ -143,6 +153,23 @@ impl Estate {
             stream: self.stream,
             following,
         })
+    }
+
+    /// Whether the other one has broken it off because it ends: one that has only lost patience still says that it serves.
+    fn is_gone(&self, error: &io::Error) -> bool {
+        let is_broken = matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionReset
+        );
+        is_broken
+            && match ask(&self.path, &Verb::Status, ALIVE) {
+                Ok(status) => status["state"] != "serving",
+                // It is there, and cannot say more now.
+                Err(AskError::Failed(_) | AskError::Strange { .. }) => false,
+                Err(AskError::Talk { source, .. }) => source.kind() != io::ErrorKind::TimedOut,
+            }
     }
 
     fn agree(&mut self, running: &Running) -> io::Result<Following> {
