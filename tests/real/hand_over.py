@@ -1,6 +1,7 @@
 """Clients of a gate whose process is exchanged while they ask: `hand_over.py load PORT STOP` asks until the file STOP is there, over
 new connections, kept ones and HTTP/2, and prints what went wrong. `hand_over.py die SOCKET WHERE` is a process that asks for the
-place of a gate and dies: after the `offer`, when `ready`, or with what was `given`."""
+place of a gate and dies: after the `offer`, when `ready`, or with what was `given`. `hand_over.py silent SOCKET` says nothing more when
+it has that, beside three hundred that have never said anything; when the gate has closed the connection it says that it serves."""
 import array
 import asyncio
 import base64
@@ -166,10 +167,28 @@ def die(path, where):
     if where == "ready":
         return
     given = json.loads(line())
-    print("given", sorted(given))
+    print("given", sorted(given), flush=True)
+    if where != "silent":
+        return
+    stream.settimeout(60)
+    print("then", line(), flush=True)
+    try:
+        stream.sendall(b"taken\n")
+        print("late: taken")
+    except OSError as error:
+        print("late:", type(error).__name__)
+
+
+def silent(path):
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(300)]
+    for one in crowd:
+        one.connect(path)
+    die(path, "silent")
 
 
 if sys.argv[1] == "load":
     asyncio.run(load(int(sys.argv[2]), sys.argv[3]))
+elif sys.argv[1] == "silent":
+    silent(sys.argv[2])
 else:
     die(sys.argv[2], sys.argv[3])

@@ -7,7 +7,7 @@ here=$ROOT/tests/real
 python=$ROOT/target/python-h2/bin/python
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3 jq:jq ss:iproute2 setpriv:util-linux
+    packages curl:curl python3:python3 jq:jq ss:iproute2 setpriv:util-linux strace:strace
     python_packages "$ROOT/target/python-h2" h2==4.3.0 websockets==17.4
     binary
     export GATE
@@ -123,6 +123,45 @@ if [ "$(id -u)" -eq 0 ]; then
     has "another user gets nothing" 'closed|Connection reset|Broken pipe' "$got"
     chmod 600 "$control" && chmod 700 "$STATE_DIRECTORY" "$STATE_DIRECTORY/control"
 fi
+
+echo "== one that falls silent, one that dies"
+# `within SECONDS COMMAND`: its exit code, 124 when it took longer.
+within() { timeout "$1" "${@:2}" >/dev/null 2>&1; echo $?; }
+before=$(events hand_over_failed)
+start silent python3 "$here/hand_over.py" silent "$control"
+until_written silent.out '(given)' >/dev/null
+same "status and reload are answered beside a silent one, and three hundred that never asked" "0 0" "$(within 5 "$GATE" status -c gate.toml) $(within 8 "$GATE" reload -c gate.toml)"
+same "while its time still ran" "$before" "$(events hand_over_failed)"
+until_true 20 told
+same "it is told when that is over, and the old one serves" "0 hello $old" "$? $(page) $(running_gate)"
+same "and opens links again" 0 "$(within 5 "$GATE" share -c gate.toml --host app.lan)"
+# `other NAME`: a gate of its own, and its control socket.
+other() {
+    printf '[[listener]]\naddress = "127.0.0.1:0"\nnetworks = { allow = ["loopback"] }\n[[route]]\nhosts = ["app.lan"]\nupstream = "127.0.0.1:%s"\naccess = "anyone"\n' "$service" >"$1.toml"
+    serving "$1" "$1.toml"
+    theirs=$PID
+}
+other ends
+start mute python3 "$here/hand_over.py" silent "$STATE_DIRECTORY/control/$theirs.sock"
+until_written mute.out '(given)' >/dev/null
+kill -TERM "$theirs"
+until_true 5 bash -c "! kill -0 $theirs"
+same "TERM is followed at once beside a silent one" 0 $?
+wait "$theirs"
+same "and ends well" 0 $?
+until_true 10 grep -q late mute.out
+same "what the silent one says then fails" "late: BrokenPipeError" "$(tail -1 mute.out)"
+other dies
+more_port=$(free_port)
+sed -i "s/\"127.0.0.1:0\"/[\"127.0.0.1:0\", \"127.0.0.1:$more_port\"]/" dies.toml
+# Held up when it has bound what is new: the last step but one.
+start heir strace -f -qq -o heir.trace -e trace=listen -e inject=listen:delay_exit=4000000 "$GATE" serve -c dies.toml --take-over
+until_true 30 bash -c "</dev/tcp/127.0.0.1/$more_port"
+kill -KILL "$theirs"
+wait "$theirs" 2>/dev/null
+wait "$PID"
+same "when the old one dies meanwhile, the new one ends" 1 $?
+has "and says that nobody serves" 'nobody serves now.*without `--take-over`' "$(tr '\n' ' ' <heir.err)"
 
 echo "== lockouts go with it, a WebSocket stays with the old one"
 # Two of three failures, not yet on the disk; one more on a connection of the old process while it drains.
