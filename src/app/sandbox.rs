@@ -79,7 +79,7 @@ pub(super) fn enter(wish: Wish) -> Result<Sandbox, io::Error> {
     sandbox.has_few_capabilities = drop_capabilities().is_ok();
     sandbox.no_new_privileges = set_no_new_privs(true).is_ok();
     sandbox.is_opaque = set_dumpable_behavior(DumpableBehavior::NotDumpable).is_ok();
-    sandbox.has_no_files = ruleset(CompatLevel::HardRequirement).is_ok();
+    sandbox.has_no_files = ruleset(CompatLevel::HardRequirement).is_ok_and(is_taken);
     if wish == Wish::Require && !sandbox.is_whole() {
         return Err(io::Error::other(format!(
             "the kernel gives only this: {sandbox}; write `sandbox = \"auto\"` to go on with that"
@@ -120,6 +120,14 @@ fn ruleset(level: CompatLevel) -> Result<RulesetCreated, landlock::RulesetError>
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::Signal)?
         .create()
+}
+
+/// Whether the kernel confines a thread by these rules: a system call filter, or too many layers of rules, may forbid it. Tried on a
+/// thread that does nothing else, as there is no way back.
+fn is_taken(rules: RulesetCreated) -> bool {
+    let cell = Cell(Some(Arc::new(rules)));
+    let trial = std::thread::Builder::new().spawn(move || cell.close());
+    trial.is_ok_and(|trial| trial.join().unwrap_or(false))
 }
 
 impl Cell {

@@ -79,17 +79,37 @@ fn put(out: &mut Vec<u8>, before: &str, value: Option<&str>) {
         out.extend_from_slice(value.as_bytes());
         out.push(b'"');
     } else {
-        // Memory takes all that is written to it.
-        let _ = serde_json::to_writer(out, value);
+        hide(&serde_json::Value::from(value).to_string(), out);
+    }
+}
+
+/// Appends text that is JSON already, with an escape for what a terminal obeys or a reader takes for the end of a line: the controls
+/// that JSON lets pass (DEL, C1), U+2028 and U+2029, and the marks that turn the direction of writing. They can only stand in strings.
+pub(super) fn hide(json: &str, out: &mut Vec<u8>) {
+    for c in json.chars() {
+        let is_mark = matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        );
+        if c.is_control() || is_mark {
+            out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+        } else {
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::base::refusal::{Reason, Refusal};
     use crate::observe::line::tests::record;
     use serde_json::Value;
+
+    /// What no line may contain as it is.
+    pub(in crate::observe) fn is_hostile(c: char) -> bool {
+        c.is_control() || ['\u{2028}', '\u{2029}', '\u{202e}', '\u{feff}'].contains(&c)
+    }
 
     #[test]
     fn every_text_comes_back_as_it_was() {
@@ -101,6 +121,7 @@ mod tests {
             "tab\t",
             "\u{7f}",
             "\u{2028}",
+            "\u{9b}2J\u{85}\u{202e}\u{2029}\u{feff}",
             "käse",
             "\0\r\n",
             "\u{1f600}",
@@ -120,6 +141,8 @@ mod tests {
             let mut line = Vec::new();
             access(&record, "now", &mut line);
             assert!(!line.contains(&b'\n'));
+            let shown = std::str::from_utf8(&line).unwrap();
+            assert!(!shown.contains(is_hostile), "{text:?} is raw in the line");
             let value: Value = serde_json::from_slice(&line).unwrap();
             for key in ["user", "host", "path", "query", "user_agent"] {
                 assert_eq!(value[key], text, "{key}");

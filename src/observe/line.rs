@@ -102,7 +102,9 @@ pub(super) fn event(event: &Event, json: bool) -> String {
                 .iter()
                 .map(|(key, value)| ((*key).into(), json!(value))),
         );
-        return Value::Object(map).to_string();
+        let mut line = Vec::new();
+        super::json::hide(&Value::Object(map).to_string(), &mut line);
+        return String::from_utf8(line).unwrap_or_default();
     }
     let mut line = format!("{at} {} {}", event.level, event.name);
     for (key, value) in &event.fields {

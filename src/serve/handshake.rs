@@ -1,12 +1,16 @@
 //! From an admitted socket to a stream that speaks HTTP: TLS with a deadline; plain HTTP on a TLS port gets a redirect.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use rustls::ProtocolVersion;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::flow::{ClientCertificate, Conn, Worker};
 use crate::gate::Admitted;
@@ -59,6 +63,21 @@ pub(super) async fn shake(
         stream.set_nodelay(true).ok()?;
         return Some(Ready::Http1(conn, Wire::new(Stream::Tcp(stream))));
     };
+    let stream = tokio::select! {
+        biased;
+        stream = hands(admitted, &tls, due, worker) => stream?,
+        () = left_alone(&conn, worker) => return None,
+    };
+    Some(ready(stream, conn, worker))
+}
+
+/// From the first byte to the end of the handshake.
+async fn hands(
+    admitted: Admitted,
+    tls: &Arc<ServerTls>,
+    due: Instant,
+    worker: &Rc<Worker>,
+) -> Option<TlsStream<TcpStream>> {
     let mut first = [0];
     match timeout_at(due, admitted.peek(&mut first)).await {
         Ok(Ok(1)) => {}
@@ -70,21 +89,27 @@ pub(super) async fn shake(
         }
         return None;
     }
-    timeout_at(due, accept(admitted, conn, &tls, worker))
-        .await
-        .ok()?
-}
-
-async fn accept(
-    admitted: Admitted,
-    conn: Conn,
-    tls: &Arc<ServerTls>,
-    worker: &Worker,
-) -> Option<Ready> {
-    let config = tls.config(conn.local.ip());
+    let config = tls.config(admitted.local().ip());
     let stream = admitted.into_stream();
     stream.set_nodelay(true).ok()?;
-    let stream = TlsAcceptor::from(config).accept(stream).await.ok()?;
+    let shaken = timeout_at(due, TlsAcceptor::from(config).accept(stream));
+    shaken.await.ok()?.ok()
+}
+
+/// Until the gate has been leaving for as long as whoever has just connected may take: who does not begin holds up no end.
+async fn left_alone(conn: &Conn, worker: &Worker) {
+    poll_fn(|cx| {
+        conn.bell.listen(cx);
+        match conn.is_leaving(worker) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    tokio::time::sleep(super::http1::FIRST).await;
+}
+
+fn ready(stream: TlsStream<TcpStream>, conn: Conn, worker: &Worker) -> Ready {
     let session = stream.get_ref().1;
     let sni = session.server_name().map(|name| {
         name.strip_suffix('.')
@@ -107,11 +132,11 @@ async fn accept(
     };
     introduced(worker, &conn);
     let stream = Stream::TlsServer(Box::new(stream));
-    Some(if h2 {
+    if h2 {
         Ready::Http2(conn, Box::new(stream))
     } else {
         Ready::Http1(conn, Wire::new(stream))
-    })
+    }
 }
 
 /// Said once a connection, so that a certificate which is not good is never silent, whatever the requests ask for.

@@ -14,8 +14,9 @@ use crate::net::Wire;
 /// How long a client may take to read our last answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A client that has connected shortly before the end was promised an answer: so long its first request may take to arrive.
-const FIRST: Duration = Duration::from_secs(2);
+/// A client that has connected shortly before the end was promised an answer: so long its handshake, and then its first request, may
+/// take to arrive.
+pub(super) const FIRST: Duration = Duration::from_secs(2);
 
 /// A client that keeps its connection busy sends the next request before it can have read that we leave: so long that one may take
 /// to arrive, and is answered with `Connection: close`.

@@ -12,7 +12,7 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -220,7 +220,10 @@ fn serve(
 
 async fn answer<B>(request: &Request<B>, is_tcp: bool, health: &Health) -> Response<Full<Bytes>> {
     // A page that a browser was led to could ask by a name that resolves to loopback, and would read the answer.
-    if is_tcp && !host::is_loopback(request.headers().get_all(HOST).iter()) {
+    // HTTP/1.0 has no `Host` (RFC 1945); no browser of today speaks it.
+    let is_nameless =
+        request.version() == Version::HTTP_10 && !request.headers().contains_key(HOST);
+    if is_tcp && !is_nameless && !host::is_loopback(request.headers().get_all(HOST).iter()) {
         let text = "this address answers to localhost and loopback addresses only\n";
         return reply(StatusCode::MISDIRECTED_REQUEST, TEXT, text);
     }
