@@ -193,6 +193,20 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_that_makes_rules_and_does_not_take_them_is_none_that_confines() {
+        // A thread has so many layers of rules at most (landlock(7)); this one gets no more after them.
+        const LAYERS: usize = 16;
+        let full = std::thread::spawn(|| {
+            let before = ruleset(CompatLevel::BestEffort).is_ok_and(is_taken);
+            let all = (0..LAYERS).all(|_| Cell::new(Wish::Auto).close());
+            let made = ruleset(CompatLevel::BestEffort);
+            (before && all, made.is_ok(), made.is_ok_and(is_taken))
+        });
+        let (confines, made, taken) = full.join().unwrap();
+        assert!(!confines || made && !taken, "it was tried, not supposed");
+    }
+
+    #[test]
     fn says_what_was_given_up() {
         assert_eq!(Sandbox::default().to_string(), "none");
         let some = Sandbox {

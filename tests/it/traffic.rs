@@ -849,6 +849,14 @@ async fn whoever_has_connected_before_a_drain_is_answered_once() {
 }
 
 #[tokio::test]
+async fn who_never_begins_its_handshake_holds_up_no_drain() {
+    let gate = Gate::limited(&Upstream::ok(), "handshake = \"30s\"");
+    let _silent = tokio::net::TcpStream::connect(gate.address).await.unwrap();
+    until("the connection to be there", || gate.connections() == 1).await;
+    assert!(gate.drain(DEADLINE).await, "it was waited for");
+}
+
+#[tokio::test]
 async fn a_drain_does_not_wait_for_ever() {
     let upstream = websocket(true);
     let gate = Gate::plain(&upstream);

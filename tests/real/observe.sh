@@ -126,6 +126,8 @@ code() { curl -s -o /dev/null --max-time 10 -w '%{http_code}' "$@"; }
 same "nothing else is there" 404 "$(code "http://127.0.0.1:$ADMIN/")"
 same "only GET and HEAD" "405 200" "$(code -d x "http://127.0.0.1:$ADMIN/healthz") $(code -I "http://127.0.0.1:$ADMIN/healthz")"
 same "a name that leads to loopback is turned away" 421 "$(code -H 'Host: rebind.example' "http://127.0.0.1:$ADMIN/metrics")"
+same "a probe of HTTP/1.0 without a Host is answered" 200 "$(code -0 -H 'Host:' "http://127.0.0.1:$ADMIN/healthz")"
+same "one of HTTP/1.1 is not" 421 "$(code --http1.1 -H 'Host:' "http://127.0.0.1:$ADMIN/healthz")"
 same "and a page of another site" 403 "$(code -H 'Sec-Fetch-Site: cross-site' "http://127.0.0.1:$ADMIN/metrics")"
 same "a second gate cannot have the same address" 5 "$("$GATE" serve -c "$WORK/gate.toml" >/dev/null 2>&1; echo $?)"
 has "health says so by the control socket" 'ready' "$("$GATE" health -c "$WORK/gate.toml")"

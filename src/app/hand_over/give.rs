@@ -367,27 +367,7 @@ mod tests {
     use std::os::unix::net::UnixStream as StdStream;
 
     use super::*;
-    use crate::flow::trial;
-    use crate::net::Machine;
-    use crate::plan::{Kept, compile};
-
-    fn gate() -> Arc<Shared> {
-        let dir = tempfile::tempdir().unwrap();
-        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\nnetworks = { allow = [\"loopback\"] }\n\
-            [[route]]\nupstream = \"127.0.0.1:9\"\naccess = \"anyone\"\n";
-        let raw = match crate::config::from_text("test", text) {
-            Ok(loaded) => loaded.raw,
-            Err(report) => panic!("{}", report.render(false, 120)),
-        };
-        let machine = Machine {
-            names: vec!["localhost".into()],
-            addresses: vec![[127, 0, 0, 1].into()],
-            ..Machine::default()
-        };
-        let kept = Kept::new(dir.path().join("state"));
-        let (plan, _) = compile(&raw, dir.path(), &machine, &kept, None, None).unwrap();
-        trial::shared(plan).unwrap()
-    }
+    use crate::app::hand_over::trial::gate;
 
     #[tokio::test]
     async fn whoever_ends_in_the_last_moment_knows_whether_his_place_was_taken() {

@@ -20,6 +20,8 @@ mod give;
 mod parcel;
 mod take;
 mod talk;
+#[cfg(test)]
+mod trial;
 
 pub(super) use give::{Caller, Giver, Heir, House, Taking};
 pub use take::{Estate, Rest, TakeOverError};

@@ -245,32 +245,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::app::hand_over::trial::gate;
     use crate::auth::session::{Opened, Origin};
     use crate::auth::users::Users;
-    use crate::flow::trial;
-    use crate::net::machine::Machine;
-    use crate::plan::{Kept, compile};
 
     const A: &str = "$2y$10$WvxEgpQ8RNJKDyxOCCnlG.DT9q4OaALOaq3VmRpZ5QQOXtV4I1MGC";
     const MANY: usize = 4_000;
-
-    fn gate() -> Arc<Shared> {
-        let dir = tempfile::tempdir().unwrap();
-        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\nnetworks = { allow = [\"loopback\"] }\n\
-            [[route]]\nupstream = \"127.0.0.1:9\"\naccess = \"anyone\"\n";
-        let raw = match crate::config::from_text("test", text) {
-            Ok(loaded) => loaded.raw,
-            Err(report) => panic!("{}", report.render(false, 120)),
-        };
-        let machine = Machine {
-            names: vec!["localhost".into()],
-            addresses: vec![[127, 0, 0, 1].into()],
-            ..Machine::default()
-        };
-        let kept = Kept::new(dir.path().join("state"));
-        let (plan, _) = compile(&raw, dir.path(), &machine, &kept, None, None).unwrap();
-        trial::shared(plan).unwrap()
-    }
 
     fn open(gate: &Shared) -> Opened {
         let users = Users::parse(format!("alice:{A}").as_bytes()).unwrap().users;
