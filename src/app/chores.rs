@@ -149,8 +149,7 @@ impl Chores {
             Due::Over => running.ring(),
             Due::Lockouts => running.keep_lockouts(),
             Due::Network(now) => {
-                site.machine = now;
-                running.shared.log.event(Event::info("network_changed"));
+                found(running, site, now);
                 follow(running, site, &mut self.failed).await;
             }
             Due::Files => self.files(running, site, reloads).await,
@@ -209,11 +208,20 @@ impl Chores {
         // The host name has no notice of its own.
         let now = machine::read().ok().filter(|now| *now != site.machine);
         if let Some(now) = now {
-            site.machine = now;
+            found(running, site, now);
         } else if self.failed.is_none() {
             return;
         }
         follow(running, site, &mut self.failed).await;
+    }
+}
+
+/// The machine is another one. Whoever sees it first, the kernel's notice or the look, tells it if more than its name has changed.
+fn found(running: &Running, site: &mut Site<'_>, mut now: Machine) {
+    std::mem::swap(&mut site.machine, &mut now);
+    now.names.clone_from(&site.machine.names);
+    if now != site.machine {
+        running.shared.log.event(Event::info("network_changed"));
     }
 }
 
