@@ -20,6 +20,8 @@ const PREFIX: &str = "lgt_";
 const ID_LENGTH: usize = 8;
 /// 32 bytes of secret and 3 of checksum, in base32.
 const TAIL_LENGTH: usize = 56;
+/// A clock that shows a moment so long before a token was made tells nothing about its end. Seconds: time zones are less.
+const DOUBT: i64 = 24 * 60 * 60;
 
 /// What the file says about one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,10 @@ pub enum TokenRefusal {
     Unknown,
     #[error("the token has expired")]
     Expired,
+    #[error(
+        "this machine's clock shows a day before the token was made, so nobody knows whether it has ended"
+    )]
+    NotYet,
     #[error("the token is not for this path")]
     Path,
     #[error("the token is not for this method")]
@@ -67,7 +73,9 @@ impl TokenRefusal {
     /// The word for it on the request path.
     pub fn reason(self) -> Reason {
         match self {
-            Self::Malformed | Self::Unknown | Self::Expired => Reason::CredentialsWrong,
+            Self::Malformed | Self::Unknown | Self::Expired | Self::NotYet => {
+                Reason::CredentialsWrong
+            }
             Self::Path | Self::Method => Reason::NotPermitted,
         }
     }
@@ -191,8 +199,14 @@ impl Token {
 
     /// Whether it lets this request in now, in seconds since 1970.
     pub fn judge(&self, method: &str, path: &Path<'_>, now: i64) -> Result<(), TokenRefusal> {
-        if self.expires.is_some_and(|end| now >= end) {
-            return Err(TokenRefusal::Expired);
+        if let Some(end) = self.expires {
+            if now >= end {
+                return Err(TokenRefusal::Expired);
+            }
+            // A clock that was set back does not give an end more time than it had.
+            if now < self.created.saturating_sub(DOUBT) {
+                return Err(TokenRefusal::NotYet);
+            }
         }
         if !self.covers(path) {
             return Err(TokenRefusal::Path);
@@ -333,6 +347,32 @@ mod tests {
             let got = check(&tokens, &text, method, path, now);
             assert_eq!(got.err(), want, "{method} {path} {now}");
         }
+    }
+
+    #[test]
+    fn a_clock_before_its_first_day_tells_nothing_about_its_end() {
+        let dated =
+            |token: &mut Token| (token.created, token.expires) = (DOUBT * 9, Some(DOUBT * 10));
+        for (now, want) in [
+            (0, Some(TokenRefusal::NotYet)),
+            (i64::MIN, Some(TokenRefusal::NotYet)),
+            (DOUBT * 8 - 1, Some(TokenRefusal::NotYet)),
+            (DOUBT * 8, None),
+            (DOUBT * 9, None),
+            (DOUBT * 10, Some(TokenRefusal::Expired)),
+        ] {
+            let (tokens, text) = one(dated);
+            assert_eq!(check(&tokens, &text, "GET", "/", now).err(), want, "{now}");
+            let (tokens, text) = one(|token| {
+                dated(token);
+                token.expires = None;
+            });
+            assert!(
+                check(&tokens, &text, "GET", "/", now).is_ok(),
+                "endless {now}"
+            );
+        }
+        assert_eq!(TokenRefusal::NotYet.reason(), Reason::CredentialsWrong);
     }
 
     #[test]
