@@ -61,6 +61,16 @@ class Service(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
                 time.sleep(0.1)
             self.wfile.write(b"0\r\n\r\n")
+        elif self.path.endswith("/stream"):
+            # For as long as anybody listens: two minutes at most.
+            self.close_connection = True
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            for n in range(1200):
+                self.wfile.write(b"data: %d\n\n" % n)
+                time.sleep(0.1)
         elif self.path.startswith("/cut/"):
             self.close_connection = True
             self.send_response(200)
