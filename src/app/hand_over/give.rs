@@ -281,7 +281,7 @@ impl Heir {
         let last = Last {
             lockouts: Some(lockout.snapshot(Instant::now(), SystemTime::now())),
             has_lock: !lock.is_empty(),
-            visits: Some(visits),
+            visits: Some(serde_json::to_value(visits)?),
         };
         let text = line(&last)?;
         let agreed = async {

@@ -15,7 +15,13 @@
 //! ```
 //!
 //! Of sessions and links the hashes go over, never what opens them; and nothing of it touches a disk.
+//!
+//! The two may be of different versions. Who reads passes over what he does not know, where that gives nobody more than he had, and
+//! refuses it elsewhere, while the old one still serves. What is said is held fast by samples (`format`): a new field has to have a
+//! default; one that narrows what a session or a link may do, or changes what a word means, is a new `VERSION` (`talk`).
 
+#[cfg(test)]
+mod format;
 mod give;
 mod parcel;
 mod take;
@@ -27,10 +33,10 @@ pub(super) use give::{Caller, Giver, Heir, House, Taking};
 pub use take::{Estate, Rest, TakeOverError};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::manager::Manager;
 use crate::limit::lockout::Snapshot;
-use talk::Visits;
 
 /// Nothing is left in the new one that could fail.
 const READY: &str = "ready\n";
@@ -65,6 +71,7 @@ struct Sockets {
 struct Last {
     lockouts: Option<Snapshot>,
     has_lock: bool,
+    /// [`talk::Visits`], of whatever version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    visits: Option<Visits>,
+    visits: Option<Value>,
 }

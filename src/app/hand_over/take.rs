@@ -41,6 +41,12 @@ pub enum TakeOverError {
         "the running gate (process {pid}) has ended, or is about to, before it handed over ({source}), and this one has served nobody: nobody serves now\n  Start again without `--take-over`."
     )]
     Gone { pid: u32, source: io::Error },
+    #[error(
+        "this version does not understand what the running gate offers ({source}); it goes on\n  For this one in its place, end it and start this one without `--take-over`."
+    )]
+    Foreign { source: serde_json::Error },
+    #[error("the running gate has told of more sockets than came; it goes on")]
+    Fewer,
     #[error("what the running gate hands over on {name} is no listening socket of that address")]
     Strange { name: String },
     #[error(
@@ -91,9 +97,19 @@ impl Estate {
             path: path.to_owned(),
         };
         let offer = answered(path, &text)?;
-        let offer: Offer = serde_json::from_value(offer).map_err(|_| strange())?;
+        let offer: Offer =
+            serde_json::from_value(offer).map_err(|source| TakeOverError::Foreign { source })?;
         if offer.manager.as_ref().is_some_and(|one| !one.is_ours()) {
             return Err(TakeOverError::Managed { pid: offer.pid });
+        }
+        // Any that come behind them are of a later version, and nothing that we could do without.
+        let told = offer.listeners.iter().chain(&offer.admin);
+        if fds.len()
+            < told
+                .map(|about| about.sockets)
+                .fold(0, usize::saturating_add)
+        {
+            return Err(TakeOverError::Fewer);
         }
         let mut fds = fds.into_iter();
         let mut listeners = Handed::default();
@@ -182,8 +198,9 @@ impl Estate {
             let now = (Instant::now(), SystemTime::now());
             shared.lockout.begin_again(lockouts, now.0, now.1);
         }
-        let says_over = last.visits.as_ref().is_some_and(Visits::says_over);
-        let visits = last.visits.and_then(|visits| visits.take(shared));
+        let visits = last.visits.map(Visits::read).transpose()?.flatten();
+        let says_over = visits.as_ref().is_some_and(Visits::says_over);
+        let visits = visits.map(|visits| visits.take(shared));
         let following = Following::begin(shared, says_over);
         if let (Some(file), Some(lock)) = (&running.lockouts, fds.into_iter().next()) {
             file.adopt(lock);
@@ -221,7 +238,11 @@ fn listening(
         let is_port = address.port() == 0 || at.port() == address.port();
         at.ip() == address.ip() && is_port
     });
-    match is_there && SockRef::from(&socket).is_listener().unwrap_or(false) {
+    // A thread that waited in it would serve nobody else.
+    let is_good = is_there
+        && SockRef::from(&socket).is_listener().unwrap_or(false)
+        && socket.set_nonblocking(true).is_ok();
+    match is_good {
         true => Ok(socket),
         false => Err(TakeOverError::Strange {
             name: about.name.clone(),

@@ -19,7 +19,7 @@ use crate::flow::Shared;
 use crate::observe::Event;
 
 /// How sessions and links are written. A reader takes what is not newer than itself.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 /// For a line to be taken. A side that reads is never slower, whatever it has to say itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -37,7 +37,7 @@ pub(super) struct Visits {
 /// One line, in either direction.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum News {
+pub(super) enum News {
     Session(Change),
     LinkEnded(String),
     /// It has told less than has happened.
@@ -84,16 +84,21 @@ impl Visits {
         Ok((visits, following))
     }
 
+    /// As they were told. `None` when they are of a version that we do not know: whatever that says, people log in again.
+    pub fn read(told: Value) -> io::Result<Option<Self>> {
+        match told.get("version").and_then(Value::as_u64) {
+            Some(version) if version > VERSION.into() => Ok(None),
+            Some(_) | None => Ok(Some(serde_json::from_value(told)?)),
+        }
+    }
+
     /// Whether the old process says when its drain is over.
     pub fn says_over(&self) -> bool {
         self.says_over
     }
 
-    /// Goes on with them: how many sessions and links there were. `None` when they are of a version that we do not know.
-    pub fn take(self, shared: &Shared) -> Option<(usize, usize)> {
-        if self.version > VERSION {
-            return None;
-        }
+    /// Goes on with them: how many sessions and links there were. One with something that we do not know is left out.
+    pub fn take(self, shared: &Shared) -> (usize, usize) {
         let (plan, now) = (shared.live.current(), Instant::now());
         let sessions = self.sessions.into_iter().filter(|one| {
             let one = Deserialize::deserialize(one);
@@ -103,7 +108,7 @@ impl Visits {
             let one = Deserialize::deserialize(one);
             one.is_ok_and(|one| shared.shares.adopt(one, now))
         });
-        Some((sessions.count(), links.count()))
+        (sessions.count(), links.count())
     }
 }
 
@@ -233,7 +238,7 @@ fn know(shared: &Shared, last: &Last) {
     }
 }
 
-fn line(news: &News) -> io::Result<String> {
+pub(super) fn line(news: &News) -> io::Result<String> {
     Ok(json!(news).to_string() + "\n")
 }
 

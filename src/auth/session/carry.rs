@@ -18,7 +18,10 @@ use crate::auth::cache::Key;
 const MOST_UNTOLD: usize = 1 << 16;
 
 /// A session as it is told to another process. It opens nothing: the browser alone has the id.
+///
+/// One with a field that we do not know is not read: that may be what limits it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Carried {
     key: String,
     user: String,

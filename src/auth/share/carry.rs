@@ -13,7 +13,10 @@ use super::{Limits, MOST, Share, Shares};
 const MOST_UNTOLD: usize = 4 * MOST;
 
 /// A link as it is told to another process: hashes of its secrets, and how much time is left.
+///
+/// One with a field that we do not know is not read: that may be what limits it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Carried {
     id: String,
     link: String,
