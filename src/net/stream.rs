@@ -45,6 +45,19 @@ impl Stream {
         }
     }
 
+    /// Pending while there is surely nothing to read; costs no system call. Ready promises nothing.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Without `wants_read` there are bytes (or an end) that TLS has read already.
+        let polled = match self {
+            Self::Tcp(s) => s.poll_read_ready(cx),
+            Self::Unix(s) => s.poll_read_ready(cx),
+            Self::TlsServer(s) if s.get_ref().1.wants_read() => s.get_ref().0.poll_read_ready(cx),
+            Self::TlsClient(s) if s.get_ref().1.wants_read() => s.get_ref().0.poll_read_ready(cx),
+            Self::TlsServer(_) | Self::TlsClient(_) => return Poll::Ready(()),
+        };
+        polled.map(|_error_too| ())
+    }
+
     /// Whether the kernel holds no byte for us, and no end. Asks it, because the runtime may not have looked for a while.
     pub fn is_silent(&self) -> bool {
         let socket = match self {

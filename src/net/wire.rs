@@ -64,18 +64,23 @@ impl Wire {
         limit: usize,
         wait: Duration,
     ) -> Poll<io::Result<usize>> {
-        let polled = self
-            .input
-            .borrow_mut()
-            .poll_fill(&mut *self.stream.borrow_mut(), cx, limit);
+        let polled = self.poll_input(cx, limit);
         until(&self.reading, polled, cx, wait)
     }
 
     /// As [`Wire::poll_fill`], without a deadline.
     pub fn poll_fill_forever(&self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
-        self.input
-            .borrow_mut()
-            .poll_fill(&mut *self.stream.borrow_mut(), cx, limit)
+        self.poll_input(cx, limit)
+    }
+
+    /// Most looks find nothing: they take no memory and no way through TLS.
+    fn poll_input(&self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        let (mut input, mut stream) = (self.input.borrow_mut(), self.stream.borrow_mut());
+        if stream.poll_readable(cx).is_pending() && input.len() < limit {
+            input.release();
+            return Poll::Pending;
+        }
+        input.poll_fill(&mut *stream, cx, limit)
     }
 
     /// Starts the clock of the next reads anew at `wait`; they share one deadline until [`Wire::read_done`].
@@ -86,10 +91,7 @@ impl Wire {
     /// As [`Wire::fill`], but bytes that arrive do not move the deadline of [`Wire::read_by`].
     pub async fn fill_by(&self, limit: usize) -> io::Result<usize> {
         poll_fn(|cx| {
-            let polled =
-                self.input
-                    .borrow_mut()
-                    .poll_fill(&mut *self.stream.borrow_mut(), cx, limit);
+            let polled = self.poll_input(cx, limit);
             if polled.is_pending() && self.reading.poll(cx).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
@@ -112,11 +114,7 @@ impl Wire {
                 if self.input.borrow().len() >= limit {
                     return Poll::Ready(Some(false));
                 }
-                match ready!(self.input.borrow_mut().poll_fill(
-                    &mut *self.stream.borrow_mut(),
-                    cx,
-                    limit
-                )) {
+                match ready!(self.poll_input(cx, limit)) {
                     Ok(0) => return Poll::Ready(Some(true)),
                     Ok(_) => {}
                     Err(_) => return Poll::Ready(None),
@@ -163,10 +161,7 @@ impl Wire {
             return false;
         }
         poll_fn(|cx| {
-            let polled = self
-                .input
-                .borrow_mut()
-                .poll_fill(&mut *self.stream.borrow_mut(), cx, 1);
+            let polled = self.poll_input(cx, 1);
             Poll::Ready(polled.is_pending())
         })
         .await
