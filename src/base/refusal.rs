@@ -309,6 +309,9 @@ impl Reason {
     }
 }
 
+/// What the log says of a service that takes no connections, or too few: the gate is not what is busy, so it counts as an error of the service.
+pub const NOT_ACCEPTED: &str = "the service accepts no more connections at the moment";
+
 /// A reason together with the fact that only the log may know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {

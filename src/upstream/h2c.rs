@@ -115,7 +115,8 @@ where
             return Ok((sender, true));
         }
         let place = self.count.room(upstream, bounds, || false).await?;
-        let stream: Stream = proven(upstream, connect).await?;
+        // Boxed: the rare branch must not make the future of every request larger.
+        let stream: Stream = Box::pin(proven(upstream, connect)).await?;
         let mut builder = http2::Builder::new(self.here.clone());
         builder
             .timer(TokioTimer::new())

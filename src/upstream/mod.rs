@@ -13,6 +13,7 @@ use crate::base::refusal::Refusal;
 use crate::tls::upstream_client;
 
 use looks::Seen;
+use turns::Turns;
 
 mod ask;
 mod dial;
@@ -23,6 +24,7 @@ mod names;
 mod open;
 mod pin;
 mod pool;
+mod turns;
 
 pub use ask::{Answer, ask};
 pub use dial::STRANGER;
@@ -44,6 +46,7 @@ pub struct Upstream {
     seen: Seen,
     /// Connections to it.
     open: Arc<AtomicUsize>,
+    turns: Turns,
 }
 
 impl fmt::Debug for Upstream {
@@ -77,6 +80,7 @@ impl Upstream {
             refuses_exposed,
             seen: Seen::new(looks),
             open: Arc::default(),
+            turns: Turns::default(),
         }
     }
 

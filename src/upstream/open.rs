@@ -47,7 +47,7 @@ pub(super) struct Place {
 }
 
 /// Adds one, unless that is more than `most`.
-fn take(count: &AtomicUsize, most: usize) -> bool {
+pub(super) fn take(count: &AtomicUsize, most: usize) -> bool {
     let has_room = count.fetch_add(1, Ordering::Relaxed) < most;
     if !has_room {
         count.fetch_sub(1, Ordering::Relaxed);

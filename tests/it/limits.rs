@@ -431,20 +431,8 @@ async fn a_client_that_stops_reading_is_ended_and_the_upstream_let_go() {
 
 #[tokio::test]
 async fn connecting_takes_only_so_long() {
-    // A listener whose queue is full lets nobody in, and tells nobody.
-    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    full.bind(
-        &"127.0.0.1:0"
-            .parse::<std::net::SocketAddr>()
-            .unwrap()
-            .into(),
-    )
-    .unwrap();
-    full.listen(0).unwrap();
+    let (full, _fillers) = full();
     let address = full.local_addr().unwrap().as_socket().unwrap();
-    let fillers: Vec<_> = (0..4)
-        .filter_map(|_| Blocking::connect_timeout(&address, Duration::from_millis(50)).ok())
-        .collect();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let tls = format!("https://{}", silent.local_addr().unwrap());
     for upstream in [address.to_string(), tls] {
@@ -465,7 +453,76 @@ async fn connecting_takes_only_so_long() {
         );
         assert_eq!(gate.word(2).await, "upstream-timeout");
     }
+}
+
+/// A listener whose queue is full lets nobody in, and tells nobody.
+fn full() -> (Socket, Vec<Blocking>) {
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    full.bind(&any.into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let fillers = (0..4)
+        .filter_map(|_| Blocking::connect_timeout(&address, Duration::from_millis(50)).ok())
+        .collect();
+    (full, fillers)
+}
+
+#[tokio::test]
+async fn a_service_that_accepts_nobody_is_told_early_and_served_as_soon_as_it_does() {
+    const MANY: usize = 60;
+    let (full, fillers) = full();
+    let upstream = full.local_addr().unwrap().as_socket().unwrap();
+    let gate = Gate::open(&format!(
+        "[limits]\nconnect = \"60s\"\n[[route]]\nhosts = [\"app.lan\"]\nupstream = \"{upstream}\"\naccess = \"anyone\"\n"
+    ));
+    // Over both protocols: whoever does not go on dialling is told long before `connect` is over.
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let mut streams = H2Client::open(&gate).await;
+    for _ in 0..MANY / 2 {
+        let (mut one, first) = (gate.h1().await, tell.clone());
+        let (mut two, second) = (streams.begin("GET", "/", true).await, tell.clone());
+        tokio::spawn(async move {
+            let answer = one.get("/", "").await;
+            let retry = answer.all("retry-after").concat();
+            first.send((answer.status, retry)).unwrap();
+        });
+        tokio::spawn(async move {
+            let answer = two.answer().await;
+            let retry = answer.headers().get("retry-after");
+            let retry = retry.map_or("", |v| v.to_str().unwrap()).to_owned();
+            second.send((answer.status().as_u16(), retry)).unwrap();
+        });
+    }
+    let early = MANY - 8;
+    for _ in 0..early {
+        let answer = soon("an early answer", told.recv()).await.unwrap();
+        assert_eq!(answer, (503, "2".to_owned()));
+    }
+    let lines = gate.log(early).await;
+    assert!(lines.iter().all(|line| line["reason"] == "too-busy"));
+    let detail = "the service accepts no more connections at the moment";
+    assert!(lines.iter().all(|line| line["rule"] == detail));
+    let counted = format!("loopgate_upstream_errors_total{{kind=\"busy\"}} {early}");
+    assert!(gate.metrics().contains(&counted));
+    // It accepts again: those that went on are served, and whoever comes.
+    let back = std::net::TcpListener::from(full);
     drop(fillers);
+    std::thread::spawn(move || {
+        for tcp in back.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut got = [0; 4096];
+                while let Ok(1..) = std::io::Read::read(&mut &tcp, &mut got) {
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                    let _ = std::io::Write::write_all(&mut &tcp, answer);
+                }
+            });
+        }
+    });
+    for _ in 0..8 {
+        assert_eq!(soon("an answer", told.recv()).await.unwrap().0, 200);
+    }
+    assert_eq!(gate.h1().await.get("/", "").await.status, 200);
 }
 
 #[tokio::test]

@@ -136,7 +136,7 @@ pub const FAMILIES: &[Family] = &[
         "loopgate_upstream_errors_total",
         Counter,
         "kind",
-        "Requests that the service did not answer: refused, broken, timeout.",
+        "Requests that the service did not answer: refused, broken, timeout, busy (it accepts no more connections).",
     ),
     family(
         "loopgate_received_bytes_total",

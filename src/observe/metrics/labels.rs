@@ -1,6 +1,6 @@
 //! The closed sets that labels come from.
 
-use crate::base::refusal::{Reason, TABLE};
+use crate::base::refusal::{NOT_ACCEPTED, Reason, Refusal, TABLE};
 
 /// The method of a request, as a label. What a client made up is `other`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,14 +176,15 @@ pub enum AuthResult {
 pub(super) const RESULTS: [&str; 4] = ["success", "failure", "locked-out", "too-busy"];
 
 /// What went wrong with the service.
-pub(super) const UPSTREAM_ERRORS: [&str; 3] = ["refused", "broken", "timeout"];
+pub(super) const UPSTREAM_ERRORS: [&str; 4] = ["refused", "broken", "timeout", "busy"];
 
 /// The place of such an error.
-pub(super) fn upstream_error(reason: Reason) -> Option<usize> {
-    match reason {
+pub(super) fn upstream_error(refusal: Refusal) -> Option<usize> {
+    match refusal.reason {
         Reason::UpstreamRefused => Some(0),
         Reason::UpstreamBroken => Some(1),
         Reason::UpstreamTimeout => Some(2),
+        Reason::TooBusy if refusal.detail == NOT_ACCEPTED => Some(3),
         _ => None,
     }
 }

@@ -106,7 +106,7 @@ impl Tally {
         }
         let reason = record.refusal.map(|refusal| refusal.reason);
         self.decisions[labels::of_refusal(reason)].add(1);
-        if let Some(kind) = reason.and_then(labels::upstream_error) {
+        if let Some(kind) = record.refusal.and_then(labels::upstream_error) {
             self.upstream_errors[kind].add(1);
         }
         self.bytes_in.add(record.bytes_in);
