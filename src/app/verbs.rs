@@ -197,12 +197,12 @@ fn looked_at(told: Explained, plan: &Plan) -> Explained {
 
 /// Whether anything was counted against them.
 fn unlock(shared: &Shared, user: Option<&str>, client: Option<IpAddr>) -> bool {
-    let network = client.map(ClientNet::of);
+    let (network, now) = (client.map(ClientNet::of), Instant::now());
     let lockout = &shared.lockout;
     let ended = [
-        network.is_some_and(|network| lockout.forgive_client(network)),
-        user.is_some_and(|user| lockout.forgive_user(user)),
-        matches!((network, user), (Some(network), Some(user)) if lockout.forgive_pair(network, user)),
+        network.is_some_and(|network| lockout.forgive_client(network, now)),
+        user.is_some_and(|user| lockout.forgive_user(user, now)),
+        matches!((network, user), (Some(network), Some(user)) if lockout.forgive_pair(network, user, now)),
     ];
     let mut event = Event::info("unlocked");
     if let Some(client) = client {

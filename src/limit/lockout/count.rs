@@ -93,11 +93,11 @@ pub struct Lockout {
     pub(super) under_way: Mutex<HashMap<Way, Together>>,
     /// The last password that was wrong at a trusted pair: a program that repeats an old one is no guesser.
     last_wrong: Mutex<HashMap<u64, u64>>,
-    /// What another process counted before it was forgiven here must not come back ([`Lockout::join`]).
-    forgiven: Mutex<VecDeque<(Scope, u64)>>,
+    /// What another process counted before it was forgiven here, and when that was: it must not come back ([`Lockout::join`]).
+    forgiven: Mutex<VecDeque<(Scope, u64, u32)>>,
     /// Moves on whenever a snapshot would be another one.
     changes: AtomicU64,
-    began: Instant,
+    pub(super) began: Instant,
 }
 
 impl Lockout {
@@ -177,17 +177,17 @@ impl Lockout {
     }
 
     /// Ends the bans of a client network, for the one who runs the gate.
-    pub fn forgive_client(&self, client: ClientNet) -> bool {
+    pub fn forgive_client(&self, client: ClientNet, now: Instant) -> bool {
         self.changed();
-        self.remember(Scope::Client, client.bits());
+        self.remember(Scope::Client, client.bits(), now);
         self.clients.forget(client.bits())
     }
 
     /// Ends what a user has to wait where he has logged in before, for the one who runs the gate. He stays known there.
-    pub fn forgive_pair(&self, client: ClientNet, user: &str) -> bool {
+    pub fn forgive_pair(&self, client: ClientNet, user: &str, now: Instant) -> bool {
         self.changed();
         let key = self.pair(client.bits(), self.tag(&[user.as_bytes()]));
-        self.remember(Scope::Pair, key);
+        self.remember(Scope::Pair, key, now);
         let forgive = |entry: &mut Entry, _: &Rule| {
             let before = *entry;
             *entry = Entry {
@@ -202,24 +202,25 @@ impl Lockout {
     }
 
     /// Ends the bans of a user, for the one who runs the gate.
-    pub fn forgive_user(&self, user: &str) -> bool {
+    pub fn forgive_user(&self, user: &str, now: Instant) -> bool {
         self.changed();
         let key = self.tag(&[user.as_bytes()]);
-        self.remember(Scope::User, key);
+        self.remember(Scope::User, key, now);
         self.users.forget(key)
     }
 
-    fn remember(&self, scope: Scope, key: u64) {
+    fn remember(&self, scope: Scope, key: u64, now: Instant) {
+        let now = self.seconds(now);
         let mut forgiven = lock(&self.forgiven);
         forgiven.truncate(MOST_FORGIVEN - 1);
-        forgiven.push_front((scope, key));
+        forgiven.push_front((scope, key.max(1), now));
     }
 
-    /// What was forgiven of these counters.
-    pub(super) fn forgiven(&self, scope: Scope) -> Vec<u64> {
+    /// What was forgiven of these counters, and when that was.
+    pub(super) fn forgiven(&self, scope: Scope) -> Vec<(u64, u32)> {
         let forgiven = lock(&self.forgiven);
-        let own = forgiven.iter().filter(|(of, _)| *of == scope);
-        own.map(|(_, key)| *key).collect()
+        let own = forgiven.iter().filter(|(of, ..)| *of == scope);
+        own.map(|(_, key, at)| (*key, *at)).collect()
     }
 
     /// Bytes that all counters take now, and at most.

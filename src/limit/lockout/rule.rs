@@ -122,9 +122,12 @@ impl Entry {
         }
     }
 
-    /// Two counts of the same: what either of them knows holds.
-    pub fn join(&mut self, other: &Self) {
-        if other.failed > self.failed {
+    /// Two counts of the same: what either of them knows now holds.
+    pub fn join(&mut self, mut other: Self, rule: &Rule, now: u32) {
+        // Failures of long ago must not hide those of today.
+        self.pass(rule, now);
+        other.pass(rule, now);
+        if (other.failed, other.since) > (self.failed, self.since) {
             (self.failed, self.since) = (other.failed, other.since);
         }
         self.until = self.until.max(other.until);
@@ -274,6 +277,37 @@ mod tests {
         assert_eq!(entry.strikes, 1, "it begins anew");
         entry.pass(&rule, now + STRIKES_MEMORY);
         assert_eq!(entry.strikes, 0, "a day later nobody remembers");
+    }
+
+    #[test]
+    fn of_two_counts_the_stricter_one_holds_whichever_comes_first() {
+        let entry = |failed, since, until, level| Entry {
+            key: 1,
+            failed,
+            since,
+            until,
+            level,
+            ..Entry::default()
+        };
+        let now = 5000;
+        for (a, b, want) in [
+            // A later end of a ban, more failures, more bans before.
+            ((1, 4990, 5100, 1), (2, 4980, 0, 0), (2, 4980, 5100, 1)),
+            ((2, 4980, 5100, 1), (2, 4990, 5200, 3), (2, 4990, 5200, 3)),
+            // Failures whose window is over are none, however many they are.
+            ((2, 4940, 0, 0), (1, 4999, 0, 0), (1, 4999, 0, 0)),
+            ((0, 0, 5001, 9), (2, 4940, 4000, 1), (0, 4940, 5001, 9)),
+        ] {
+            let of = |(failed, since, until, level)| entry(failed, since, until, level);
+            for (mut one, other) in [(of(a), of(b)), (of(b), of(a))] {
+                one.join(other, &RULE, now);
+                assert_eq!((one.failed, one.until, one.level), (want.0, want.2, want.3));
+                assert!(one.failed == 0 || one.since == want.1, "{one:?}");
+                let before = one;
+                one.join(other, &RULE, now);
+                assert_eq!(one, before, "twice is once");
+            }
+        }
     }
 
     #[test]

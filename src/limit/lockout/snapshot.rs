@@ -11,6 +11,8 @@ use super::table::Table;
 
 /// Of each table; those whose loss would do least harm are left out.
 const MOST: usize = 100_000;
+/// By how much the moments of two processes may differ where they are the same one.
+const ROUNDED: u32 = 2;
 
 /// Counters as they are written to the state folder (0600: it has the key that hides user names).
 #[derive(Serialize, Deserialize)]
@@ -48,20 +50,19 @@ impl Lockout {
         wall: SystemTime,
     ) -> Self {
         let lockout = Self::with_secret(settings, snapshot.secret, now);
-        lockout.load(snapshot, now, wall);
+        lockout.load(snapshot, now, passed(snapshot, wall));
         lockout
     }
 
-    /// Takes over what another process has counted since its snapshot that we began with ([`Lockout::restore`]). A second time it
-    /// changes nothing, and what was forgiven here meanwhile stays so. False when it hides names by another key: then nothing of it
-    /// can be told apart.
+    /// Takes over what another process has counted, in a snapshot of later than our beginning: of each counter the stricter state
+    /// holds. A second time it changes nothing, and what was forgiven here since then stays so. False when it hides names by another
+    /// key: then its client networks alone can be told apart.
     pub fn join(&self, snapshot: &Snapshot, now: Instant, wall: SystemTime) -> bool {
-        let is_ours = snapshot.secret == self.secret;
-        if is_ours {
-            self.load(snapshot, now, wall);
-            self.changed();
-        }
-        is_ours
+        // Not longer ago than our beginning, whatever the wall clock has done since.
+        let most = now.saturating_duration_since(self.began).as_secs();
+        self.load(snapshot, now, passed(snapshot, wall).min(most));
+        self.changed();
+        snapshot.secret == self.secret
     }
 
     /// The same before anybody was let in: what the other process has forgiven since is gone here, too.
@@ -73,16 +74,23 @@ impl Lockout {
         self.join(snapshot, now, wall)
     }
 
-    fn load(&self, snapshot: &Snapshot, now: Instant, wall: SystemTime) {
-        let (at, passed) = (self.seconds(now), unix(wall).saturating_sub(snapshot.taken));
+    fn load(&self, snapshot: &Snapshot, now: Instant, passed: u64) {
+        let at = self.seconds(now);
         for (scope, table, saved) in [
             (Scope::Client, &self.clients, &snapshot.clients),
             (Scope::User, &self.users, &snapshot.users),
             (Scope::Pair, &self.pairs, &snapshot.pairs),
         ] {
-            load(table, saved, &self.forgiven(scope), at, passed);
+            if scope == Scope::Client || snapshot.secret == self.secret {
+                load(table, saved, &self.forgiven(scope), at, passed);
+            }
         }
     }
+}
+
+/// Seconds since it was taken, if the wall clock tells any.
+fn passed(snapshot: &Snapshot, wall: SystemTime) -> u64 {
+    unix(wall).saturating_sub(snapshot.taken)
 }
 
 fn unix(wall: SystemTime) -> u64 {
@@ -118,7 +126,7 @@ fn save(table: &Table, at: u32) -> Vec<Saved> {
 }
 
 /// Puts counters back. What no rule of ours could have written is brought within it.
-fn load(table: &Table, saved: &[Saved], forgiven: &[u64], at: u32, passed: u64) {
+fn load(table: &Table, saved: &[Saved], forgiven: &[(u64, u32)], at: u32, passed: u64) {
     let passed = i64::try_from(passed).unwrap_or(i64::MAX);
     let rule = table.rule();
     let moment = |from: i64, most: u32| {
@@ -136,11 +144,16 @@ fn load(table: &Table, saved: &[Saved], forgiven: &[u64], at: u32, passed: u64) 
             level,
             strikes,
         };
-        if entry.is_worth_keeping(&rule, at) && !forgiven.contains(&entry.key) {
-            match table.with(entry.key, |own, _| own.join(&entry)) {
-                Some(()) => {}
-                None => table.put(entry, at),
-            }
+        // What it has done since it was forgiven counts; of a pair, `seen` is a login.
+        let last = if rule.is_pair {
+            entry.since
+        } else {
+            entry.seen
+        };
+        let is_forgiven =
+            |&(key, when): &(u64, u32)| key == entry.key && last <= when.saturating_add(ROUNDED);
+        if entry.is_worth_keeping(&rule, at) && !forgiven.iter().any(is_forgiven) {
+            table.put(entry, at);
         }
     }
 }
@@ -241,15 +254,15 @@ mod tests {
         let old = some(now);
         let (new, _) = again(&old, wall, wall);
         let last = old.snapshot(now, wall);
-        assert!(new.forgive_client(client(1)));
+        assert!(new.forgive_client(client(1), now));
         assert!(new.join(&last, now, wall));
         assert!(new.look(client(1), "bob", now).is_none());
         assert_eq!(new.users.with(new.tag(&[b"u20"]), |e, _| e.failed), Some(1));
-        assert!(new.forgive_user("u20") && new.join(&last, now, wall));
+        assert!(new.forgive_user("u20", now) && new.join(&last, now, wall));
         assert_eq!(new.users.with(new.tag(&[b"u20"]), |_, _| ()), None);
         // Forgiven there, between the offer and the last word.
         let (new, _) = again(&old, wall, wall);
-        assert!(old.forgive_client(client(1)));
+        assert!(old.forgive_client(client(1), now));
         let last = old.snapshot(now, wall);
         assert!(new.join(&last, now, wall) && new.look(client(1), "bob", now).is_some());
         assert!(new.begin_again(&last, now, wall));
@@ -260,6 +273,51 @@ mod tests {
         );
         let strange = Lockout::new(LockoutSettings::default(), now);
         assert!(!strange.begin_again(&last, now, wall));
+    }
+
+    #[test]
+    fn what_was_done_after_it_was_forgiven_counts() {
+        let (wall, now) = (SystemTime::now(), Instant::now());
+        let (old, later) = (some(now), now + Duration::from_secs(60));
+        let (new, _) = again(&old, wall, wall);
+        for lockout in [&old, &new] {
+            assert!(lockout.forgive_client(client(1), now));
+        }
+        for n in 0..5 {
+            let guess = old.begin(client(1), &format!("v{n}"), n, later).unwrap();
+            guess.wrong(later);
+        }
+        assert!(new.join(&old.snapshot(later, wall), later, wall));
+        assert!(new.look(client(1), "bob", later).is_some());
+    }
+
+    #[test]
+    fn of_a_process_with_another_key_the_client_networks_are_taken() {
+        let (wall, now) = (SystemTime::now(), Instant::now());
+        let (one, other) = (some(now), some(now));
+        for n in 0..5 {
+            let guess = one.begin(client(4), "carol", n, now).unwrap();
+            guess.wrong(now);
+        }
+        assert!(!other.join(&one.snapshot(now, wall), now, wall));
+        assert!(other.look(client(4), "bob", now).is_some());
+        assert!(other.look(client(9), "carol", now).is_none());
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_meanwhile_ends_no_ban_of_the_other_process() {
+        let (wall, now) = (SystemTime::now(), Instant::now());
+        let (old, later) = (some(now), now + Duration::from_secs(60));
+        let new = Lockout::restore(
+            LockoutSettings::default(),
+            &Lockout::new(LockoutSettings::default(), now).snapshot(now, wall),
+            now,
+            wall,
+        );
+        // Written at once, read a minute later by a clock that a time server has set from 1970 to today.
+        new.join(&old.snapshot(now, UNIX_EPOCH), later, wall);
+        let locked = new.look(client(1), "bob", later).unwrap();
+        assert_eq!(locked.retry, Duration::from_secs(840));
     }
 
     #[test]

@@ -84,9 +84,19 @@ impl Table {
         }
     }
 
-    /// Puts a counter of a snapshot in.
+    /// Joins a counter of a snapshot to its own one. Where it has none and every place is taken, the less harmful of the two goes.
     pub fn put(&self, entry: Entry, now: u32) {
-        self.with_new(entry.key, now, |place, _| *place = entry);
+        let mut shard = self.lock(entry.key);
+        let rule = self.rule();
+        let (row, place) = shard.find(entry.key, &rule, now);
+        let there = &mut shard.rows[row][place];
+        let (is_own, is_free) = (there.key == entry.key, there.key == 0);
+        if is_own {
+            there.join(entry, &rule, now);
+        } else if there.harm(&rule, now) < entry.harm(&rule, now) {
+            *there = entry;
+            shard.used += usize::from(is_free);
+        }
     }
 
     /// Shows every counter.
@@ -127,29 +137,31 @@ impl Shard {
     }
 
     fn place(&mut self, key: u64, rule: &Rule, now: u32) -> &mut Entry {
+        let (row, place) = self.find(key, rule, now);
+        let entry = &mut self.rows[row][place];
+        if entry.key != key {
+            self.used += usize::from(entry.key == 0);
+            *entry = Entry {
+                key,
+                seen: now,
+                ..Entry::default()
+            };
+        }
+        entry
+    }
+
+    /// Where the counter of a key is; else a free place, or the one of the least harmful.
+    fn find(&mut self, key: u64, rule: &Rule, now: u32) -> (usize, usize) {
         loop {
             let row = self.row(key);
             let found = self.rows[row].iter().position(|entry| entry.key == key);
             let place = found.or_else(|| self.rows[row].iter().position(|entry| entry.key == 0));
             let is_crowded = self.used * 3 > self.rows.len() * WAYS;
-            let place = match place {
-                Some(place) => place,
-                None if is_crowded && self.rows.len() < self.most_rows => {
-                    self.grow();
-                    continue;
-                }
-                None => self.least_harmful(row, rule, now),
-            };
-            let entry = &mut self.rows[row][place];
-            if entry.key != key {
-                self.used += usize::from(entry.key == 0);
-                *entry = Entry {
-                    key,
-                    seen: now,
-                    ..Entry::default()
-                };
+            match place {
+                Some(place) => return (row, place),
+                None if is_crowded && self.rows.len() < self.most_rows => self.grow(),
+                None => return (row, self.least_harmful(row, rule, now)),
             }
-            return &mut self.rows[row][place];
         }
     }
 
@@ -214,6 +226,29 @@ mod tests {
         assert_eq!(table.with(7, |_, _| ()), None);
         let (now, most) = table.bytes();
         assert!(now <= most && most == (1 << 16) * 24);
+    }
+
+    #[test]
+    fn what_is_put_in_displaces_nothing_that_is_worse() {
+        let table = Table::new(1, RULE);
+        let banned = |key, until| Entry {
+            key,
+            until,
+            ..Entry::default()
+        };
+        let ours: Vec<u64> = (1..=2000).collect();
+        ours.iter()
+            .for_each(|key| table.put(banned(*key, 9000), 1000));
+        let count = |wanted: u32| {
+            let mut count = 0;
+            table.each(|entry| count += usize::from(entry.until == wanted));
+            count
+        };
+        assert_eq!(count(9000), 128, "as many as there are places");
+        (3000..5000).for_each(|key| table.put(banned(key, 8000), 1000));
+        assert_eq!((count(9000), count(8000)), (128, 0));
+        (5000..7000).for_each(|key| table.put(banned(key, 9500), 1000));
+        assert_eq!((count(9000), count(9500)), (0, 128));
     }
 
     #[test]

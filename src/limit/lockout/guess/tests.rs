@@ -63,7 +63,9 @@ fn five_wrong_guesses_lock_the_client_for_every_user() {
         lockout.look(client(1), "zoe", now + 15 * MINUTE).is_none(),
         "it ends"
     );
-    assert!(lockout.forgive_client(client(1)) && lockout.look(client(1), "zoe", now).is_none());
+    assert!(
+        lockout.forgive_client(client(1), now) && lockout.look(client(1), "zoe", now).is_none()
+    );
 }
 
 #[test]
@@ -76,7 +78,7 @@ fn guesses_against_one_user_from_many_places_lock_the_user() {
     let locked = lockout.look(client(9), "alice", now).unwrap();
     assert_eq!(locked.scope, Scope::User);
     assert!(lockout.look(client(9), "bob", now).is_none());
-    assert!(lockout.forgive_user("alice") && lockout.look(client(9), "alice", now).is_none());
+    assert!(lockout.forgive_user("alice", now) && lockout.look(client(9), "alice", now).is_none());
 }
 
 #[test]
@@ -118,11 +120,11 @@ fn a_pause_is_forgiven_where_a_user_belongs_and_he_stays_known_there() {
         lockout.look(client(1), "alice", now).unwrap().scope,
         Scope::Pair
     );
-    assert!(!lockout.forgive_pair(client(2), "alice"));
-    assert!(lockout.forgive_pair(client(1), "alice"));
+    assert!(!lockout.forgive_pair(client(2), "alice", now));
+    assert!(lockout.forgive_pair(client(1), "alice", now));
     assert!(lockout.look(client(1), "alice", now).is_none());
     assert!(
-        !lockout.forgive_pair(client(1), "alice"),
+        !lockout.forgive_pair(client(1), "alice", now),
         "there is nothing left"
     );
     // Others lock the user out everywhere but there.
