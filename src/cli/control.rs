@@ -308,8 +308,9 @@ pub(super) fn reload(output: &Output, which: &WhichGate, json: bool) -> Result<(
                     AskError::Failed(failed) => (failed.problems.clone(), failed.are_people_taken),
                     AskError::Talk { .. } | AskError::Strange { .. } => (Value::Null, false),
                 };
+                let word = word(&error);
                 let mut failed = failure(error);
-                told.push(json!({"pid": gate.status["pid"], "result": "rejected", "message": failed.message, "problems": problems, "people_taken": people}));
+                told.push(json!({"pid": gate.status["pid"], "result": word, "message": failed.message, "problems": problems, "people_taken": people}));
                 if json {
                     failed.message.clear();
                 } else {
@@ -318,10 +319,11 @@ pub(super) fn reload(output: &Output, which: &WhichGate, json: bool) -> Result<(
                         true => ", but users, tokens and revocations are taken",
                         false => "",
                     };
-                    output.warn(&format!(
-                        "rejected by {}: what was in force before stays in force{but}",
-                        gate.status["pid"]
-                    ));
+                    let rest = match word {
+                        UNKNOWN => "whether it was taken is said by `loopgate status`",
+                        _ => "what was in force before stays in force",
+                    };
+                    output.warn(&format!("{word} by {}: {rest}{but}", gate.status["pid"]));
                 }
                 result = Err(failed);
             }
@@ -332,4 +334,15 @@ pub(super) fn reload(output: &Output, which: &WhichGate, json: bool) -> Result<(
         output.print(&text).map_err(Failure::failed)?;
     }
     result
+}
+
+const UNKNOWN: &str = "not answered";
+
+/// What came of a reload that was not accepted. Who has not answered may have taken it.
+fn word(error: &AskError) -> &'static str {
+    match error {
+        AskError::Failed(failed) if failed.is_busy => "not taken",
+        AskError::Failed(Failed { code: 3, .. }) => "rejected",
+        AskError::Failed(_) | AskError::Talk { .. } | AskError::Strange { .. } => UNKNOWN,
+    }
 }

@@ -13,7 +13,12 @@ use super::place;
 use super::words::{Failed, Line, Question, Verb};
 
 /// The longest answer that is read.
-const LONGEST: u64 = 4 << 20;
+const LONGEST: usize = 4 << 20;
+/// After a busy gate was asked for the first time; then twice as long each time, up to [`PAUSES`].
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSES: Duration = Duration::from_millis(500);
+/// It is not asked again when less time is left for its answer.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Why there was no answer.
 #[derive(Debug, Error)]
@@ -58,14 +63,28 @@ fn same(a: &Path, b: &Path) -> bool {
     inode(a).is_some() && inode(a) == inode(b)
 }
 
-/// Asks the gate at this socket, which has `limit` to answer.
+/// Asks the gate at this socket, which has `limit` to answer. While it is busy, which it says before it does anything, it is asked
+/// again.
 pub fn ask(path: &Path, verb: &Verb, limit: Duration) -> Result<Value, AskError> {
     let talk = |source| AskError::Talk {
         path: path.to_owned(),
         source,
     };
-    let text = exchange(path, verb, limit).map_err(talk)?;
-    answered(path, &text)
+    let (end, mut pause) = (Instant::now() + limit, PAUSE);
+    loop {
+        let text = exchange(path, verb, end).map_err(talk)?;
+        match answered(path, &text) {
+            Err(AskError::Failed(failed))
+                if failed.is_busy && Instant::now() + pause * 2 + LAST < end =>
+            {
+                // A crowd that was sent away together does not come back together.
+                let part = std::process::id() % 16;
+                std::thread::sleep(pause + pause * part / 16);
+                pause = (pause * 2).min(PAUSES);
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// What the line of an answer says.
@@ -80,7 +99,7 @@ pub(in crate::app) fn answered(path: &Path, text: &str) -> Result<Value, AskErro
     }
 }
 
-/// Connects to a socket that is ours, or that we may use as root, and asks.
+/// Connects to a socket that is ours, or that we may use as root, and asks. One that has closed may have said why.
 pub(in crate::app) fn dial(path: &Path, verb: &Verb, limit: Duration) -> io::Result<UnixStream> {
     let own = rustix::process::geteuid().as_raw();
     let owner = std::fs::symlink_metadata(path)?.uid();
@@ -88,31 +107,43 @@ pub(in crate::app) fn dial(path: &Path, verb: &Verb, limit: Duration) -> io::Res
         let what = "the socket belongs to another user";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
-    let mut stream = place::short(path, UnixStream::connect)?;
+    let mut stream = place::connect(path, limit)?;
     stream.set_write_timeout(Some(limit))?;
-    stream.write_all(Question::text(verb).as_bytes())?;
-    Ok(stream)
+    match stream.write_all(Question::text(verb).as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        Ok(()) | Err(_) => Ok(stream),
+    }
 }
 
-fn exchange(path: &Path, verb: &Verb, limit: Duration) -> io::Result<String> {
-    let end = Instant::now() + limit;
-    let mut stream = dial(path, verb, limit)?;
+/// One line each way.
+fn exchange(path: &Path, verb: &Verb, end: Instant) -> io::Result<String> {
+    let left = || match end.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        left => Ok(left),
+    };
+    let mut stream = dial(path, verb, left()?)?;
     let (mut text, mut part) = (Vec::new(), [0; 8192]);
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() || text.len() as u64 > LONGEST {
-            return Err(io::ErrorKind::TimedOut.into());
+    while !text.ends_with(b"\n") {
+        if text.len() > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
         }
-        stream.set_read_timeout(Some(left))?;
+        stream.set_read_timeout(Some(left()?))?;
         match stream.read(&mut part) {
+            Ok(0) if text.is_empty() => return Err(unanswered()),
             Ok(0) => break,
             Ok(n) => text.extend_from_slice(&part[..n]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Err(unanswered()),
             Err(e) => return Err(e),
         }
     }
     String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+fn unanswered() -> io::Error {
+    let what = "it has closed the connection without an answer; `loopgate status` says whether it still runs";
+    io::Error::new(io::ErrorKind::UnexpectedEof, what)
 }

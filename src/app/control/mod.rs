@@ -30,10 +30,12 @@ use super::hand_over::Caller;
 
 /// The longest question.
 const LONGEST: u64 = 16 << 10;
-/// Questions at the same time; one more is told that the gate is busy.
+/// Questions at the same time; one more is told that the gate is busy, and a command asks again.
 const MOST: usize = 16;
 /// Connections that have not asked yet; one more closes the one that has been silent for longest, so that whoever asks gets in.
 const SILENT: usize = 64;
+/// For what these have said to be seen before one is closed.
+const GLANCE: Duration = Duration::from_millis(1);
 /// For a question to arrive, and for an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For an answer to be found: a reload compiles the plan and looks at every upstream.
@@ -47,11 +49,16 @@ pub struct Ask {
     /// The connection itself, where more is to be said than an answer.
     pub caller: Option<Caller>,
     answer: oneshot::Sender<Answer>,
+    /// Those who had asked for the same before it was begun: what is done is done for them too.
+    others: Vec<oneshot::Sender<Answer>>,
 }
 
 impl Ask {
     /// Gives the answer. Nobody may be waiting any more; that is no error.
     pub fn answer(self, answer: Answer) {
+        for other in self.others {
+            let _ = other.send(answer.clone());
+        }
         let _ = self.answer.send(answer);
     }
 }
@@ -61,6 +68,8 @@ impl Ask {
 pub struct Control {
     path: Option<PathBuf>,
     asks: mpsc::Receiver<Ask>,
+    /// Taken from there, and not given yet.
+    later: VecDeque<Ask>,
     /// Keeps the channel open where there is no socket: then nobody ever asks.
     _open: mpsc::Sender<Ask>,
 }
@@ -76,6 +85,7 @@ impl Control {
         Ok(Self {
             path: Some(path),
             asks,
+            later: VecDeque::new(),
             _open: asking,
         })
     }
@@ -86,13 +96,28 @@ impl Control {
         Self {
             path: None,
             asks,
+            later: VecDeque::new(),
             _open: asking,
         }
     }
 
-    /// The next question. Cancel safe.
+    /// The next question. One for a reload stands for all that wait, as none of them has been begun. Cancel safe.
     pub async fn next(&mut self) -> Option<Ask> {
-        self.asks.recv().await
+        let mut ask = match self.later.pop_front() {
+            Some(ask) => ask,
+            None => self.asks.recv().await?,
+        };
+        if ask.verb == Verb::Reload && self.later.len() < MOST {
+            self.later
+                .extend(std::iter::from_fn(|| self.asks.try_recv().ok()));
+            for other in std::mem::take(&mut self.later) {
+                match other.verb == Verb::Reload {
+                    true => ask.others.push(other.answer),
+                    false => self.later.push_back(other),
+                }
+            }
+        }
+        Some(ask)
     }
 }
 
@@ -146,6 +171,10 @@ async fn accept(listener: UnixListener, asking: mpsc::Sender<Ask>) {
         }
         silent.retain(|one| !one.is_closed());
         if silent.len() >= SILENT {
+            tokio::time::sleep(GLANCE).await;
+            silent.retain(|one| !one.is_closed());
+        }
+        if silent.len() >= SILENT {
             silent.pop_front();
         }
         let (held, pushed_out) = oneshot::channel();
@@ -173,17 +202,18 @@ async fn talk(
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(reader.take(LONGEST));
-    let heard = tokio::select! {
+    let asked = tokio::select! {
         biased;
-        heard = timeout(PATIENCE, reader.read_line(&mut line)) => heard,
-        _ = pushed_out => return,
-    };
-    let Ok(Ok(_)) = heard else {
-        return;
+        heard = timeout(PATIENCE, reader.read_line(&mut line)) => match heard {
+            Ok(Ok(_)) => Question::parse(&line),
+            Ok(Err(_)) | Err(_) => return,
+        },
+        // Whoever asks in this very moment reads why.
+        _ = pushed_out => Err(Failed::busy()),
     };
     let place = places.try_acquire();
-    let answer = match Question::parse(&line) {
-        Ok(_) if place.is_err() => Err(busy()),
+    let answer = match asked {
+        Ok(_) if place.is_err() => Err(Failed::busy()),
         Ok(Verb::TakeOver) => {
             // Nothing follows the question until it is answered.
             if let Ok(stream) = reader.into_inner().into_inner().reunite(writer) {
@@ -215,11 +245,8 @@ fn lend(stream: UnixStream, asking: &mpsc::Sender<Ask>) {
         verb: Verb::TakeOver,
         caller: Some(Caller { stream, pid }),
         answer,
+        others: Vec::new(),
     });
-}
-
-fn busy() -> Failed {
-    Failed::new(1, "the gate is busy; try again in a moment")
 }
 
 async fn work(verb: Verb, asking: &mpsc::Sender<Ask>) -> Answer {
@@ -228,9 +255,10 @@ async fn work(verb: Verb, asking: &mpsc::Sender<Ask>) -> Answer {
         verb,
         caller: None,
         answer,
+        others: Vec::new(),
     });
     if asked.is_err() {
-        return Err(busy());
+        return Err(Failed::busy());
     }
     match timeout(WORK, wait).await {
         Ok(Ok(answer)) => answer,
@@ -294,12 +322,82 @@ mod tests {
         question.unwrap().answer(Ok(json!({"pid": 7})));
         assert_eq!(client.await.unwrap().unwrap()["pid"], 7);
         // Those that were pushed out know it; the last ones are still heard.
-        let mut byte = [0];
-        assert_eq!(crowd[0].read(&mut byte).await.unwrap(), 0);
+        let mut told = String::new();
+        crowd[0].read_to_string(&mut told).await.unwrap();
+        assert!(told.contains("is_busy"), "{told}");
         let (mut last, mut text) = (crowd.pop().unwrap(), String::new());
         last.write_all(b"nonsense\n").await.unwrap();
         last.read_to_string(&mut text).await.unwrap();
         assert!(text.contains("cannot be read"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn one_reload_is_done_for_all_who_asked_before_it_and_for_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut control = Control::open(dir.path()).unwrap();
+        let path = control.path.clone().unwrap();
+        let client = |verb: Verb| {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || ask(&path, &verb, PATIENCE).unwrap())
+        };
+        let mut early: Vec<_> = (0..5).map(|_| client(Verb::Reload)).collect();
+        early.push(client(Verb::Status));
+        while control.asks.len() < 6 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (mut reload, mut other) = (None, None);
+        for _ in 0..2 {
+            let ask = control.next().await.unwrap();
+            match ask.verb {
+                Verb::Reload => reload = Some(ask),
+                _ => other = Some(ask),
+            }
+        }
+        // Who asks now is not answered by what has begun.
+        let late = client(Verb::Reload);
+        while control.asks.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        other.unwrap().answer(Ok(json!("status")));
+        reload.unwrap().answer(Ok(json!("first")));
+        let mut told = Vec::new();
+        for one in early {
+            told.push(one.await.unwrap());
+        }
+        let first = told.iter().filter(|one| **one == "first");
+        assert_eq!((first.count(), &told[5]), (5, &json!("status")));
+        let second = control.next().await.unwrap();
+        second.answer(Ok(json!("second")));
+        assert_eq!(late.await.unwrap(), "second");
+    }
+
+    #[tokio::test]
+    async fn a_command_asks_a_busy_gate_again_until_its_time_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut control = Control::open(dir.path()).unwrap();
+        let path = control.path.clone().unwrap();
+        let client = |limit: Duration| {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || ask(&path, &Verb::Status, limit))
+        };
+        let first: Vec<_> = (0..MOST).map(|_| client(PATIENCE * 6)).collect();
+        while control.asks.len() < MOST {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let error = client(Duration::from_secs(3)).await.unwrap();
+        let error = error.unwrap_err();
+        let told = error.to_string();
+        assert!(matches!(error, AskError::Failed(f) if f.is_busy && f.code == 1));
+        assert!(told.contains("busy") && told.contains("nothing was done"));
+        let patient = client(PATIENCE * 6);
+        for _ in 0..MOST {
+            control.next().await.unwrap().answer(Ok(json!(1)));
+        }
+        for one in first {
+            one.await.unwrap().unwrap();
+        }
+        control.next().await.unwrap().answer(Ok(json!(2)));
+        assert_eq!(patient.await.unwrap().unwrap(), 2);
     }
 
     #[tokio::test]

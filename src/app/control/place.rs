@@ -7,10 +7,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 const NAME: &str = "control";
 /// The longest path that a socket address holds, its final zero not counted.
 const LONGEST: usize = 107;
+/// For a full queue to take one more, where only whether somebody is there is asked.
+const GLANCE: Duration = Duration::from_millis(100);
 
 type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
@@ -85,9 +90,22 @@ pub(super) fn sockets(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Connects to a socket, whose queue may be full for so long.
+pub(super) fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The kernel's word for it: a connection that waits has something to send.
+    socket.set_write_timeout(Some(limit.max(Duration::from_millis(1))))?;
+    match short(path, |path| socket.connect(&SockAddr::unix(path)?)) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::TimedOut.into())
+        }
+        done => done.map(|()| socket.into()),
+    }
+}
+
 /// Whether somebody listens there.
 pub(in crate::app) fn is_alive(socket: &Path) -> bool {
-    match short(socket, UnixStream::connect) {
+    match connect(socket, GLANCE) {
         Ok(_) => true,
         // No permission, or a full queue: somebody is there.
         Err(e) => !matches!(
@@ -119,4 +137,24 @@ pub(in crate::app) fn short<T>(
     }
     let open = File::open(dir)?;
     act(Path::new(&format!("/proc/self/fd/{}", open.as_raw_fd())).join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_that_takes_nobody_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.sock");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _first = connect(&path, GLANCE).unwrap();
+        let kind = connect(&path, GLANCE).unwrap_err().kind();
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+        assert!(is_alive(&path), "somebody is there");
+        drop(listener);
+        assert!(!is_alive(&path) && !is_alive(&dir.path().join("2.sock")));
+    }
 }

@@ -71,6 +71,9 @@ pub struct Failed {
     /// A configuration was refused, but users, tokens and revocations are in force as their files say.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub are_people_taken: bool,
+    /// Nothing was done, as too many ask at once: it can be asked again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_busy: bool,
 }
 
 impl Failed {
@@ -81,6 +84,18 @@ impl Failed {
             message: message.into(),
             problems: Value::Null,
             are_people_taken: false,
+            is_busy: false,
+        }
+    }
+
+    /// Too many ask at once.
+    pub(super) fn busy() -> Self {
+        Self {
+            is_busy: true,
+            ..Self::new(
+                1,
+                "the gate is busy with what others ask, and nothing was done; try again in a moment",
+            )
         }
     }
 }
