@@ -46,15 +46,14 @@ def family(pid):
 
 
 def cpu(pids):
+    """Seconds, to the nanosecond: the clock of each process (clock_getcpuclockid(3)), its ended threads included."""
     total = 0
     for pid in pids:
         try:
-            with open(f"/proc/{pid}/stat") as f:
-                fields = f.read().rsplit(")", 1)[1].split()
-            total += int(fields[11]) + int(fields[12])
+            total += time.clock_gettime(~pid << 3 | 2)
         except OSError:
             pass
-    return total / TICK
+    return total
 
 
 def resident_kib(pids):
