@@ -6,7 +6,7 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3-minimal jq:jq openssl:openssl faketime:faketime
+    packages curl:curl python3:python3 jq:jq openssl:openssl faketime:faketime
     binary
     export GATE
 fi

@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 peer=$ROOT/tests/real/versions.py
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3-minimal jq:jq
+    packages curl:curl python3:python3 jq:jq
     binary
     export GATE
 fi
