@@ -5,40 +5,16 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3-minimal jq:jq strace:strace
+    packages curl:curl python3:python3 jq:jq strace:strace
     binary
     export GATE
 fi
 limited 240 "$0" "$@"
 cd "$WORK" || exit 1
 
-# A service that talks until somebody leaves. With SO_REUSEPORT, so that another one can open the same port to everybody.
-cat >service.py <<'PY'
-import socket, sys, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Service(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        try:
-            for n in range(3000):
-                self.wfile.write(b"data: %d\n\n" % n)
-                time.sleep(0.05)
-        except OSError:
-            pass
-    def log_message(self, *_): pass
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    def server_bind(self):
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        super().server_bind()
-Server((sys.argv[1], int(sys.argv[2])), Service).serve_forever()
-PY
+service=$ROOT/tests/real/service.py
 UPSTREAM=$(free_port) LISTEN=$(free_port)
-start service python3 service.py 127.0.0.1 "$UPSTREAM"
+start service python3 "$service" "$UPSTREAM" 127.0.0.1
 until_true 10 bash -c "</dev/tcp/127.0.0.1/$UPSTREAM"
 site=https://localhost:$LISTEN
 config() {
@@ -63,7 +39,7 @@ declare -A pid
 stream() {
     local name=$1
     shift
-    start "$name" curl -skN --max-time 100 "$@" "$site/"
+    start "$name" curl -skN --max-time 100 "$@" "$site/stream"
     pid[$name]=$PID
     until_true 10 grep -q 'data: 1$' "$name.out" || bad "the stream of $name begins" "$(head -c 300 "$name.out")"
 }
@@ -156,7 +132,7 @@ out=$("$GATE" serve -c gate.toml --take-over 2>&1)
 same "there is nothing to take over" 1 $?
 has "because it drains" "process $OLD\) drains: .* nothing to take over" "$(tr '\n' ' ' <<<"$out")"
 goes_on alice
-start open python3 service.py 0.0.0.0 "$UPSTREAM"
+start open python3 "$service" "$UPSTREAM" 0.0.0.0
 until_written third.err '(exposure_changed .*exposed=true)' >/dev/null
 ends alice 10
 wait "$OLD"

@@ -12,27 +12,6 @@ fi
 limited 240 "$0" "$@"
 cd "$WORK" || exit 1
 
-# A service that says who asks, and goes on saying so below /stream.
-cat >service.py <<'PY'
-import sys, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Service(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        body = f"{self.headers.get('X-Loopgate-User')}\n".encode()
-        self.send_response(200)
-        if not self.path.endswith("/stream"):
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            return self.wfile.write(body)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        for _ in range(1200):
-            self.wfile.write(body)
-            time.sleep(0.1)
-    def log_message(self, *_): pass
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Service).serve_forever()
-PY
 # Connections that are open before the hand-over and ask once more afterwards. Each line of the plan: SOURCE METHOD PATH [FIELD…]
 cat >kept.py <<'PY'
 import os, socket, ssl, sys, time
@@ -67,7 +46,7 @@ print("done", flush=True)
 PY
 
 service=$(free_port) port=$(free_port)
-start service python3 service.py "$service"
+start service python3 "$ROOT/tests/real/service.py" "$service"
 until_true 20 bash -c "</dev/tcp/127.0.0.1/$service"
 hash=$(echo 'open sesame' | "$GATE" hash-password)
 for user in alice bob carol dave; do echo "$user:$hash"; done >users
@@ -102,7 +81,7 @@ link() { "$GATE" share -c gate.toml --json | jq -r '.. | .urls? // empty | .[0]'
 # The cookie of a visitor.
 opens() { ask -X POST -H "Content-Length: 0" -D - -o /dev/null "$1" | sed -nE 's/^set-cookie: ([^;]*);.*/\1/Ip' | tr -d '\r'; }
 logout() { code -X POST -H "Origin: $site" -H "Content-Length: 0" -H "Cookie: $1" "$site/.loopgate/logout"; }
-who() { ask -H "Cookie: $1" "$site/"; }
+who() { ask -H "Cookie: $1" "$site/who"; }
 # `streams NAME COOKIE`: a stream that goes on; `runs NAME`: whether it does.
 streams() { start "$1" curl -skN --max-time 100 --resolve "app.lan:$port:127.0.0.1" -H "Cookie: $2" "$site/stream"; STREAM=$PID; until_true 20 grep -q . "$1.out"; }
 longer() { [ "$(wc -l <"$1.out")" -gt "$2" ]; }
@@ -171,7 +150,7 @@ until_true 5 is_over "$a"
 same "ends what runs by it in the old one" 0 $?
 runs carol
 same "and nothing else" 0 $?
-"$GATE" share revoke -c gate.toml "$(head -1 visitor.out | cut -d: -f2)" >/dev/null
+"$GATE" share revoke -c gate.toml "$(who "$other" | cut -d: -f2)" >/dev/null
 same "a link that is revoked" 0 $?
 until_true 5 is_over "$v"
 same "likewise" 0 $?

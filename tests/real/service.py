@@ -1,4 +1,5 @@
-"""A service on loopback for the checks with real programs: HTTP/1.1, one thread a connection. Usage: service.py PORT"""
+"""A service for the checks with real programs: HTTP/1.1, one thread a connection. Usage: service.py PORT [ADDRESS]; with an address
+the port is shared, so that another one can open it to everybody."""
 import hashlib
 import socket
 import sys
@@ -71,6 +72,8 @@ class Service(BaseHTTPRequestHandler):
             for n in range(1200):
                 self.wfile.write(b"data: %d\n\n" % n)
                 time.sleep(0.1)
+        elif self.path.endswith("/who"):
+            self.say(f"{self.headers.get('X-Loopgate-User')}\n")
         elif self.path.startswith("/cut/"):
             self.close_connection = True
             self.send_response(200)
@@ -99,6 +102,7 @@ class Service(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+    allow_reuse_port = len(sys.argv) > 2
 
     def get_request(self):
         connection, peer = super().get_request()
@@ -109,4 +113,5 @@ class Server(ThreadingHTTPServer):
         pass
 
 
-Server(("127.0.0.1", int(sys.argv[1])), Service).serve_forever()
+address = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+Server((address, int(sys.argv[1])), Service).serve_forever()

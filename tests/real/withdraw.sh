@@ -5,40 +5,15 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3-minimal
+    packages curl:curl python3:python3
     binary
     export GATE
 fi
-limited 180 "$0" "$@"
+limited 400 "$0" "$@"
 cd "$WORK" || exit 1
 
-# A service that answers at once, or goes on talking.
-cat >service.py <<'PY'
-import sys, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Service(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        self.send_response(200)
-        if self.path != "/stream":
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"ok")
-            return
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        try:
-            for n in range(1000):
-                self.wfile.write(b"data: %d\n\n" % n)
-                time.sleep(0.1)
-        except OSError:
-            pass
-    def log_message(self, *_): pass
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Service).serve_forever()
-PY
 UPSTREAM=$(free_port) LISTEN=$(free_port)
-start service python3 service.py "$UPSTREAM"
+start service python3 "$ROOT/tests/real/service.py" "$UPSTREAM"
 for user in alice bob carol; do echo "pass-$user" | "$GATE" -q user add "$user" --users-file users; done
 cat >good.toml <<TOML
 [[listener]]
@@ -165,7 +140,7 @@ same "alice is in" 200 "$(status alice)"
 
 echo "== while a file is being written in its place"
 cat >slow.py <<'PY'
-import base64, ssl, sys, time, urllib.error, urllib.request
+import base64, os, ssl, subprocess, sys, time, urllib.error, urllib.request
 trust = ssl._create_unverified_context()
 site, file, user = sys.argv[1:4]
 whole = open(file).read()
@@ -178,25 +153,36 @@ def ask(path):
         return urllib.request.urlopen(request, context=trust, timeout=10).status
     except urllib.error.HTTPError as error:
         return error.code
-seen, rounds = {}, 0
-while rounds < 4:
+    except OSError:
+        return "none"
+def command(*words):
+    subprocess.run([os.environ["GATE"], "-q", *words], capture_output=True, timeout=60)
+seen, rounds, late = set(), 0, 0
+while rounds < 4 and late < 12:
+    codes = set()
+    # It counts from the moment in which it stands there half.
+    begun = time.monotonic()
     with open(file, "w") as out:
         out.write(half)
         out.flush()
-        begun = time.monotonic()
         while time.monotonic() - begun < 1.2:
-            code = ask(sys.argv[5])
-            seen[code] = seen.get(code, 0) + 1
+            codes.add(ask(sys.argv[5]))
             time.sleep(0.05)
-        late = time.monotonic() - begun > 1.8
         out.write(whole[len(half):])
-    # A machine that is too slow for this has written no faster than is waited for.
-    if late:
-        print("late")
-        break
-    rounds += 1
+    is_late = time.monotonic() - begun > 1.8
+    # Half a file that has stood still for as long as is waited for counts, rightly: where the machine was too slow for less, the
+    # round is none. It is repeated when the whole file is in force and nobody is locked out by it.
+    if is_late:
+        late += 1
+        command("reload", "-c", "gate.toml")
+        command("unlock", "--client", "127.0.0.1", *(["--user", user] if user else []))
+    else:
+        rounds += 1
+        seen |= codes
     time.sleep(2.3)
-print(*sorted(seen))
+if late:
+    print(late, "rounds were too slow, and were repeated", file=sys.stderr)
+print(*sorted(seen) if rounds == 4 else ["no round was in time"])
 PY
 cp good.toml gate.toml
 cat >>gate.toml <<TOML
@@ -215,13 +201,13 @@ TOML
 sed -i '/^\[\[group/,/^users/d' gate.toml
 "$GATE" -q reload >said 2>&1
 same "a rule and its test at the end of the file" 0 $?
-same "nothing without them was in force" 401 "$(python3 slow.py "$site" gate.toml '' $'[[route]]\npath = "/open/admin"' /open/admin | tail -1)"
+same "nothing without them was in force" 401 "$(python3 slow.py "$site" gate.toml '' $'[[route]]\npath = "/open/admin"' /open/admin)"
 echo pass-erik | "$GATE" -q user add erik -c gate.toml 2>/dev/null
-same "nor the users without the last one" 200 "$(python3 slow.py "$site" users erik 'erik:' / | tail -1)"
+same "nor the users without the last one" 200 "$(python3 slow.py "$site" users erik 'erik:' /)"
 sed -i 's#"/open/admin"#"/open/staff"#; s#localhost/open/admin#localhost/open/staff#' gate.toml
 is_taken() { [ "$(curl -sk -o /dev/null -w '%{http_code}' "$site/open/admin")" = 200 ]; }
 begun=$SECONDS
-until_true 15 is_taken && ok "what stands still is taken" || bad "what stands still is taken"
-at_most "within seconds" 8 $((SECONDS - begun))
+until_true 60 is_taken && ok "what stands still is taken" || bad "what stands still is taken"
+at_most "within seconds" 30 $((SECONDS - begun))
 kill "$PID" 2>/dev/null
 exit 0
