@@ -277,7 +277,10 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
             "warnings": reloads.warnings.as_ref().filter(|_| reloads.error.is_none()).map(|report| report.render(false, 76)),
         },
         "restless": reloads.files.unrest(Instant::now()).map(|(path, long)| json!({ "file": path, "seconds": long.as_secs(), "why": RESTLESS })),
-        "log": { "lines_lost": shared.log.lost() },
+        "log": {
+            "lines_lost": shared.log.lost(),
+            "fault": shared.log.fault().map(|fault| json!({ "path": fault.path, "why": fault.why, "since": stamp(fault.since) })),
+        },
         "sandbox": running.sandbox.to_string(),
         "panics": metrics.panics.load(Ordering::Relaxed),
         "memory_bytes": scrape::memory(),

@@ -73,6 +73,7 @@ fn page(status: &Value, width: usize, paint: Paint) -> String {
     page += &figures(status, paint);
     page += &reload(&status["reload"], paint);
     page += &restless(&status["restless"], width.max(40), paint);
+    page += &log_fault(&status["log"]["fault"], width.max(40), paint);
     page += &sandbox(status, paint);
     for table in [
         listeners(status),
@@ -185,7 +186,23 @@ fn restless(restless: &Value, width: usize, paint: Paint) -> String {
         return String::new();
     };
     let what = paint.bad("a changed file is not in force");
-    let mut text = format!("{:<14}{what}\n\n", "");
+    format!("{:<14}{what}\n\n", "") + &paragraph(file, why, width)
+}
+
+/// Access lines that are lost, or go into another file than they should.
+fn log_fault(fault: &Value, width: usize, paint: Paint) -> String {
+    let Some(why) = fault["why"].as_str() else {
+        return String::new();
+    };
+    let file = fault["path"].as_str().unwrap_or("standard output");
+    let label = paint.soft(&format!("{:<14}", "Access log"));
+    let what = paint.bad("not as it should be");
+    let since = words(&fault["since"]);
+    format!("{label}{what} since {since}\n\n") + &paragraph(file, why, width)
+}
+
+fn paragraph(file: &str, why: &str, width: usize) -> String {
+    let mut text = String::new();
     for line in [format!("{}:", plain(file)), plain(why).into_owned()] {
         let lines = wrap(&line, width.saturating_sub(2));
         text.extend(lines.iter().map(|line| format!("  {}\n", line.trim_end())));
@@ -393,6 +410,15 @@ mod tests {
                 "{line}"
             );
         }
+        let mut log = status.clone();
+        log["log"]["fault"] = json!({"path": "/var/log/loopgate/access\u{1b}[2J.log", "since": "2026-11-28T17:20:00Z", "why": "cannot open /var/log/loopgate/access.log anew: Permission denied (os error 13)"});
+        let log = page(&log, 80, Paint::default());
+        assert!(log.contains(
+            "Access log    not as it should be since 2026-11-28T17:20:00Z\n\n  /var/log/loopgate/"
+        ));
+        assert!(log.contains("denied (os error 13)\n\n") && !log.contains('\u{1b}'));
+        assert!(log.lines().all(|line| line.chars().count() <= 80), "{log}");
+        assert!(!page(&status, 80, Paint::default()).contains("Access log"));
         let mut taken = status.clone();
         taken["reload"] = json!({"at": "2026-11-28T17:20:00Z", "accepted": true, "text": null, "warnings": "warning: there is no user `bob`\n --> a.toml:9:1\n"});
         let taken = page(&taken, 80, Paint::default());

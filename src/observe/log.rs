@@ -5,8 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::event::{Event, Events, Said};
 use super::out::{Lost, Out};
@@ -63,7 +63,19 @@ pub struct Log {
     access: Arc<AtomicBool>,
     query: Arc<AtomicBool>,
     next: Arc<Mutex<Option<Change>>>,
+    fault: Arc<Mutex<Option<Fault>>>,
     pub(super) desk: Arc<Desk>,
+}
+
+/// What is wrong with the access log now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Of the file; none is standard output.
+    pub path: Option<PathBuf>,
+    /// What could not be done, and why.
+    pub why: String,
+    /// When it was noticed.
+    pub since: SystemTime,
 }
 
 /// Another place or another look, opened already so that it cannot fail any more.
@@ -99,7 +111,7 @@ impl Log {
     pub fn start(sink: Sink, format: Format, query: bool) -> io::Result<Self> {
         let (queue, messages) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        let next = Arc::new(Mutex::new(None));
+        let (next, fault) = (Arc::new(Mutex::new(None)), Arc::default());
         let access = Arc::new(AtomicBool::new(sink != Sink::Off));
         let desk = Arc::new(Desk::new(format));
         let events = Events::start(format, &lost)?;
@@ -109,6 +121,7 @@ impl Log {
             events: events.clone(),
             lost: Arc::clone(&lost),
             next: Arc::clone(&next),
+            fault: Arc::clone(&fault),
             desk: Arc::clone(&desk),
             spare: Vec::new(),
             failing: None,
@@ -123,6 +136,7 @@ impl Log {
             access,
             query: Arc::new(AtomicBool::new(query)),
             next,
+            fault,
             desk,
         })
     }
@@ -154,7 +168,7 @@ impl Log {
         self.query.store(change.query, Ordering::Relaxed);
         let is_json = change.format == Format::Json;
         self.events.is_json.store(is_json, Ordering::Relaxed);
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(change);
+        *lock(&self.next) = Some(change);
         // If the queue is full, the next line that is written looks as well.
         self.wake();
     }
@@ -167,6 +181,11 @@ impl Log {
     /// Lines lost because there was no room for them or the disk refused them.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Why lines are lost or do not go where they should, while that is so.
+    pub fn fault(&self) -> Option<Fault> {
+        lock(&self.fault).clone()
     }
 
     /// Waits until everything said so far is written, at most `limit`.
@@ -211,12 +230,21 @@ struct Writer {
     format: Format,
     events: Events,
     lost: Arc<AtomicU64>,
-    /// What the counter was when writing began to fail.
-    failing: Option<u64>,
+    failing: Option<Failing>,
     next: Arc<Mutex<Option<Change>>>,
+    /// The same for whoever asks.
+    fault: Arc<Mutex<Option<Fault>>>,
     desk: Arc<Desk>,
     /// An empty page.
     spare: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+struct Failing {
+    /// What the counter was when it began.
+    lost: u64,
+    /// It is the lines that were refused, so only a line that is taken ends it.
+    is_write: bool,
 }
 
 impl Writer {
@@ -269,11 +297,7 @@ impl Writer {
 
     /// Writes what is on the pages, and takes a change; whether there was a line.
     fn look(&mut self) -> bool {
-        let next = self
-            .next
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let next = lock(&self.next).take();
         self.format = next.as_ref().map_or(self.format, |next| next.format);
         let mut spare = std::mem::take(&mut self.spare);
         let mut has_lines = false;
@@ -285,6 +309,7 @@ impl Writer {
         self.spare = spare;
         if let Some(next) = next {
             self.out = next.out;
+            self.recovered();
         }
         has_lines
     }
@@ -294,29 +319,86 @@ impl Writer {
         let Some(out) = &self.out else {
             return;
         };
-        let before = self.lost.load(Ordering::Relaxed);
-        let trouble = match result {
+        let lost = self.lost.load(Ordering::Relaxed);
+        let fault = out.fault().map(str::to_owned);
+        let is_write = fault.is_none() && matches!(result, Some(Err(_)));
+        let why = match result {
             Some(Err(Lost { lines, error })) => {
                 self.lost.fetch_add(lines, Ordering::Relaxed);
                 Some(error.to_string())
             }
-            Some(Ok(())) => out.fault().map(str::to_owned),
-            // Nothing was written, so what fails may fail still.
-            None if self.failing.is_some() => return,
-            None => out.fault().map(str::to_owned),
+            // Nothing was written, so what refuses lines may refuse them still.
+            None if fault.is_none() && self.failing.is_some_and(|f| f.is_write) => return,
+            Some(Ok(())) | None => fault,
         };
-        match (trouble, self.failing) {
-            (Some(error), None) => {
-                self.failing = Some(before);
-                self.events
-                    .tell(Event::error("log_failed").with("error", error));
-            }
-            (None, Some(since)) => {
-                self.failing = None;
-                self.events
-                    .tell(Event::info("log_recovered").with("lines_lost", before - since));
-            }
-            (Some(_), Some(_)) | (None, None) => {}
+        let Some(why) = why else {
+            self.recovered();
+            return;
+        };
+        if self.failing.is_none() {
+            let event = Event::error("log_failed").with("error", &why);
+            self.events.tell(event);
         }
+        let lost = self.failing.map_or(lost, |failing| failing.lost);
+        self.failing = Some(Failing { lost, is_write });
+        let mut told = lock(&self.fault);
+        *told = Some(Fault {
+            path: out.path().cloned(),
+            why,
+            since: told.as_ref().map_or_else(SystemTime::now, |f| f.since),
+        });
+    }
+
+    /// Says so, if anything was wrong.
+    fn recovered(&mut self) {
+        if let Some(Failing { lost, .. }) = self.failing.take() {
+            *lock(&self.fault) = None;
+            let lost = self.lost.load(Ordering::Relaxed) - lost;
+            self.events
+                .tell(Event::info("log_recovered").with("lines_lost", lost));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_opened_anew_is_a_fault_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let sink = || Sink::File(path.clone(), None);
+        let log = Log::start(sink(), Format::Text, false).unwrap();
+        let fault = || {
+            log.flush(Duration::from_secs(20));
+            log.fault()
+        };
+        let block = || {
+            std::fs::remove_file(&path).unwrap();
+            std::fs::create_dir(&path).unwrap();
+            log.reopen();
+        };
+        log.reopen();
+        assert_eq!(fault(), None);
+        block();
+        let first = fault().unwrap();
+        assert_eq!(first.path.as_ref(), Some(&path));
+        assert!(first.why.contains("cannot open"), "{}", first.why);
+        log.reopen();
+        assert_eq!(fault().unwrap().since, first.since, "the same one");
+        std::fs::remove_dir(&path).unwrap();
+        log.reopen();
+        assert_eq!(fault(), None);
+        block();
+        assert!(fault().is_some());
+        // Another place is none of its business.
+        let elsewhere = Sink::File(dir.path().join("other.log"), None);
+        log.change(Change::open(elsewhere, Format::Text, false).unwrap());
+        assert_eq!(fault(), None);
     }
 }

@@ -152,6 +152,11 @@ impl Out {
         }
     }
 
+    /// Its file; none for standard output.
+    pub fn path(&self) -> Option<&PathBuf> {
+        self.path.as_ref()
+    }
+
     /// What keeps lines out of the file that they should be in, and its size within bounds.
     pub fn fault(&self) -> Option<&str> {
         self.fault.as_ref().map(|fault| match fault {
