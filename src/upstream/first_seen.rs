@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::base::loopback::{Scheme, Target};
-use crate::disk::{is_trusted, rewrite};
+use crate::disk::{is_trusted, regular, rewrite};
 use crate::tls::Fingerprint;
 
 /// The name of the file in the state directory.
@@ -56,15 +56,12 @@ pub fn load(path: &Path) -> Result<List, FirstSeenError> {
         path: path.to_owned(),
         source,
     };
-    let about = match fs::metadata(path) {
+    let file = match regular(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(List::new()),
-        about => about.map_err(failed)?,
+        file => file.map_err(failed)?,
     };
-    if !about.is_file() || about.len() > LARGEST {
-        return Err(failed(io::Error::other(
-            "not a regular file of at most 1 MiB",
-        )));
-    }
+    // Of the open file, so that it cannot be exchanged in between.
+    let about = file.metadata().map_err(failed)?;
     if about.mode() & 0o022 != 0 {
         return Err(FirstSeenError::Open {
             path: path.to_owned(),
@@ -77,7 +74,13 @@ pub fn load(path: &Path) -> Result<List, FirstSeenError> {
             owner: about.uid(),
         });
     }
-    parse(path, &fs::read(path).map_err(failed)?)
+    let mut bytes = Vec::new();
+    let most = &mut file.take(LARGEST + 1);
+    most.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(failed(io::Error::other("it is larger than 1 MiB")));
+    }
+    parse(path, &bytes)
 }
 
 /// Remembers the certificate of a service that has none yet; gives the one that counts. Blocks on the disk.
@@ -235,5 +238,54 @@ mod tests {
             let error = accept(&path, SERVICE, one).unwrap_err().to_string();
             assert!(error.contains("another user (65534)"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        assert!(load(&path).is_err());
+        fs::remove_file(&path).unwrap();
+        for (size, want) in [(LARGEST, true), (LARGEST + 1, false)] {
+            fs::write(&path, "#".repeat(usize::try_from(size).unwrap())).unwrap();
+            fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            assert_eq!(load(&path).is_ok(), want, "{size}");
+        }
+    }
+
+    /// Somebody exchanges the file all the time: what is believed is always the one that was looked at.
+    #[test]
+    fn a_list_that_others_can_change_is_never_believed_in_the_place_of_another() {
+        use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let [good, bad] = [(b"a", 0o600), (b"b", 0o666)].map(|(text, mode)| {
+            let one = Fingerprint::of(text);
+            let path = at(&format!("{mode:o}"));
+            fs::write(&path, format!("{SERVICE} {one}\n")).unwrap();
+            fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            (path, one)
+        });
+        let (path, is_over) = (at(FILE), AtomicBool::new(false));
+        fs::copy(&good.0, &path).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Relaxed) {
+                    for (one, _) in [&bad, &good] {
+                        fs::hard_link(one, at("new")).unwrap();
+                        fs::rename(at("new"), &path).unwrap();
+                    }
+                }
+            });
+            let mut believed = Vec::new();
+            for _ in 0..20_000 {
+                believed.extend(load(&path).ok().map(|list| list[SERVICE]));
+            }
+            is_over.store(true, Relaxed);
+            assert!(believed.contains(&good.1) && !believed.contains(&bad.1));
+        });
     }
 }
