@@ -69,19 +69,19 @@ impl Stamp {
         self.config != before.config || self.changed(before).next().is_some()
     }
 
-    /// The first one that is not as it was.
+    /// The first one that is not as it was, or is gone.
     fn differing(&self, before: &Self) -> Option<PathBuf> {
         let config = self.config.iter().find(|one| !before.config.contains(one));
+        let is_gone = |(path, _): &&(PathBuf, Look)| !self.config.iter().any(|(p, _)| p == path);
+        let gone = before.config.iter().find(is_gone);
         let beside = || {
             let is_other = |(path, look): &(&PathBuf, &Look)| {
                 before.beside.get(*path).is_some_and(|was| was != *look)
             };
             self.beside.iter().find(is_other).map(|(path, _)| path)
         };
-        let found = config.map(|(path, _)| path).or_else(beside);
-        // One that is not looked at any more.
-        let gone = || before.config.first().map(|(path, _)| path);
-        found.or_else(gone).cloned()
+        let config = config.or(gone).map(|(path, _)| path);
+        config.or_else(beside).cloned()
     }
 
     /// Those beside the configuration that are not as they were.
@@ -299,6 +299,29 @@ mod tests {
         assert_eq!(story.files.unrest(at), Some(told));
         assert_eq!(story.look(32_000), All);
         assert_eq!(story.files.unrest(at + UNREST), None);
+    }
+
+    #[test]
+    fn of_files_that_never_rest_one_that_is_gone_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["gate.toml", "10.toml", "20.toml"].map(|name| dir.path().join(name));
+        let now = || {
+            let there = paths.iter().filter(|path| path.exists());
+            Stamp::of(there.cloned().collect(), Vec::new())
+        };
+        paths.iter().for_each(|path| fs::write(path, "x").unwrap());
+        let (mut files, begun) = (Files::default(), Instant::now());
+        files.read(now());
+        for second in 0..=UNREST.as_secs() {
+            match second % 2 {
+                0 => fs::remove_file(&paths[2]).unwrap(),
+                _ => fs::write(&paths[2], "x").unwrap(),
+            }
+            files.look(now(), begun + Duration::from_secs(second));
+        }
+        assert!(!paths[2].exists());
+        let told = files.unrest(begun + UNREST);
+        assert_eq!(told, Some((paths[2].clone(), UNREST)));
     }
 
     #[test]

@@ -170,10 +170,10 @@ impl Source {
     pub fn stamp(&self, kept: &Kept, plan: &Plan) -> Stamp {
         let (mut config, mut beside) = (Vec::new(), Vec::new());
         if let Self::File(path) = self {
-            config.push(path.clone());
+            // Those that cannot be read in one way, too: somebody repairs them.
+            config = config::files(path);
             beside = named(&plan.written, kept);
             if let Ok(loaded) = config::load(path, std::env::vars()) {
-                config = loaded.files;
                 beside.extend(named(&loaded.raw, kept));
             }
         }

@@ -39,6 +39,13 @@ pub fn load(
     stack.merge()
 }
 
+/// The files that [`load`] reads, whatever is in them.
+pub fn files(file: &Path) -> Vec<PathBuf> {
+    let base = file.parent().unwrap_or(Path::new(""));
+    let beside = snippets(&base.join("conf.d")).unwrap_or_default();
+    [file.to_owned()].into_iter().chain(beside).collect()
+}
+
 /// Loads a configuration that is no file; relative paths in it stay as they are.
 pub fn from_text(name: &str, text: &str) -> Result<Loaded, Report> {
     let source = Source {
@@ -270,6 +277,9 @@ users_file = "users"
             ["127.0.0.1:3000", "127.0.0.1:3001", "127.0.0.1:3002"]
         );
         assert_eq!(loaded.files.len(), 3);
+        assert_eq!(files(&loaded.files[0]), loaded.files);
+        fs::write(&loaded.files[1], "half = [").unwrap();
+        assert_eq!(files(&loaded.files[0]), loaded.files, "a broken one too");
         for (key, want) in [
             ("route[2].path", "conf.d/20.toml:4:8"),
             ("route[0].path", "loopgate.toml:5:1"),

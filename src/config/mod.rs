@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 pub use example::example;
 pub use find::find;
-pub use layers::{from_text, load};
+pub use layers::{files, from_text, load};
 pub use origin::{Origins, Place, Source};
 pub use problem::{Problem, Severity};
 pub use reference::reference;
