@@ -16,7 +16,7 @@ pub enum TlsError {
         source: io::Error,
     },
     #[error(
-        "{path} holds a private key and its mode {mode:04o} lets others read it; run `chmod 600 {path}`"
+        "{path} holds a private key and its mode {mode:04o} lets others {} it; run `chmod 600 {path}`", others_may(*mode)
     )]
     KeyReadable { path: PathBuf, mode: u32 },
     #[error(
@@ -102,5 +102,15 @@ impl TlsError {
     pub(super) fn io(act: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { act, path, source }
+    }
+}
+
+/// What a mode gives to others than the owner.
+fn others_may(mode: u32) -> &'static str {
+    match (mode & 0o044 != 0, mode & 0o022 != 0) {
+        (true, true) => "read and change",
+        (true, false) => "read",
+        (false, true) => "change",
+        (false, false) => "execute",
     }
 }

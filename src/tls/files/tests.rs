@@ -170,6 +170,20 @@ fn a_key_that_others_may_read_is_refused_with_its_repair() {
     }
 }
 
+#[test]
+fn what_others_may_do_with_a_key_is_said_as_it_is() {
+    for (mode, want) in [
+        (0o644, "lets others read it"),
+        (0o660, "lets others read and change it"),
+        (0o602, "lets others change it"),
+        (0o601, "lets others execute it"),
+    ] {
+        let path = "tls.key".into();
+        let said = TlsError::KeyReadable { path, mode }.to_string();
+        assert!(said.contains(want), "{said}");
+    }
+}
+
 /// Only root can give a file away.
 #[test]
 fn a_key_of_another_user_is_refused_and_a_certificate_is_not() {
