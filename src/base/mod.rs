@@ -1,5 +1,6 @@
 //! Words that every room speaks. No IO, no policy.
 
+pub mod apart;
 pub mod cidr;
 pub mod drain;
 pub mod fold;

@@ -18,6 +18,7 @@ use super::scratch::Scratch;
 use super::standing::Standing;
 use super::state::{Conn, Worker};
 use super::tunnel;
+use crate::base::apart::apart;
 use crate::base::loopback::Scheme;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::framing::{self, Body};
@@ -169,10 +170,8 @@ async fn read_and_serve(
         return refuse(visit, refusal, Some(&intake), room.out, record).await;
     }
     if pages::is_own(&intake) {
-        return Box::pin(super::h1_page::own_page(
-            visit, &intake, lines, room.out, record,
-        ))
-        .await;
+        let out = room.out;
+        return apart(|| super::h1_page::own_page(visit, &intake, lines, out, record)).await;
     }
     let upgrade = framing::asked_upgrade(bytes, fields, parsed.version, visit.body);
     let out = &mut *room.out;
@@ -322,8 +321,9 @@ async fn forward<'l>(
             set_cookie: set_cookie.as_deref(),
         };
         let withdrawn = Standing::lazily(visit.worker, &visit.conn.bell, epoch, describe);
-        let forwarded = super::h1_to_h2::forward(visit, &head, &inbound, lines, room.out);
-        return Box::pin(async {
+        let (head, inbound, out) = (&head, &inbound, room.out);
+        return apart(|| async move {
+            let forwarded = super::h1_to_h2::forward(visit, head, inbound, lines, out);
             tokio::select! { done = forwarded => done, () = withdrawn => Err(Stop::Cut) }
         })
         .await;
@@ -382,13 +382,8 @@ async fn forward<'l>(
         Ended::Tunnel => {
             let ended = Standing::lazily(visit.worker, &visit.conn.bell, epoch, describe);
             let _open = visit.worker.tally.tunnel();
-            let (up, down) = Box::pin(tunnel::run(
-                visit.client,
-                &lease.wire,
-                ended,
-                limits.body_idle,
-            ))
-            .await;
+            let (client, up) = (visit.client, &*lease.wire);
+            let (up, down) = apart(|| tunnel::run(client, up, ended, limits.body_idle)).await;
             visit.bytes_in.set(up);
             visit.bytes_out.set(down);
             Ok(Done::Cut)

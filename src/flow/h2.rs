@@ -29,6 +29,7 @@ use super::standing::Standing;
 use super::state::{Conn, Worker};
 use super::upload::{self, Progress, Timed, Upload};
 use crate::auth::login::LARGEST_BODY;
+use crate::base::apart::apart;
 use crate::base::loopback::Scheme;
 use crate::base::refusal::{Reason, Refusal};
 use crate::http1::framing::{self, Body};
@@ -169,7 +170,7 @@ impl<'a> Stream<'a> {
         let ended = body.as_ref().is_none_or(|b| b.is_end_stream());
         let framing = self.framing(ended)?;
         if pages::is_own(&intake) {
-            return Box::pin(self.own_page(&intake, body.take(), record)).await;
+            return apart(|| self.own_page(&intake, body.take(), record)).await;
         }
         let lines = self.lines.iter().copied();
         let Judged {
@@ -194,7 +195,7 @@ impl<'a> Stream<'a> {
             .get(permit.route())
             .ok_or(Refusal::from(Reason::NoRoute))?;
         if let (Body::Length(0), Some(body)) = (framing, body.as_mut()) {
-            Box::pin(nothing(body, self.plan.limits.body_idle)).await?;
+            apart(|| nothing(body, self.plan.limits.body_idle)).await?;
         }
         let websocket = self.websocket();
         let head = Outbound {
@@ -228,19 +229,22 @@ impl<'a> Stream<'a> {
             if websocket {
                 return Err(broken("no WebSocket leads to an `h2c://` service"));
             }
-            return Box::pin(self.to_h2(&head, &inbound, standing(), body.take())).await;
+            return apart(|| self.to_h2(&head, &inbound, standing(), body.take())).await;
         }
         if websocket {
-            return Box::pin(super::h2_websocket::open(
-                self.worker,
-                self.plan,
-                &head,
-                &inbound,
-                standing(),
-                (self.conn.busy.hold(), self.conn.exchange(self.plan)?),
-                self.parts,
-                scratch,
-            ))
+            let held = (self.conn.busy.hold(), self.conn.exchange(self.plan)?);
+            return apart(|| {
+                super::h2_websocket::open(
+                    self.worker,
+                    self.plan,
+                    &head,
+                    &inbound,
+                    standing(),
+                    held,
+                    self.parts,
+                    scratch,
+                )
+            })
             .await;
         }
         head.write(self.lines.iter().copied(), &mut scratch.request);

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::handshake;
 use super::surplus::{Place, Surplus};
 use crate::auth::client_net::ClientNet;
+use crate::base::apart::apart;
 use crate::base::cidr::fold;
 use crate::base::drain::{Phase, Watch};
 use crate::base::refusal::{Reason, Refusal};
@@ -184,14 +185,14 @@ async fn speak(
     counted: Option<Rc<Counted>>,
     worker: Rc<Worker>,
 ) {
-    let shaken = Box::pin(handshake::shake(admitted, address, counted, &worker));
+    let shaken = apart(|| handshake::shake(admitted, address, counted, &worker));
     let Some(ready) = shaken.await else {
         return;
     };
     match ready {
         handshake::Ready::Http1(conn, wire) => super::http1::serve(conn, wire, worker).await,
         handshake::Ready::Http2(conn, stream) => {
-            Box::pin(super::http2::serve(conn, stream, worker)).await
+            apart(|| super::http2::serve(conn, stream, worker)).await
         }
     }
 }
