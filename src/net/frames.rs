@@ -1,4 +1,5 @@
-//! The heads of HTTP/2 frames in a stream of bytes, seen as they pass. Nothing is kept but nine bytes.
+//! The heads of HTTP/2 frames in a stream of bytes, seen as they pass, and how those begin that answer or end something. Nothing is
+//! kept but a few bytes.
 
 /// What a frame says of itself (RFC 9113, 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,19 +14,50 @@ pub struct FrameHead {
     pub stream: u32,
 }
 
+/// RFC 9113, 6, by type.
+const HEADERS: u8 = 1;
+const GOAWAY: u8 = 7;
+
+/// Bytes of a payload that are kept.
+const KEPT: usize = 20;
+
 /// Where in a stream of frames we are.
 #[derive(Debug, Default)]
 pub struct Frames {
     head: [u8; 9],
     have: usize,
     left: usize,
+    /// The begin of the payload, where it is kept.
+    begin: [u8; KEPT],
+    kept: usize,
 }
 
 impl Frames {
     /// Sees bytes pass; `seen` is told each head once it is whole.
-    pub fn pass(&mut self, mut bytes: &[u8], mut seen: impl FnMut(FrameHead)) {
+    pub fn pass(&mut self, bytes: &[u8], mut seen: impl FnMut(FrameHead)) {
+        self.pass_with_payload(bytes, |head, begin| {
+            if begin.is_none() {
+                seen(head);
+            }
+        });
+    }
+
+    /// The same; of HEADERS and GOAWAY `seen` is told once more when they are whole, with the begin of their payload.
+    pub fn pass_with_payload(
+        &mut self,
+        mut bytes: &[u8],
+        mut seen: impl FnMut(FrameHead, Option<&[u8]>),
+    ) {
         loop {
             let payload = self.left.min(bytes.len());
+            if payload > 0 && matches!(self.head[3], HEADERS | GOAWAY) {
+                let part = payload.min(KEPT - self.kept);
+                self.begin[self.kept..self.kept + part].copy_from_slice(&bytes[..part]);
+                self.kept += part;
+                if payload == self.left {
+                    seen(self.whole(), Some(&self.begin[..self.kept]));
+                }
+            }
             self.left -= payload;
             bytes = &bytes[payload..];
             if bytes.is_empty() {
@@ -38,16 +70,20 @@ impl Frames {
             if self.have < self.head.len() {
                 return;
             }
-            self.have = 0;
-            let [a, b, c, kind, flags, d, e, f, g] = self.head;
-            let length = u32::from_be_bytes([0, a, b, c]);
-            self.left = length as usize;
-            seen(FrameHead {
-                kind,
-                flags,
-                length,
-                stream: u32::from_be_bytes([d & 0x7f, e, f, g]),
-            });
+            (self.have, self.kept) = (0, 0);
+            let head = self.whole();
+            self.left = head.length as usize;
+            seen(head, None);
+        }
+    }
+
+    fn whole(&self) -> FrameHead {
+        let [a, b, c, kind, flags, d, e, f, g] = self.head;
+        FrameHead {
+            kind,
+            flags,
+            length: u32::from_be_bytes([0, a, b, c]),
+            stream: u32::from_be_bytes([d & 0x7f, e, f, g]),
         }
     }
 
@@ -92,6 +128,27 @@ mod tests {
             }
             assert_eq!(found, all, "in pieces of {size}");
             assert!(frames.is_between());
+        }
+    }
+
+    #[test]
+    fn tells_how_answers_and_ends_begin_however_the_bytes_are_cut() {
+        let mut bytes = vec![0, 0, 4, 1, 5, 0, 0, 0, 5, 0x48, 0x82, 1, 2];
+        bytes.extend([0, 0, 1, 0, 0, 0, 0, 0, 7, 9]);
+        bytes.extend([0, 0, 30, 7, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 11]);
+        bytes.extend(b"too_many_continuations");
+        bytes.extend([0, 0, 1, 1, 5, 0, 0, 0, 9, 0xbe]);
+        for size in 1..=bytes.len() {
+            let (mut frames, mut begins, mut heads) = (Frames::default(), Vec::new(), 0);
+            for part in bytes.chunks(size) {
+                frames.pass_with_payload(part, |head, begin| match begin {
+                    Some(begin) => begins.push((head.stream, begin.to_vec())),
+                    None => heads += 1,
+                });
+            }
+            let goaway = [&[0, 0, 0, 9, 0, 0, 0, 11][..], b"too_many_con"].concat();
+            let want = [(5, vec![0x48, 0x82, 1, 2]), (0, goaway), (9, vec![0xbe])];
+            assert_eq!((&*begins, heads), (&want[..], 4), "in pieces of {size}");
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::oversize::Oversize;
 use crate::net::{Cork, FrameHead, Frames, Timer};
 
 /// RFC 9113, 6, by type.
@@ -130,11 +131,12 @@ pub(super) struct Watched {
     head: Timer,
     limit: Duration,
     verdict: Verdict,
+    oversize: Oversize,
 }
 
 impl Watched {
     /// Watches a connection whose heads, the first frame included, may take `limit` each.
-    pub fn new(inner: Cork, limit: Duration, verdict: Verdict) -> Self {
+    pub fn new(inner: Cork, limit: Duration, verdict: Verdict, oversize: Oversize) -> Self {
         Self {
             inner,
             read: Frames::default(),
@@ -150,6 +152,7 @@ impl Watched {
             head: Timer::default(),
             limit,
             verdict,
+            oversize,
         }
     }
 
@@ -269,13 +272,17 @@ impl AsyncWrite for Watched {
                 written,
                 purse,
                 has_left,
+                oversize,
                 ..
             } = me;
             for part in parts {
                 let n = left.min(part.len());
-                written.pass(&part[..n], |head| {
-                    *has_left |= head.kind == GOAWAY;
-                    purse.take(-earned(head));
+                written.pass_with_payload(&part[..n], |head, begin| {
+                    oversize.wrote(head, begin);
+                    if begin.is_none() {
+                        *has_left |= head.kind == GOAWAY;
+                        purse.take(-earned(head));
+                    }
                 });
                 left -= n;
             }

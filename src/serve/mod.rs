@@ -5,6 +5,7 @@ mod front;
 mod handshake;
 mod http1;
 mod http2;
+mod oversize;
 mod redirect;
 mod streams;
 mod surplus;

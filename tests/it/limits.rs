@@ -773,6 +773,58 @@ async fn a_head_that_is_too_large_is_told_and_logged_over_http2_too() {
     assert!(upstream.requests().is_empty());
 }
 
+/// Beyond twice `head_size` the library answers by itself, and far beyond it ends the connection.
+#[tokio::test]
+async fn a_head_that_the_library_refuses_is_logged_and_counted() {
+    let upstream = Upstream::ok();
+    let gate = Gate::limited(&upstream, "head_size = \"4KiB\"\n");
+    let cases = [
+        (9000, 16_000, 431),
+        (20_000, 16_000, 431),
+        (40_000, 16_000, 0),
+        (400_000, 16_000, 0),
+        (40_000, 2000, 0),
+        (6000, 500, 0),
+    ];
+    for (at, (size, piece, status)) in cases.into_iter().enumerate() {
+        let mut h2 = gate.h2().await;
+        let mut head = frames::block(&frames::pseudo("GET", "/"));
+        let field = [&[0, 1, b'x', 100][..], &[b'y'; 100]].concat();
+        head.extend(field.repeat(size / field.len()));
+        let pieces: Vec<_> = head.chunks(piece).collect();
+        for (n, part) in pieces.iter().enumerate() {
+            let (kind, flags) = match n {
+                0 => (frames::HEADERS, frames::END_STREAM),
+                _ => (frames::CONTINUATION, 0),
+            };
+            let last = if n + 1 == pieces.len() {
+                frames::END_HEADERS
+            } else {
+                0
+            };
+            h2.send(frames::frame(kind, flags | last, 1, part)).await;
+        }
+        let outcome = h2.outcome(1).await;
+        assert_eq!(outcome.status(), status, "{size}: {outcome:?}");
+        let line = gate.log(at + 1).await.remove(at);
+        assert_eq!(
+            (&line["reason"], &line["status"], &line["http"]),
+            (&"header-too-large".into(), &status.into(), &"HTTP/2".into()),
+            "{size}"
+        );
+    }
+    // A stream that breaks the rules otherwise is none.
+    let mut h2 = gate.h2().await;
+    let wrong = [("te", "deflate")];
+    let outcome = h2.ask(1, "GET", "/", &wrong, b"").await;
+    assert_eq!(outcome.status(), 0, "{outcome:?}");
+    assert_eq!(h2.ask(3, "HEAD", "/", &[], b"").await.status(), 200);
+    let lines = gate.log(7).await;
+    assert_eq!((lines.len(), &lines[6]["status"]), (7, &200.into()));
+    let counted = "loopgate_decisions_total{decision=\"refused\",reason=\"header-too-large\"} 6";
+    assert!(gate.metrics().contains(counted));
+}
+
 #[tokio::test]
 async fn a_body_is_only_so_large() {
     let upstream = Upstream::ok();
