@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source tests/support/checks.sh
-packages nginx:nginx-light caddy:caddy chromium:chromium certutil:libnss3-tools node:nodejs npm:npm curl:curl openssl:openssl python3:python3-minimal
+packages nginx:nginx-light caddy:caddy chromium:chromium certutil:libnss3-tools node:nodejs npm:npm curl:curl openssl:openssl python3:python3
 node_modules "$PWD/tests/browser"
 node_modules "$PWD/tests/browser/apps"
 [ -n "${LOOPGATE_BIN:-}" ] && [ -n "${BENCH_TOOLS:-}" ] || cargo build --locked --release --bin loopgate --example bench_tools

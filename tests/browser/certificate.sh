@@ -5,7 +5,7 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages chromium:chromium certutil:libnss3-tools pk12util:libnss3-tools openssl:openssl python3:python3-minimal
+    packages chromium:chromium certutil:libnss3-tools pk12util:libnss3-tools openssl:openssl python3:python3
     binary
     export GATE
 fi

@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 here=$ROOT/tests/browser
 
 if [ -z "${LIMITED:-}" ]; then
-    packages chromium:chromium certutil:libnss3-tools node:nodejs npm:npm openssl:openssl jq:jq python3:python3-minimal
+    packages chromium:chromium certutil:libnss3-tools node:nodejs npm:npm openssl:openssl jq:jq python3:python3
     node_modules "$here"
     binary
     export GATE

@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 IDLE=${1:-10000} ACTIVE=${2:-2000} SPAN=${3:-20}
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3-minimal
+    packages curl:curl python3:python3
     binary
     export GATE
 fi

@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 CROWD=${1:-500} ACTIVE=${2:-2000}
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3-minimal jq:jq
+    packages curl:curl python3:python3 jq:jq
     binary
     export GATE
 fi

@@ -8,7 +8,7 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages ip:iproute2 nft:nftables openssl:openssl python3:python3-minimal socat:socat
+    packages ip:iproute2 nft:nftables openssl:openssl python3:python3 socat:socat
     binary
     export GATE
     [ "$(id -u)" -eq 0 ] || { echo "network namespaces need root" >&2; exit 1; }

@@ -12,7 +12,7 @@ pair() {
     local seconds=$1 space
     shift
     if [ -z "${LIMITED:-}" ]; then
-        packages ip:iproute2 ss:iproute2 curl:curl python3:python3-minimal socat:socat "$@"
+        packages ip:iproute2 ss:iproute2 curl:curl python3:python3 socat:socat "$@"
         binary
         export GATE
         [ "$(id -u)" -eq 0 ] || { echo "network namespaces need root" >&2; exit 1; }

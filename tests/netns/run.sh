@@ -9,7 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 here=$ROOT/tests/netns
 
 if [ -z "${LIMITED:-}" ]; then
-    packages ip:iproute2 curl:curl openssl:openssl python3:python3-minimal
+    packages ip:iproute2 curl:curl openssl:openssl python3:python3
     binary
     export GATE
     [ "$(id -u)" -eq 0 ] || { echo "network namespaces need root" >&2; exit 1; }

@@ -4,7 +4,7 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl jq:jq openssl:openssl python3:python3-minimal pk12util:libnss3-tools
+    packages curl:curl jq:jq openssl:openssl python3:python3 pk12util:libnss3-tools
     binary
     export GATE
 fi

@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
     [ "$(id -u)" -eq 0 ] || { echo "needs root: namespaces and chroot" >&2; exit 1; }
-    packages curl:curl python3:python3-minimal ip:iproute2 unshare:util-linux openssl:openssl
+    packages curl:curl python3:python3 ip:iproute2 unshare:util-linux openssl:openssl
     python3 -c 'import yaml' 2>/dev/null || packages no-such-command:python3-yaml
     export STATIC=${LOOPGATE_STATIC_BIN:-}
     if [ -z "$STATIC" ]; then

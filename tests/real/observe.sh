@@ -4,7 +4,7 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl jq:jq python3:python3-minimal
+    packages curl:curl jq:jq python3:python3
     python3 -c 'import ensurepip' 2>/dev/null || packages no-such-command:python3-venv
     binary
     export GATE

@@ -5,7 +5,7 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3-minimal jq:jq openssl:openssl htpasswd:apache2-utils faketime:faketime
+    packages curl:curl python3:python3 jq:jq openssl:openssl htpasswd:apache2-utils faketime:faketime
     binary
     export GATE
     # fail2ban-regex alone: the package as a whole would start a server.

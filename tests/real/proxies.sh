@@ -4,7 +4,7 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3-minimal nginx:nginx-light haproxy:haproxy openssl:openssl
+    packages curl:curl python3:python3 nginx:nginx-light haproxy:haproxy openssl:openssl
     binary
     export GATE
 fi

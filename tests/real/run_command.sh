@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 here=$ROOT/tests/real/run_command
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl openssl:openssl python3:python3-minimal node:nodejs npm:npm tmux:tmux
+    packages curl:curl openssl:openssl python3:python3 node:nodejs npm:npm tmux:tmux
     binary
     export GATE
     TOOLS=$(mktemp -d)

@@ -4,7 +4,7 @@ set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
 if [ -z "${LIMITED:-}" ]; then
-    packages curl:curl python3:python3-minimal jq:jq
+    packages curl:curl python3:python3 jq:jq
     binary
     export GATE
 fi
