@@ -342,6 +342,18 @@ impl Running {
         }
     }
 
+    /// The same at once. `then` follows when they are on the disk, or cannot be.
+    pub fn write_lockouts(&self, then: impl FnOnce() + Send + 'static) {
+        let Some(file) = &self.lockouts else {
+            return then();
+        };
+        let (file, shared) = (Arc::clone(file), Arc::clone(&self.shared));
+        drop(tokio::task::spawn_blocking(move || {
+            file.save(&shared.lockout, &shared.log);
+            then();
+        }));
+    }
+
     /// All metrics, as Prometheus reads them.
     pub fn metrics(&self) -> String {
         self.health.metrics()

@@ -137,7 +137,8 @@ pub(super) async fn take(
         }
         Verb::Unlock { ref user, client } => {
             let done = unlock(&running.shared, user.as_deref(), client);
-            ask.answer(Ok(json!({ "ended": done })));
+            // A crash after the answer must not bring it back.
+            running.write_lockouts(move || ask.answer(Ok(json!({ "ended": done }))));
         }
         Verb::Unshare { ref id } => {
             let answer = share::revoke(running, id.as_deref());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::Upstream;
@@ -106,10 +106,7 @@ async fn connect(upstream: &Upstream, limit: Duration) -> Result<Stream, Failed>
     };
     let name = ServerName::try_from("localhost").map_err(|_| Failed::Tls)?;
     let shake = TlsConnector::from(Arc::clone(config)).connect(name, tcp);
-    let Ok(shaken) = timeout_at(end, shake).await else {
-        turn.late();
-        return Err(Missed::Late.into());
-    };
+    let shaken = turn.hear(end, shake).await?;
     turn.taken();
     let stream = shaken.map_err(|_| Failed::Tls)?;
     // Here and not in the handshake: a resumed session is judged too, and nobody becomes the first one with a certificate whose key

@@ -65,8 +65,9 @@ impl Default for Turns {
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
-    /// `None`: one of those that go on while the service is deaf.
     permit: Option<SemaphorePermit<'a>>,
+    /// One of those that go on while the service is deaf.
+    is_try: bool,
     /// As many were taken when the service was heard of last.
     seen: u64,
 }
@@ -104,6 +105,7 @@ impl Turns {
         let seen = self.taken.load(Ordering::Acquire);
         Turn {
             turns: self,
+            is_try: permit.is_none(),
             permit,
             seen,
         }
@@ -174,10 +176,25 @@ impl Turn<'_> {
         self.turns.note(false);
     }
 
-    /// It took the connection and said nothing until the time was over.
-    pub fn late(&mut self) {
-        if !self.has_news() {
-            self.turns.note(true);
+    /// Waits until `end` for what a service that has taken the connection says first. One that is silent while others are taken
+    /// waits beside the line: a worker of the service that hangs must not keep those waiting whom another one would serve.
+    pub async fn hear<F: Future>(&mut self, end: Instant, said: F) -> Result<F::Output, Missed> {
+        let (mut said, mut serves) = (std::pin::pin!(said), false);
+        loop {
+            let until = end.min(Instant::now() + SILENCE);
+            if let Ok(said) = timeout_at(until, said.as_mut()).await {
+                return Ok(said);
+            }
+            serves |= self.has_news();
+            if Instant::now() >= end {
+                if !serves {
+                    self.turns.note(true);
+                }
+                return Err(Missed::Late);
+            }
+            if serves {
+                self.give_way();
+            }
         }
     }
 
@@ -189,18 +206,25 @@ impl Turn<'_> {
 
     /// Whether this is one of those that go on while the service is deaf.
     fn goes_on(&mut self) -> bool {
-        if self.permit.is_some() && take(&self.turns.tries, TRIES) {
+        if !self.is_try && take(&self.turns.tries, TRIES) {
+            self.is_try = true;
             self.permit = None;
         }
-        self.permit.is_none()
+        self.is_try
+    }
+
+    /// Lets the next one have the turn.
+    fn give_way(&mut self) {
+        self.permit = None;
+        if std::mem::take(&mut self.is_try) {
+            self.turns.tries.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.permit.is_none() {
-            self.turns.tries.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.give_way();
     }
 }
 
@@ -325,6 +349,43 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn connections_that_hang_keep_nobody_waiting_who_would_be_served() {
+        let turns = std::sync::Arc::new(Turns::default());
+        let begun = Instant::now();
+        let end = begun + LIMIT;
+        let dial = |hangs: bool| {
+            let turns = std::sync::Arc::clone(&turns);
+            tokio::spawn(async move {
+                let mut turn = turns.turn(end).await?;
+                if hangs {
+                    turn.hear(end, std::future::pending::<()>()).await?;
+                }
+                turn.taken();
+                Ok::<_, Missed>(begun.elapsed())
+            })
+        };
+        let mut hung: Vec<_> = (1..AT_ONCE).map(|_| dial(true)).collect();
+        dial(false).await.unwrap().unwrap();
+        hung.push(dial(true));
+        let others: Vec<_> = (0..500).map(|_| dial(false)).collect();
+        for other in others {
+            let took = other.await.unwrap().unwrap();
+            assert!((SILENCE..SILENCE * 11 / 10).contains(&took), "{took:?}");
+        }
+        for one in hung {
+            assert!(matches!(one.await.unwrap(), Err(Missed::Late)));
+        }
+        assert!(!turns.is_deaf() && turns.free.available_permits() == AT_ONCE);
+        // Where it serves nobody else the same is silence.
+        let turn = async {
+            let mut turn = turns.turn(end + LIMIT).await?;
+            turn.hear(Instant::now() + LIMIT, std::future::pending::<()>())
+                .await
+        };
+        assert!(matches!(turn.await, Err(Missed::Late)) && turns.is_deaf());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_dial_under_way_finds_out_soon_that_it_is_back() {
         let service = Service::default();
         let back = async {
@@ -376,9 +437,7 @@ mod tests {
             let end = Instant::now() + LIMIT;
             let mut turn = service.turns.turn(end).await?;
             turn.connect((end, LIMIT), || service.attempt()).await?;
-            sleep_until(end).await;
-            turn.late();
-            Err::<(), _>(Missed::Late)
+            turn.hear(end, std::future::pending::<()>()).await
         };
         assert!(matches!(shake().await, Err(Missed::Late)));
         assert!(service.turns.is_deaf());

@@ -258,6 +258,7 @@ has "the log says so" 'info unlocked user=five' "$(cat "$WORK/gate.err")"
 file=$STATE_DIRECTORY/lockouts-$LISTEN
 touch "$WORK/now"
 lock 127.0.6.1 nobody2
+lock 127.0.6.5 nobody5
 is_new() { [ "$file" -nt "$WORK/now" ]; }
 until_true 10 is_new || bad "the lockouts were written"
 sleep 4 # And those of the last guess as well: a second write follows within 3 s.
@@ -271,8 +272,10 @@ again() {
 }
 again TERM
 has "a lockout outlives a restart" '^429 ' "$(wait_of 127.0.6.1 six)"
+"$GATE" unlock --client 127.0.6.5 >/dev/null
 again KILL
 has "and kill -9" '^429 ' "$(wait_of 127.0.6.1 six)"
+same "but not what was unlocked just before" 200 "$(code 127.0.6.5 -u six:pass-six "$site/")"
 # Another clock for the program alone; the monotonic one goes on.
 library=$(echo /usr/lib/*/faketime/libfaketimeMT.so.1)
 again KILL env LD_PRELOAD="$library" FAKETIME=-400d FAKETIME_DONT_FAKE_MONOTONIC=1
