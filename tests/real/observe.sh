@@ -28,6 +28,7 @@ tidy() {
 mkdir "$WORK/www" && echo hello >"$WORK/www/index.html"
 UPSTREAM=$(free_port)
 start service python3 -m http.server --bind 127.0.0.1 --directory "$WORK/www" "$UPSTREAM"
+until_true 20 bash -c "</dev/tcp/127.0.0.1/$UPSTREAM"
 cat >"$WORK/gate.toml" <<TOML
 [[listener]]
 address = "127.0.0.1:0"

@@ -40,6 +40,7 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
 PY
 UPSTREAM=$(free_port) LISTEN=$(free_port)
 start service python3 "$WORK/echo.py" "$UPSTREAM"
+until_true 20 bash -c "</dev/tcp/127.0.0.1/$UPSTREAM"
 
 echo "== password files of other tools"
 htpasswd -nbB -C 5 bea pass-bea | head -1 >"$WORK/users"
