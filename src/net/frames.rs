@@ -16,6 +16,7 @@ pub struct FrameHead {
 
 /// RFC 9113, 6, by type.
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 
 /// Bytes of a payload that are kept.
@@ -42,7 +43,7 @@ impl Frames {
         });
     }
 
-    /// The same; of HEADERS and GOAWAY `seen` is told once more when they are whole, with the begin of their payload.
+    /// The same; of HEADERS, RST_STREAM and GOAWAY `seen` is told once more when they are whole, with the begin of their payload.
     pub fn pass_with_payload(
         &mut self,
         mut bytes: &[u8],
@@ -50,7 +51,7 @@ impl Frames {
     ) {
         loop {
             let payload = self.left.min(bytes.len());
-            if payload > 0 && matches!(self.head[3], HEADERS | GOAWAY) {
+            if payload > 0 && matches!(self.head[3], HEADERS | RST_STREAM | GOAWAY) {
                 let part = payload.min(KEPT - self.kept);
                 self.begin[self.kept..self.kept + part].copy_from_slice(&bytes[..part]);
                 self.kept += part;
@@ -138,6 +139,7 @@ mod tests {
         bytes.extend([0, 0, 30, 7, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 11]);
         bytes.extend(b"too_many_continuations");
         bytes.extend([0, 0, 1, 1, 5, 0, 0, 0, 9, 0xbe]);
+        bytes.extend([0, 0, 4, 3, 0, 0, 0, 0, 11, 0, 0, 0, 1]);
         for size in 1..=bytes.len() {
             let (mut frames, mut begins, mut heads) = (Frames::default(), Vec::new(), 0);
             for part in bytes.chunks(size) {
@@ -147,8 +149,13 @@ mod tests {
                 });
             }
             let goaway = [&[0, 0, 0, 9, 0, 0, 0, 11][..], b"too_many_con"].concat();
-            let want = [(5, vec![0x48, 0x82, 1, 2]), (0, goaway), (9, vec![0xbe])];
-            assert_eq!((&*begins, heads), (&want[..], 4), "in pieces of {size}");
+            let want = [
+                (5, vec![0x48, 0x82, 1, 2]),
+                (0, goaway),
+                (9, vec![0xbe]),
+                (11, vec![0, 0, 0, 1]),
+            ];
+            assert_eq!((&*begins, heads), (&want[..], 5), "in pieces of {size}");
         }
     }
 

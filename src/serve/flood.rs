@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::oversize::Oversize;
+use super::unseen::Unseen;
 use crate::net::{Cork, FrameHead, Frames, Timer};
 
 /// RFC 9113, 6, by type.
@@ -131,12 +131,12 @@ pub(super) struct Watched {
     head: Timer,
     limit: Duration,
     verdict: Verdict,
-    oversize: Oversize,
+    unseen: Unseen,
 }
 
 impl Watched {
     /// Watches a connection whose heads, the first frame included, may take `limit` each.
-    pub fn new(inner: Cork, limit: Duration, verdict: Verdict, oversize: Oversize) -> Self {
+    pub fn new(inner: Cork, limit: Duration, verdict: Verdict, unseen: Unseen) -> Self {
         Self {
             inner,
             read: Frames::default(),
@@ -152,7 +152,7 @@ impl Watched {
             head: Timer::default(),
             limit,
             verdict,
-            oversize,
+            unseen,
         }
     }
 
@@ -272,13 +272,13 @@ impl AsyncWrite for Watched {
                 written,
                 purse,
                 has_left,
-                oversize,
+                unseen,
                 ..
             } = me;
             for part in parts {
                 let n = left.min(part.len());
                 written.pass_with_payload(&part[..n], |head, begin| {
-                    oversize.wrote(head, begin);
+                    unseen.wrote(head, begin);
                     if begin.is_none() {
                         *has_left |= head.kind == GOAWAY;
                         purse.take(-earned(head));

@@ -13,15 +13,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::flood::{Verdict, Watched};
-use super::oversize::{self, Heads, Oversize};
 use super::streams::{Shelf, Streams};
+use super::unseen::{self, Counts, Unseen};
 use crate::flow::{Conn, Worker, serve_stream};
 use crate::net::{Cork, Stream};
 use crate::observe::Event;
 
 /// Streams at a time on one connection.
 const STREAMS: u32 = 128;
-/// So many times `head_size` the library takes of a head, and refuses more without a page (`oversize` tells the log). What lies
+/// So many times `head_size` the library takes of a head, and refuses more without a page (`unseen` tells the log). What lies
 /// between is refused as over HTTP/1.1 (`flow/h2`). One head at a time is on its way, so a connection holds no more of one.
 const HEADS: u32 = 2;
 /// Answer bytes that may wait for one stream's window: with [`STREAMS`] the bound of a connection's memory.
@@ -57,10 +57,10 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
         .enable_connect_protocol();
-    let (verdict, heads) = (Verdict::default(), Heads::default());
-    let oversize = Oversize::new(Rc::clone(&heads));
+    let (verdict, counts) = (Verdict::default(), Counts::default());
+    let unseen = Unseen::new(Rc::clone(&counts));
     let stream = Cork::new(*stream);
-    let stream = Watched::new(stream, limits.head, Rc::clone(&verdict), oversize);
+    let stream = Watched::new(stream, limits.head, Rc::clone(&verdict), unseen);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut tick = pin!(tokio::time::sleep(limits.idle));
     let (mut told, mut epoch) = (false, worker.epoch());
@@ -98,7 +98,7 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
         streams.poll(cx);
         let polled = served.as_mut().poll(cx).map(drop);
         streams.poll_begun(cx);
-        oversize::tell(&heads, &conn, &worker);
+        unseen::tell(&counts, &conn, &worker);
         // One too many: it has asked, it is told, and that was it.
         if conn.is_surplus && asked.get() && !std::mem::replace(&mut told, true) {
             served.as_mut().graceful_shutdown();

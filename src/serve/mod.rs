@@ -5,12 +5,12 @@ mod front;
 mod handshake;
 mod http1;
 mod http2;
-mod oversize;
 mod redirect;
 mod streams;
 mod surplus;
 #[cfg(any(test, fuzzing))]
 pub mod trial;
+mod unseen;
 
 pub use front::accept;
 

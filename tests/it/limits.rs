@@ -823,6 +823,16 @@ async fn a_head_that_the_library_refuses_is_logged_and_counted() {
     assert_eq!((lines.len(), &lines[6]["status"]), (7, &200.into()));
     let counted = "loopgate_decisions_total{decision=\"refused\",reason=\"header-too-large\"} 6";
     assert!(gate.metrics().contains(counted));
+    let counts = |kind: &str, n: usize| {
+        let line = format!("loopgate_http2_errors_total{{kind=\"{kind}\"}} {n}\n");
+        gate.metrics().contains(&line)
+    };
+    until("the stream to be counted", || counts("stream", 1)).await;
+    assert!(counts("connection", 0), "it goes on");
+    h2.send(frames::frame(frames::DATA, 0, 0, b"of no stream"))
+        .await;
+    until("the connection to be counted", || counts("connection", 1)).await;
+    assert!(counts("stream", 1));
 }
 
 #[tokio::test]

@@ -139,6 +139,12 @@ pub const FAMILIES: &[Family] = &[
         "Requests that the service did not answer: refused, broken, timeout, busy (it accepts no more connections).",
     ),
     family(
+        "loopgate_http2_errors_total",
+        Counter,
+        "kind",
+        "What was ended because the client broke a rule of HTTP/2: a stream, or a whole connection. The access log has no line of it; a head that is only too large has one, and is not counted here.",
+    ),
+    family(
         "loopgate_received_bytes_total",
         Counter,
         "",

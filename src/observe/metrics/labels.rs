@@ -189,6 +189,9 @@ pub(super) fn upstream_error(refusal: Refusal) -> Option<usize> {
     }
 }
 
+/// What was ended by a broken rule of HTTP/2.
+pub(super) const HTTP2_ERRORS: [&str; 2] = ["stream", "connection"];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ pub use labels::{AuthResult, Method};
 pub use tally::{Gauged, Tally};
 pub use text::{CONTENT_TYPE, Text};
 
-use labels::{CODES, DECISIONS, LOGINS, RESULTS, UPSTREAM_ERRORS};
+use labels::{CODES, DECISIONS, HTTP2_ERRORS, LOGINS, RESULTS, UPSTREAM_ERRORS};
 use tally::BUCKETS;
 
 /// Routes and listeners that have counters of their own, over the whole life of the process: those of plans that are gone
@@ -237,6 +237,10 @@ impl Metrics {
         for (i, kind) in UPSTREAM_ERRORS.iter().enumerate() {
             let n = sum(&|t| t.upstream_errors[i].get());
             text.one("loopgate_upstream_errors_total", &[("kind", kind)], n);
+        }
+        for (i, kind) in HTTP2_ERRORS.iter().enumerate() {
+            let n = sum(&|t| t.http2_errors[i].get());
+            text.one("loopgate_http2_errors_total", &[("kind", kind)], n);
         }
         text.one(
             "loopgate_received_bytes_total",

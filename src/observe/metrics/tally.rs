@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::labels::{self, AuthResult, CODES, DECISIONS, LOGINS, Method, RESULTS, UPSTREAM_ERRORS};
+use super::labels::{
+    self, AuthResult, CODES, DECISIONS, HTTP2_ERRORS, LOGINS, Method, RESULTS, UPSTREAM_ERRORS,
+};
 use super::{MOST, Slot};
 use crate::observe::Record;
 
@@ -66,6 +68,7 @@ pub struct Tally {
     pub(super) cache_hits: Count,
     pub(super) cache_misses: Count,
     pub(super) upstream_errors: [Count; UPSTREAM_ERRORS.len()],
+    pub(super) http2_errors: [Count; HTTP2_ERRORS.len()],
     pub(super) bytes_in: Count,
     pub(super) bytes_out: Count,
     pub(super) cut: Count,
@@ -85,6 +88,7 @@ impl Default for Tally {
             cache_hits: Count::default(),
             cache_misses: Count::default(),
             upstream_errors: counts(),
+            http2_errors: counts(),
             bytes_in: Count::default(),
             bytes_out: Count::default(),
             cut: Count::default(),
@@ -141,6 +145,13 @@ impl Tally {
         let reason = crate::base::refusal::Reason::NetworkDenied;
         self.decisions[labels::of_refusal(Some(reason))].add(1);
         self.behind_nat.add(u64::from(is_behind_nat));
+    }
+
+    /// Counts streams, and connections, that a broken rule of HTTP/2 has ended.
+    pub fn broke_rules(&self, streams: u32, connections: u32) {
+        for (count, n) in self.http2_errors.iter().zip([streams, connections]) {
+            count.add(u64::from(n));
+        }
     }
 
     /// Counts an attempt to log in. A method of no known word is not counted.
