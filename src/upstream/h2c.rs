@@ -1,7 +1,7 @@
 //! HTTP/2 in clear with prior knowledge, for gRPC services: one multiplexed connection per upstream and data thread.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::rt::Executor as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Upstream;
 use super::dial::proven;
@@ -20,6 +21,14 @@ use crate::access::Permit;
 use crate::base::refusal::{Reason, Refusal};
 use crate::net::Stream;
 use crate::observe::{Log, Metrics, contained};
+
+/// How long a request waits for the connection that another one opens, and then opens its own: whether the service takes it is told
+/// no later than that to anybody.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How often a request is sent at most; the last time on a connection that nobody else uses, so that nobody can
+/// wear it out.
+const TIMES: u32 = 3;
 
 /// Spawns connections and hyper's tasks on this data thread; a panic is counted and told.
 #[derive(Clone, Debug)]
@@ -41,6 +50,10 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
 #[derive(Debug)]
 pub struct H2cPool<B> {
     open: RefCell<HashMap<u64, SendRequest<B>>>,
+    /// The services to which somebody opens one now.
+    opening: RefCell<HashSet<u64>>,
+    /// He has, or cannot.
+    opened: Notify,
     here: Here,
     count: Arc<Open>,
 }
@@ -50,9 +63,24 @@ impl<B> H2cPool<B> {
     pub fn new(log: Log, metrics: Arc<Metrics>, count: Arc<Open>) -> Self {
         Self {
             open: RefCell::default(),
+            opening: RefCell::default(),
+            opened: Notify::new(),
             here: Here { log, metrics },
             count,
         }
+    }
+}
+
+/// Somebody opens a connection to this service, until this is dropped.
+struct Opening<'a, B> {
+    pool: &'a H2cPool<B>,
+    upstream: u64,
+}
+
+impl<B> Drop for Opening<'_, B> {
+    fn drop(&mut self) {
+        self.pool.opening.borrow_mut().remove(&self.upstream);
+        self.pool.opened.notify_waiters();
     }
 }
 
@@ -61,7 +89,7 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    /// Sends a permitted request and waits for the head of its answer. On a connection that proves dead it is sent once more
+    /// Sends a permitted request and waits for the head of its answer. On a connection that proves dead it is sent again
     /// when nothing of it was sent, or when `again` makes another one of it.
     pub async fn send(
         &self,
@@ -71,9 +99,13 @@ where
         again: impl Fn() -> Option<http::Request<B>>,
         bounds: Bounds,
     ) -> Result<http::Response<Incoming>, Refusal> {
-        let mut repeats = true;
+        let mut left = TIMES;
         loop {
-            let (mut sender, reused) = self.sender(upstream, bounds).await?;
+            left -= 1;
+            let (mut sender, reused) = match left {
+                0 => (Box::pin(self.own(upstream, bounds)).await?, false),
+                _ => self.sender(upstream, bounds).await?,
+            };
             let mut failed = match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
@@ -82,7 +114,7 @@ where
             let unsent = failed.take_message();
             let next = unsent.or_else(|| reused.then(&again).flatten());
             request = match next {
-                Some(next) if std::mem::take(&mut repeats) => next,
+                Some(next) if left > 0 => next,
                 Some(_) | None => {
                     return Err(Refusal::new(
                         Reason::UpstreamBroken,
@@ -108,15 +140,50 @@ where
         bounds: Bounds,
     ) -> Result<(SendRequest<B>, bool), Refusal> {
         let connect = bounds.connect;
-        let open = self.open.borrow().get(&upstream.id).cloned();
-        if let Some(mut sender) = open
-            && matches!(timeout(connect, sender.ready()).await, Ok(Ok(())))
-        {
+        if let Some(sender) = self.ready(upstream, connect).await {
             return Ok((sender, true));
         }
-        let place = self.count.room(upstream, bounds, || false).await?;
         // Boxed: the rare branch must not make the future of every request larger.
-        let stream: Stream = Box::pin(proven(upstream, connect)).await?;
+        Box::pin(self.other_or_own(upstream, bounds)).await
+    }
+
+    /// The connection that there is, once it takes a request.
+    async fn ready(&self, upstream: &Upstream, limit: Duration) -> Option<SendRequest<B>> {
+        let mut sender = self.open.borrow().get(&upstream.id).cloned()?;
+        let ready = timeout(limit, sender.ready()).await;
+        matches!(ready, Ok(Ok(()))).then_some(sender)
+    }
+
+    /// The connection that somebody else opens now, or one of our own.
+    async fn other_or_own(
+        &self,
+        upstream: &Upstream,
+        bounds: Bounds,
+    ) -> Result<(SendRequest<B>, bool), Refusal> {
+        let end = Instant::now() + PATIENCE.min(bounds.connect);
+        loop {
+            let opened = self.opened.notified();
+            let is_first = self.opening.borrow_mut().insert(upstream.id);
+            let opening = is_first.then(|| Opening {
+                pool: self,
+                upstream: upstream.id,
+            });
+            if opening.is_some() || timeout_at(end, opened).await.is_err() {
+                let sender = self.own(upstream, bounds).await?;
+                self.open.borrow_mut().insert(upstream.id, sender.clone());
+                return Ok((sender, false));
+            }
+            if let Some(sender) = self.ready(upstream, bounds.connect).await {
+                return Ok((sender, true));
+            }
+        }
+    }
+
+    /// A new connection, which nobody else knows.
+    async fn own(&self, upstream: &Upstream, bounds: Bounds) -> Result<SendRequest<B>, Refusal> {
+        let connect = bounds.connect;
+        let place = self.count.room(upstream, bounds, || false).await?;
+        let stream: Stream = proven(upstream, connect).await?;
         let mut builder = http2::Builder::new(self.here.clone());
         builder
             .timer(TokioTimer::new())
@@ -136,7 +203,6 @@ where
             let _place = place;
             drop(connection.await);
         });
-        self.open.borrow_mut().insert(upstream.id, sender.clone());
-        Ok((sender, false))
+        Ok(sender)
     }
 }

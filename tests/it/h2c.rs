@@ -307,3 +307,63 @@ async fn no_post_is_ever_sent_twice() {
     assert_eq!(paths.len(), all, "each came once");
     assert!(all > 20, "and most of them came");
 }
+
+/// So many requests at once, of one data thread: their statuses.
+async fn at_once(gate: &Gate, many: usize) -> Vec<u16> {
+    let mut client = H2Client::open(gate).await;
+    let mut all = Vec::new();
+    for _ in 0..many {
+        all.push(client.begin("GET", "/", true).await);
+    }
+    let mut statuses = Vec::new();
+    for mut one in all {
+        statuses.push(soon("an answer", one.answer()).await.status().as_u16());
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn those_that_come_at_once_share_the_connection_that_is_opened() {
+    // Whoever waits in vain for a while opens his own, so a machine that stands still may make it more.
+    for _ in 0..10 {
+        let upstream = H2Upstream::start();
+        let gate = gate(&upstream, "");
+        assert_eq!(at_once(&gate, 60).await, [200; 60]);
+        if upstream.connections() == 1 {
+            return;
+        }
+    }
+    panic!("there was never one connection for all");
+}
+
+#[tokio::test]
+async fn many_at_once_are_served_when_the_service_closes_after_each() {
+    let upstream = H2Upstream::closing(1);
+    let gate = gate(&upstream, "");
+    let found = at_once(&gate, 40).await;
+    // Where it closes before it has read all, an answer that is on its way may be lost.
+    let good = found.iter().filter(|status| **status == 200).count();
+    assert!(good >= 30, "{found:?}");
+}
+
+#[tokio::test]
+async fn those_that_come_at_once_are_each_told_what_is_wrong() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = free.local_addr().unwrap();
+    drop(free);
+    let not_http2 = Upstream::ok();
+    for (address, reason) in [
+        (nobody, "upstream-refused"),
+        (not_http2.address, "upstream-broken"),
+    ] {
+        let gate = Gate::open(&format!(
+            "[[route]]\nhosts = [\"app.lan\"]\nupstream = \"h2c://{address}\"\naccess = \"anyone\"\n"
+        ));
+        assert_eq!(at_once(&gate, 60).await, [502; 60]);
+        let lines = gate.log(60).await;
+        assert!(
+            lines.iter().all(|line| line["reason"] == reason),
+            "{reason}"
+        );
+    }
+}

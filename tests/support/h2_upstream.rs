@@ -1,6 +1,7 @@
 //! An HTTP/2 service in clear on 127.0.0.1. What it does with a request stands in the path: see [`serve`].
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub struct Arrived {
 pub struct H2Upstream {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Arrived>>>,
+    connections: Arc<AtomicUsize>,
     _end: oneshot::Sender<()>,
 }
 
@@ -45,6 +47,8 @@ impl H2Upstream {
         let seen: Arc<Mutex<Vec<Arrived>>> = Arc::default();
         let (end, ended) = oneshot::channel();
         let shared = Arc::clone(&seen);
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let counted = Arc::clone(&connections);
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -54,6 +58,7 @@ impl H2Upstream {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 let accept = async {
                     while let Ok((stream, _)) = listener.accept().await {
+                        counted.fetch_add(1, Ordering::SeqCst);
                         tokio::spawn(converse(stream, Arc::clone(&shared), after));
                     }
                 };
@@ -63,6 +68,7 @@ impl H2Upstream {
         Self {
             address,
             seen,
+            connections,
             _end: end,
         }
     }
@@ -78,6 +84,11 @@ impl H2Upstream {
     /// Everything so far.
     pub fn arrived(&self) -> Vec<Arrived> {
         self.seen.lock().expect("not poisoned").clone()
+    }
+
+    /// How many connections it has taken.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Waits until `fact` holds of what arrived.
