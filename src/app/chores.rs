@@ -247,7 +247,7 @@ fn pause(soon: bool, took: Duration) -> Duration {
     }
 }
 
-/// Waits until the first listener that is leaving is over.
+/// Waits until the first listener or service that is leaving is over.
 async fn ends(running: &Running) {
     let plan = running.shared.live.current();
     match plan.next_end(std::time::Instant::now()) {

@@ -209,8 +209,9 @@ impl Standing {
         let Ok(stage) = plan.site.before(&asked) else {
             return false;
         };
-        let same = plan.routes.get(stage.route()).is_some_and(|r| {
-            r.upstream.target().to_string() == *self.upstream && !r.upstream.is_refused()
+        let leads_on = plan.routes.get(stage.route()).is_some_and(|r| {
+            let same = r.upstream.target().to_string() == *self.upstream;
+            (same || plan.lets_finish(&self.upstream)) && !r.upstream.is_refused()
         });
         let certified = match stage.certificate_use() {
             CertificateUse::Off => None,
@@ -223,7 +224,7 @@ impl Standing {
             (Need::Person, None) => return false,
             (Need::Person, who) => who,
         };
-        gate && same && plan.site.after(stage, who, certified.as_deref()).is_ok()
+        gate && leads_on && plan.site.after(stage, who, certified.as_deref()).is_ok()
     }
 
     /// Step 1 once more. A client that fields named is one only as long as whoever wrote them is believed.

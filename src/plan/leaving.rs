@@ -1,4 +1,5 @@
-//! Listeners that a plan does not have any more. Nobody new comes in by them; what runs there finishes within `server.drain`.
+//! Listeners and services that a plan does not have any more. Nobody new comes in by them or is led there; what runs there finishes
+//! within `server.drain`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,8 +15,15 @@ pub struct Leaving {
     until: Instant,
 }
 
+/// A service of a plan before that no route leads to any more: what it answers may finish.
+#[derive(Clone, Debug)]
+pub struct Retired {
+    upstream: Box<str>,
+    until: Instant,
+}
+
 impl Plan {
-    /// Takes over from the plan before: what it listened on and this one does not is leaving from now on. A listener that is
+    /// Takes over from the plan before: what it listened on or led to and this one does not is leaving from now on. A listener that is
     /// closed because the machine is elsewhere (`only_on`) does not linger: there its rules let nobody in.
     pub fn succeed(&mut self, before: &Self, now: Instant) {
         let until = now + self.drain;
@@ -33,6 +41,34 @@ impl Plan {
             .chain(removed)
             .filter(|l| !named(&l.address))
             .collect();
+        self.retired = self.retired_since(before, now, until);
+    }
+
+    /// Services that `before` led to and this plan does not. One that is still named is none of them: what its route allows counts.
+    fn retired_since(&self, before: &Self, now: Instant, until: Instant) -> Vec<Retired> {
+        let mut found: Vec<Retired> = Vec::new();
+        let still = before.retired.iter().filter(|r| r.until > now).cloned();
+        let removed = before.routes.iter().filter(|r| !r.upstream.is_refused());
+        let removed = removed.map(|route| Retired {
+            upstream: route.upstream.target().to_string().into(),
+            until,
+        });
+        for one in still.chain(removed) {
+            let is_named = |r: &super::Route| r.upstream.target().to_string() == *one.upstream;
+            let is_known = found.iter().any(|r| r.upstream == one.upstream);
+            if !is_known && !self.routes.iter().any(is_named) {
+                found.push(one);
+            }
+        }
+        found
+    }
+
+    /// Whether what runs at this service may finish, though no route leads there any more.
+    pub fn lets_finish(&self, upstream: &str) -> bool {
+        let now = Instant::now();
+        self.retired
+            .iter()
+            .any(|r| *r.upstream == *upstream && r.until > now)
     }
 
     /// The rules for somebody new who came in by the listener `by` at the address `local`: those of that listener, or else of the
@@ -64,9 +100,11 @@ impl Plan {
 
     /// When the first of what is leaving is over.
     pub fn next_end(&self, now: Instant) -> Option<Instant> {
+        let services = self.retired.iter().map(|r| r.until);
         self.leaving
             .iter()
             .map(|l| l.until)
+            .chain(services)
             .filter(|until| *until > now)
             .min()
     }

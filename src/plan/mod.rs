@@ -45,7 +45,7 @@ mod withdraw;
 pub use compile::compile;
 pub use explain::{Explained, Question, Request, Step, explain, judge};
 pub use kept::Kept;
-pub use leaving::Leaving;
+pub use leaving::{Leaving, Retired};
 pub use live::Live;
 pub use past::{again, is_beside};
 pub use withdraw::Withdrawal;
@@ -61,6 +61,8 @@ pub struct Plan {
     pub listeners: Vec<Arc<Listener>>,
     /// Where the plans before listened; what runs there may finish. Set when it goes live.
     pub leaving: Vec<Leaving>,
+    /// Where the plans before led to; what runs there may finish. Set when it goes live.
+    pub retired: Vec<Retired>,
     /// A listener believes proxies. Where none does, no request is looked at for what they say.
     pub has_proxies: bool,
     /// Hosts, paths and rules.

@@ -212,6 +212,66 @@ async fn what_runs_by_a_removed_address_finishes_and_nothing_new_begins() {
 }
 
 #[tokio::test]
+async fn what_a_service_answers_is_finished_when_its_route_leads_to_another_one() {
+    let half = || {
+        let (go, begun) = (Signal::default(), Signal::default());
+        let (told, begins) = (go.clone(), begun.clone());
+        let upstream = Upstream::whole(move |request, peer| {
+            if request.target == "/slow" {
+                begins.set();
+                told.wait();
+            }
+            peer.say(WHOLE);
+            After::Keep
+        });
+        (upstream, go, begun)
+    };
+    let (blue, go, begun) = half();
+    let never = [half(), half()];
+    let green = Upstream::whole(|_, peer| {
+        peer.say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ngreen");
+        After::Keep
+    });
+    let addresses = [free("127.0.0.1")];
+    let file = File::at(&addresses);
+    let slow = async |gate: &mut Gate, from: &Upstream, begun: Signal| {
+        gate.reload(&file.text(from)).await.unwrap();
+        let mut running = Client::tls(addresses[0], Some("app.lan"), "http/1.1").await;
+        let text = "GET /slow HTTP/1.1\r\nHost: app.lan\r\n\r\n";
+        running.send(text).await;
+        let wait = tokio::task::spawn_blocking(move || begun.wait());
+        wait.await.unwrap();
+        running
+    };
+    let mut gate = Gate::written(&file.text(&blue));
+
+    // Nothing new is led there, and what runs is finished.
+    let mut running = slow(&mut gate, &blue, begun).await;
+    gate.reload(&file.text(&green)).await.unwrap();
+    let mut new = Client::tls(addresses[0], Some("app.lan"), "http/1.1").await;
+    assert_eq!(new.get("/", "").await.body, b"green");
+    go.set();
+    let answer = running.answer().await;
+    assert_eq!((answer.status, &*answer.body), (200, &b"ok"[..]));
+
+    // A route that refuses it cuts it at once, and so does another rule for the same service elsewhere.
+    for (closes, (service, _, begun)) in [true, false].into_iter().zip(&never) {
+        let mut running = slow(&mut gate, service, begun.clone()).await;
+        let text = match closes {
+            true => {
+                let mut closed = File::at(&addresses);
+                closed.access = "\"nobody\"";
+                closed.text(&green)
+            }
+            false => file.text(&green) + &route("other.lan", "/", service, "\"nobody\""),
+        };
+        gate.reload(&text).await.unwrap();
+        assert_eq!(running.closed().await, End::Cut, "{closes}");
+    }
+    never.iter().for_each(|(_, go, _)| go.set());
+}
+
+#[tokio::test]
 async fn a_listener_is_open_only_where_it_may_be() {
     let upstream = Upstream::ok();
     let address = free("127.0.0.1");
