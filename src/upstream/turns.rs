@@ -17,14 +17,19 @@ use super::open::take;
 const AT_ONCE: usize = 64;
 /// It takes nobody for so long: it is deaf.
 const SILENCE: Duration = Duration::from_secs(1);
-/// Dials that go on at a time while it is. One that takes less than one a second takes no more than these within the five seconds
-/// of `connect`, so nobody is told no who would have been served.
+/// Dials that go on at a time while it is, at least: see [`tries`].
 const TRIES: usize = 8;
 /// How long the first attempt of a dial may take. The next may take twice as long, and so on to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_millis(400);
 /// How long whoever finds a deaf service waits for news of it: in the moment in which it is back, many may come at once.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Dials that go on at a time while the service is deaf, of those that may take `limit`. One that takes less than one a second takes no
+/// more than these within it, so nobody is told no who would have been served.
+fn tries(limit: Duration) -> usize {
+    usize::try_from(limit.as_secs()).map_or(AT_ONCE, |seconds| seconds.clamp(TRIES, AT_ONCE))
+}
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -80,7 +85,7 @@ impl Turns {
         {
             return Ok(self.begin(Some(permit)));
         }
-        let mut patient = None;
+        let (mut patient, most) = (None, tries(end - Instant::now()));
         loop {
             let mut news = std::pin::pin!(self.news.notified());
             // From here on nothing is missed.
@@ -92,7 +97,7 @@ impl Turns {
                     () = sleep_until(end) => return Err(Missed::Full),
                     Ok(permit) = self.free.acquire() => return Ok(self.begin(Some(permit))),
                 }
-            } else if take(&self.tries, TRIES) {
+            } else if take(&self.tries, most) {
                 return Ok(self.begin(None));
             } else {
                 let until = *patient.get_or_insert_with(|| end.min(Instant::now() + PATIENCE));
@@ -163,7 +168,7 @@ impl Turn<'_> {
             if Instant::now() >= end {
                 return Err(Missed::Late);
             }
-            if self.turns.is_deaf() && !self.goes_on() {
+            if self.turns.is_deaf() && !self.goes_on(tries(limit)) {
                 return Err(Missed::Full);
             }
             patience = LONGEST.min(2 * patience);
@@ -205,8 +210,8 @@ impl Turn<'_> {
     }
 
     /// Whether this is one of those that go on while the service is deaf.
-    fn goes_on(&mut self) -> bool {
-        if !self.is_try && take(&self.turns.tries, TRIES) {
+    fn goes_on(&mut self, most: usize) -> bool {
+        if !self.is_try && take(&self.turns.tries, most) {
             self.is_try = true;
             self.permit = None;
         }
@@ -332,6 +337,35 @@ mod tests {
         let told = service.dials(500).await;
         let early = told.iter().filter(|(took, _)| *took <= PATIENCE * 2);
         assert_eq!((early.count(), service.most.get()), (500 - TRIES, TRIES));
+    }
+
+    #[test]
+    fn whoever_may_wait_for_long_is_not_told_early() {
+        let of = |seconds| tries(Duration::from_secs(seconds));
+        assert_eq!((of(0), of(5), of(20), of(600)), (TRIES, TRIES, 20, AT_ONCE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_service_serves_whoever_may_wait_for_it() {
+        let service = Service::default();
+        // One every one and a half seconds: deaf most of the time.
+        let slowly = async {
+            for _ in 0..24 {
+                tokio::time::sleep(SILENCE * 3 / 2).await;
+                service.room.set(1);
+            }
+        };
+        let dial = async || {
+            let limit = Duration::from_secs(60);
+            let end = Instant::now() + limit;
+            let mut turn = service.turns.turn(end).await?;
+            turn.connect((end, limit), || service.attempt()).await?;
+            turn.taken();
+            Ok::<_, Missed>(())
+        };
+        let all = futures_util::future::join_all((0..24).map(|_| dial()));
+        let (told, ()) = tokio::join!(all, slowly);
+        assert!(told.iter().all(Result::is_ok), "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -471,10 +471,12 @@ fn full() -> (Socket, Vec<Blocking>) {
 #[tokio::test]
 async fn a_service_that_accepts_nobody_is_told_early_and_served_as_soon_as_it_does() {
     const MANY: usize = 60;
+    /// One for each second of `connect`.
+    const GO_ON: usize = 30;
     let (full, fillers) = full();
     let upstream = full.local_addr().unwrap().as_socket().unwrap();
     let gate = Gate::open(&format!(
-        "[limits]\nconnect = \"60s\"\n[[route]]\nhosts = [\"app.lan\"]\nupstream = \"{upstream}\"\naccess = \"anyone\"\n"
+        "[limits]\nconnect = \"{GO_ON}s\"\n[[route]]\nhosts = [\"app.lan\"]\nupstream = \"{upstream}\"\naccess = \"anyone\"\n"
     ));
     // Over both protocols: whoever does not go on dialling is told long before `connect` is over.
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -494,7 +496,7 @@ async fn a_service_that_accepts_nobody_is_told_early_and_served_as_soon_as_it_do
             second.send((answer.status().as_u16(), retry)).unwrap();
         });
     }
-    let early = MANY - 8;
+    let early = MANY - GO_ON;
     for _ in 0..early {
         let answer = soon("an early answer", told.recv()).await.unwrap();
         assert_eq!(answer, (503, "2".to_owned()));
@@ -519,7 +521,7 @@ async fn a_service_that_accepts_nobody_is_told_early_and_served_as_soon_as_it_do
             });
         }
     });
-    for _ in 0..8 {
+    for _ in 0..GO_ON {
         assert_eq!(soon("an answer", told.recv()).await.unwrap().0, 200);
     }
     assert_eq!(gate.h1().await.get("/", "").await.status, 200);

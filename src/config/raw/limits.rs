@@ -28,7 +28,7 @@ pub struct Limits {
     #[schemars(with = "unit::DurationText")]
     pub idle: Duration,
     /// Connecting to the upstream. It is on this machine; more than this means that it hangs. Only a few wait so long for a service
-    /// that accepts nobody; the others are told within about a second (503, `too-busy`).
+    /// that accepts nobody (one for each second, at least eight); the others are told within about a second (503, `too-busy`).
     #[serde(with = "unit::duration")]
     #[schemars(with = "unit::DurationText")]
     pub connect: Duration,
