@@ -19,7 +19,7 @@ use crate::net::bind;
 #[allow(missing_docs, reason = "the message says it")]
 pub enum BindError {
     #[error(
-        "{address} is in use by {holder}; end that one, or listen elsewhere with `-l ADDR:PORT` or `address = \"…\"`"
+        "{address} is in use by {holder}; end that one, or listen elsewhere (`address = \"…\"` in the file, `-l ADDR:PORT` of `expose`)"
     )]
     InUse { address: SocketAddr, holder: String },
     #[error(

@@ -163,7 +163,9 @@ async fn take(
             Sink::Stdout | Sink::Off => String::new(),
         };
         let change = Change::open(sink, format, query).map_err(|error| {
-            let error = format!("cannot open the access log{place}: {error}");
+            let error = format!(
+                "cannot open the access log{place}: {error}; make its folder, give this user the right to write there, or write another path (or `stdout`)"
+            );
             wrong("log.access".into(), &error, &warnings.origins)
         })?;
         Some(change)

@@ -80,8 +80,10 @@ pub(super) fn runs(gate: &Gate, file: &Path) -> bool {
 }
 
 fn is_same(a: &Path, b: &Path) -> bool {
+    // The file itself may be gone for the moment.
+    let full = |path: &Path| std::path::absolute(path).ok();
     let real = |path: &Path| std::fs::canonicalize(path).ok();
-    a == b || (real(a).is_some() && real(a) == real(b))
+    (full(a).is_some() && full(a) == full(b)) || (real(a).is_some() && real(a) == real(b))
 }
 
 /// The one gate that is meant; which one has to be said when there are several.
@@ -344,5 +346,20 @@ fn word(error: &AskError) -> &'static str {
         AskError::Failed(failed) if failed.is_busy => "not taken",
         AskError::Failed(Failed { code: 3, .. }) => "rejected",
         AskError::Failed(_) | AskError::Talk { .. } | AskError::Strange { .. } => UNKNOWN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_is_still_the_same_by_its_name() {
+        let here = std::env::current_dir().unwrap();
+        let gone = Path::new("gone-for-a-moment.toml");
+        assert!(is_same(&here.join(gone), gone));
+        assert!(is_same(gone, &here.join(gone)));
+        assert!(!is_same(&here.join("another.toml"), gone));
+        assert!(!is_same(&here.join("folder").join(gone), gone));
     }
 }

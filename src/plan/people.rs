@@ -39,17 +39,21 @@ pub(super) fn users(raw: &raw::Auth, base: &Path, problems: &mut Vec<Problem>) -
 }
 
 /// The API tokens of their file, and none where no file is named. A file that is not there yet is an empty one:
-/// `loopgate token add` makes it.
+/// `loopgate token add` makes it. It may be a mistyped name or one that got lost, too.
 pub(super) fn tokens(raw: &raw::Auth, base: &Path, problems: &mut Vec<Problem>) -> Tokens {
-    let Some(path) = raw
-        .tokens_file
-        .as_ref()
-        .map(|file| base.join(file))
-        .filter(|path| path.exists())
-    else {
+    let Some(path) = raw.tokens_file.as_ref().map(|file| base.join(file)) else {
         return Tokens::default();
     };
     let key = "auth.tokens_file";
+    if matches!(path.try_exists(), Ok(false)) {
+        let message = format!(
+            "{}: there is no such file, so no token lets anybody in",
+            path.display()
+        );
+        let hint = "`loopgate token add --name NAME` makes it; or correct the name";
+        problems.push(Problem::warning("tokens-file", key, message).hint(hint));
+        return Tokens::default();
+    }
     match token_file::load(&path) {
         Ok((tokens, warnings)) => {
             problems.extend(warnings.iter().map(|p| {
@@ -150,4 +154,33 @@ pub(super) fn people(
         .iter()
         .map(|u| (u.name().to_owned(), person(u.name())))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokens_file_that_is_not_there_is_told_and_lets_nobody_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = raw::Auth {
+            tokens_file: Some("tokens.toml".into()),
+            ..raw::Auth::default()
+        };
+        let mut problems = Vec::new();
+        assert!(tokens(&raw, dir.path(), &mut problems).is_empty());
+        let [problem] = &problems[..] else {
+            panic!("{problems:?}")
+        };
+        assert_eq!(problem.severity, crate::config::Severity::Warning);
+        assert!(problem.message.contains("no such file"));
+        std::fs::write(dir.path().join("tokens.toml"), "version = 1\n").unwrap();
+        problems.clear();
+        let _ = tokens(&raw, dir.path(), &mut problems);
+        assert!(!problems.iter().any(|p| p.message.contains("no such file")));
+        // And where none is named nothing is missing.
+        problems.clear();
+        let _ = tokens(&raw::Auth::default(), dir.path(), &mut problems);
+        assert!(problems.is_empty());
+    }
 }

@@ -112,7 +112,7 @@ pub enum Tls {
         /// The certificate and its intermediates, PEM.
         #[schemars(with = "unit::PathText", extend("examples" = ["certs/site.pem"]))]
         chain: PathBuf,
-        /// The private key, PEM. Must not be readable by others.
+        /// The private key, PEM. Must not be readable by others; a warning where all addresses are loopback.
         #[schemars(with = "unit::PathText", extend("examples" = ["certs/site.key"]))]
         key: PathBuf,
     },
