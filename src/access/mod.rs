@@ -10,7 +10,7 @@ use crate::base::host::Host;
 use crate::base::path::Path;
 use crate::base::refusal::{Reason, Refusal};
 pub use crate::config::raw::CertificateUse;
-use crate::route::Table;
+use crate::route::{Found, Rank, Table};
 
 mod compile;
 
@@ -73,7 +73,7 @@ pub enum Need {
 /// A request that passed everything up to the question who it is. Only [`Site::before`] makes one.
 #[derive(Debug)]
 pub struct Stage {
-    route: usize,
+    found: Found,
     need: Need,
     certificate: CertificateUse,
 }
@@ -81,7 +81,7 @@ pub struct Stage {
 /// Proof that a request may be forwarded. Neither `Clone` nor `Default`; only [`Site::after`] makes one.
 #[derive(Debug)]
 pub struct Permit {
-    route: usize,
+    found: Found,
     who: Option<Who>,
 }
 
@@ -109,10 +109,10 @@ impl Site {
     /// Steps 4 to 6 of contract 5: host, SNI, route, the route's networks and methods.
     pub fn before(&self, asked: &Asked<'_>) -> Result<Stage, Refusal> {
         self.host(asked)?;
-        let route = self.table.find(asked.host, asked.local, asked.path)?.route;
+        let found = self.table.find(asked.host, asked.local, asked.path)?;
         let rule = self
             .rules
-            .get(route)
+            .get(found.route)
             .ok_or(Refusal::new(Reason::NoRoute, "the route has no rule"))?;
         let inside = rule.networks.as_ref().map(|set| set.contains(asked.client));
         if inside == Some(false) && !rule.either {
@@ -145,7 +145,7 @@ impl Site {
             Need::Person => rule.certificate,
         };
         Ok(Stage {
-            route,
+            found,
             need,
             certificate,
         })
@@ -178,10 +178,10 @@ impl Site {
         certified: Option<&str>,
     ) -> Result<Permit, Refusal> {
         stage.certificate(certified, who.as_ref())?;
-        let Stage { route, need, .. } = stage;
+        let Stage { found, need, .. } = stage;
         let rule = self
             .rules
-            .get(route)
+            .get(found.route)
             .ok_or(Refusal::new(Reason::NoRoute, "the route has no rule"))?;
         match (need, &who, &rule.people) {
             (Need::Nobody, _, _) => {}
@@ -206,7 +206,7 @@ impl Site {
                 ));
             }
         }
-        Ok(Permit { route, who })
+        Ok(Permit { found, who })
     }
 }
 
@@ -225,7 +225,12 @@ fn agree(host: &Host<'_>, sni: Option<&str>) -> Result<(), Refusal> {
 impl Stage {
     /// The route that was found.
     pub fn route(&self) -> usize {
-        self.route
+        self.found.route
+    }
+
+    /// How exactly it names what is asked for.
+    pub fn rank(&self) -> Rank {
+        self.found.rank
     }
 
     /// What is still to be known.
@@ -273,7 +278,12 @@ impl Stage {
 impl Permit {
     /// The route to take.
     pub fn route(&self) -> usize {
-        self.route
+        self.found.route
+    }
+
+    /// How exactly it names what is asked for.
+    pub fn rank(&self) -> Rank {
+        self.found.rank
     }
 
     /// The person, when one was asked for.

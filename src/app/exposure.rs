@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::exposure::{self, Verdict, check, unix};
 use crate::net::Machine;
@@ -25,14 +26,12 @@ pub struct Found {
     pub is_unsettled: bool,
 }
 
-/// Looks at every upstream of the plan and gives those that are exposed and must not be. With a log it notes what it finds, and tells
+/// Looks at every upstream of the plan, also those of the plans before at which something may still run, and gives those that are exposed and must not be. With a log it notes what it finds, and tells
 /// every change; a look that nobody is told of is none for the next one.
 pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Option<&Log>) -> Found {
     let mut seen = HashSet::new();
     let upstreams: Vec<_> = plan
-        .routes
-        .iter()
-        .map(|route| &route.upstream)
+        .services(Instant::now())
         .filter(|upstream| seen.insert(Arc::as_ptr(upstream)))
         .collect();
     let begun: Vec<_> = upstreams.iter().map(|u| u.begin_look()).collect();

@@ -297,7 +297,7 @@ async fn forward<'l>(
             visit.worker,
             visit.conn,
             intake,
-            permit.who(),
+            &permit,
             basis.clone(),
             upstream,
             epoch,

@@ -219,7 +219,7 @@ impl<'a> Stream<'a> {
                 self.worker,
                 self.conn,
                 &intake,
-                permit.who(),
+                &permit,
                 basis.clone(),
                 upstream,
                 epoch,

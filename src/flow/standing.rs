@@ -12,7 +12,7 @@ use super::certificate::ClientCertificate;
 use super::ends::Ends;
 use super::intake::Intake;
 use super::state::{Bell, Conn, Worker};
-use crate::access::{Asked, CertificateUse, Need};
+use crate::access::{Asked, CertificateUse, Need, Permit};
 use crate::auth::cache::Key;
 use crate::auth::password::Fingerprint;
 use crate::auth::token::Token;
@@ -22,6 +22,7 @@ use crate::base::host::Host;
 use crate::base::path::Path;
 use crate::gate::Gate;
 use crate::plan::Plan;
+use crate::route::Rank;
 
 /// By what a person was known.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +94,7 @@ pub struct Standing {
     basis: Basis,
     certificate: Option<Rc<ClientCertificate>>,
     upstream: Box<str>,
+    rank: Rank,
 }
 
 impl Standing {
@@ -101,7 +103,7 @@ impl Standing {
         worker: &Rc<Worker>,
         conn: &Conn,
         intake: &Intake<'_>,
-        who: Option<&Who>,
+        permit: &Permit,
         basis: Basis,
         upstream: String,
         epoch: u64,
@@ -120,10 +122,11 @@ impl Standing {
             host: intake.authority.host.clone().into_owned(),
             target: intake.target.split('?').next().unwrap_or("/").into(),
             method: intake.method.into(),
-            user: who.map(|w| w.user.clone()),
+            user: permit.who().map(|w| w.user.clone()),
             basis,
             certificate: conn.certificate.clone(),
             upstream: upstream.into(),
+            rank: permit.rank(),
         }
     }
 
@@ -209,22 +212,30 @@ impl Standing {
         let Ok(stage) = plan.site.before(&asked) else {
             return false;
         };
-        let leads_on = plan.routes.get(stage.route()).is_some_and(|r| {
-            let same = r.upstream.target().to_string() == *self.upstream;
-            (same || plan.lets_finish(&self.upstream)) && !r.upstream.is_refused()
-        });
+        let Some(route) = plan.routes.get(stage.route()) else {
+            return false;
+        };
+        let is_same = route.upstream.target().to_string() == *self.upstream;
+        // At a service that was replaced nothing begins, and what runs there rests on more: its own route leads elsewhere now and is not
+        // gone, so that a wider one answers for it; and who was let in there is known still, whether or not the new service asks.
+        let may_finish = || stage.rank() >= self.rank && plan.lets_finish(&self.upstream);
+        if route.upstream.is_refused() || !(is_same || may_finish()) {
+            return false;
+        }
         let certified = match stage.certificate_use() {
-            CertificateUse::Off => None,
-            CertificateUse::Accepted | CertificateUse::Required | CertificateUse::WithLogin => {
-                self.certified()
-            }
+            CertificateUse::Off if is_same || stage.need() == Need::Person => None,
+            CertificateUse::Off
+            | CertificateUse::Accepted
+            | CertificateUse::Required
+            | CertificateUse::WithLogin => self.certified(),
         };
         let who = match (stage.need(), self.who(plan, &path, certified.as_deref())) {
+            (Need::Nobody, None) if !is_same && self.user.is_some() => return false,
             (Need::Nobody, _) => None,
             (Need::Person, None) => return false,
             (Need::Person, who) => who,
         };
-        gate && leads_on && plan.site.after(stage, who, certified.as_deref()).is_ok()
+        gate && plan.site.after(stage, who, certified.as_deref()).is_ok()
     }
 
     /// Step 1 once more. A client that fields named is one only as long as whoever wrote them is believed.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Listener, Plan};
+use crate::upstream::Upstream;
 
 /// An address of a plan before, whose connections may finish.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub struct Leaving {
 /// A service of a plan before that no route leads to any more: what it answers may finish.
 #[derive(Clone, Debug)]
 pub struct Retired {
-    upstream: Box<str>,
+    upstream: Arc<Upstream>,
     until: Instant,
 }
 
@@ -50,12 +51,15 @@ impl Plan {
         let still = before.retired.iter().filter(|r| r.until > now).cloned();
         let removed = before.routes.iter().filter(|r| !r.upstream.is_refused());
         let removed = removed.map(|route| Retired {
-            upstream: route.upstream.target().to_string().into(),
+            upstream: Arc::clone(&route.upstream),
             until,
         });
         for one in still.chain(removed) {
-            let is_named = |r: &super::Route| r.upstream.target().to_string() == *one.upstream;
-            let is_known = found.iter().any(|r| r.upstream == one.upstream);
+            let target = one.upstream.target().to_string();
+            let is_named = |r: &super::Route| r.upstream.target().to_string() == target;
+            let is_known = found
+                .iter()
+                .any(|r| Arc::ptr_eq(&r.upstream, &one.upstream));
             if !is_known && !self.routes.iter().any(is_named) {
                 found.push(one);
             }
@@ -63,12 +67,19 @@ impl Plan {
         found
     }
 
-    /// Whether what runs at this service may finish, though no route leads there any more.
+    /// Whether what runs at this service may finish, though no route leads there any more. Not where it can be reached around the gate.
     pub fn lets_finish(&self, upstream: &str) -> bool {
         let now = Instant::now();
-        self.retired
-            .iter()
-            .any(|r| *r.upstream == *upstream && r.until > now)
+        let is_it = |r: &&Retired| r.until > now && r.upstream.target().to_string() == upstream;
+        let mut found = self.retired.iter().filter(is_it).peekable();
+        found.peek().is_some() && found.all(|r| !r.upstream.is_refused())
+    }
+
+    /// Every service that something runs at: those that routes lead to, and those that may finish. The same one may come twice.
+    pub fn services(&self, now: Instant) -> impl Iterator<Item = &Arc<Upstream>> {
+        let retired = self.retired.iter().filter(move |r| r.until > now);
+        let routes = self.routes.iter().map(|route| &route.upstream);
+        routes.chain(retired.map(|r| &r.upstream))
     }
 
     /// The rules for somebody new who came in by the listener `by` at the address `local`: those of that listener, or else of the

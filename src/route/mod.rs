@@ -52,7 +52,14 @@ struct Prefix {
 pub struct Found {
     /// The index of the route in the plan.
     pub route: usize,
+    /// How exactly it names what is asked for.
+    pub rank: Rank,
 }
+
+/// How exactly a route names what is asked for: its host is written down or not, and the length of its path. The highest one is found, so
+/// one that is found later with a lower rank was there or covered less: the route of the higher one is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank(bool, usize);
 
 impl Own {
     /// Whether the host is this machine. `local` is the address that the client connected to.
@@ -120,15 +127,14 @@ impl Table {
             return Err(Refusal::bad(doubt));
         }
         let found = |path: &Path<'_>| {
-            [named, general]
-                .into_iter()
-                .flatten()
-                .find_map(|paths| paths.find(path))
+            let by = |paths: Option<&Paths>, is_named| paths?.find(path, is_named);
+            by(named, true).or_else(|| by(general, false))
         };
-        let route = found(path);
+        let whole = found(path);
+        let route = whole.map(|found| found.route);
         let mut again = path.again().filter(|_| by_path);
         while let Some(deeper) = again {
-            if found(&deeper) != route {
+            if found(&deeper) != whole {
                 return Err(Refusal::bad(
                     "the path is another one once it is decoded twice",
                 ));
@@ -156,18 +162,19 @@ impl Table {
                 ));
             }
         }
-        route
-            .map(|route| Found { route })
-            .ok_or(Refusal::new(Reason::NoRoute, "no route has this path"))
+        whole.ok_or(Refusal::new(Reason::NoRoute, "no route has this path"))
     }
 }
 
 impl Paths {
-    fn find(&self, path: &Path<'_>) -> Option<usize> {
+    fn find(&self, path: &Path<'_>, is_named: bool) -> Option<Found> {
         self.list
             .iter()
             .find(|prefix| path.is_under(&prefix.path))
-            .map(|prefix| prefix.route)
+            .map(|prefix| Found {
+                route: prefix.route,
+                rank: Rank(is_named, prefix.path.len()),
+            })
     }
 
     fn is_by_path(&self) -> bool {

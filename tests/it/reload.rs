@@ -10,6 +10,7 @@ use loopgate::auth::token_file;
 
 use crate::support::client::End;
 use crate::support::gate::{USERS, route};
+use crate::support::h2_client::{Exchange, H2Client, rest};
 use crate::support::*;
 
 const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -211,9 +212,15 @@ async fn what_runs_by_a_removed_address_finishes_and_nothing_new_begins() {
     assert_eq!(ask(second).await, 200);
 }
 
-#[tokio::test]
-async fn what_a_service_answers_is_finished_when_its_route_leads_to_another_one() {
-    let half = || {
+/// A service that answers `/slow` once it is told to, and says when it has been asked.
+struct Held {
+    upstream: Upstream,
+    go: Signal,
+    begun: Signal,
+}
+
+impl Held {
+    fn new() -> Self {
         let (go, begun) = (Signal::default(), Signal::default());
         let (told, begins) = (go.clone(), begun.clone());
         let upstream = Upstream::whole(move |request, peer| {
@@ -224,51 +231,178 @@ async fn what_a_service_answers_is_finished_when_its_route_leads_to_another_one(
             peer.say(WHOLE);
             After::Keep
         });
-        (upstream, go, begun)
-    };
-    let (blue, go, begun) = half();
-    let never = [half(), half()];
-    let green = Upstream::whole(|_, peer| {
-        peer.say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ngreen");
-        After::Keep
-    });
-    let addresses = [free("127.0.0.1")];
-    let file = File::at(&addresses);
-    let slow = async |gate: &mut Gate, from: &Upstream, begun: Signal| {
-        gate.reload(&file.text(from)).await.unwrap();
-        let mut running = Client::tls(addresses[0], Some("app.lan"), "http/1.1").await;
-        let text = "GET /slow HTTP/1.1\r\nHost: app.lan\r\n\r\n";
-        running.send(text).await;
+        Self {
+            upstream,
+            go,
+            begun,
+        }
+    }
+}
+
+/// A request of alice's for `/slow` that its service has begun with.
+enum Slow {
+    H1(Client),
+    H2(Exchange),
+}
+
+impl Slow {
+    async fn begin(gate: &Gate, is_h2: bool, service: &Held) -> Self {
+        let alice = basic("alice", "open sesame");
+        let running = if is_h2 {
+            let mut client = H2Client::open(gate).await;
+            let request = http::Request::get("https://app.lan/slow").header("authorization", alice);
+            let exchange = client.send_request(request.body(()).unwrap(), true).await;
+            Self::H2(exchange)
+        } else {
+            let mut client = Client::tls(gate.address, Some("app.lan"), "http/1.1").await;
+            let text =
+                format!("GET /slow HTTP/1.1\r\nHost: app.lan\r\nAuthorization: {alice}\r\n\r\n");
+            client.send(&text).await;
+            Self::H1(client)
+        };
+        let begun = service.begun.clone();
         let wait = tokio::task::spawn_blocking(move || begun.wait());
         wait.await.unwrap();
         running
-    };
-    let mut gate = Gate::written(&file.text(&blue));
-
-    // Nothing new is led there, and what runs is finished.
-    let mut running = slow(&mut gate, &blue, begun).await;
-    gate.reload(&file.text(&green)).await.unwrap();
-    let mut new = Client::tls(addresses[0], Some("app.lan"), "http/1.1").await;
-    assert_eq!(new.get("/", "").await.body, b"green");
-    go.set();
-    let answer = running.answer().await;
-    assert_eq!((answer.status, &*answer.body), (200, &b"ok"[..]));
-
-    // A route that refuses it cuts it at once, and so does another rule for the same service elsewhere.
-    for (closes, (service, _, begun)) in [true, false].into_iter().zip(&never) {
-        let mut running = slow(&mut gate, service, begun.clone()).await;
-        let text = match closes {
-            true => {
-                let mut closed = File::at(&addresses);
-                closed.access = "\"nobody\"";
-                closed.text(&green)
-            }
-            false => file.text(&green) + &route("other.lan", "/", service, "\"nobody\""),
-        };
-        gate.reload(&text).await.unwrap();
-        assert_eq!(running.closed().await, End::Cut, "{closes}");
     }
-    never.iter().for_each(|(_, go, _)| go.set());
+
+    /// Its answer is the whole one.
+    async fn is_whole(&mut self) -> bool {
+        let (status, body) = match self {
+            Self::H1(client) => {
+                let answer = client.answer().await;
+                (answer.status, answer.body)
+            }
+            Self::H2(exchange) => {
+                let mut answer = exchange.answer().await;
+                let body = rest(answer.body_mut()).await.0;
+                (answer.status().as_u16(), body)
+            }
+        };
+        (status, &*body) == (200, &b"ok"[..])
+    }
+
+    /// It ends without the service's answer.
+    async fn is_cut(&mut self) -> bool {
+        match self {
+            Self::H1(client) => client.closed().await == End::Cut,
+            Self::H2(exchange) => exchange.answer().await.status() == 403,
+        }
+    }
+}
+
+fn green() -> Upstream {
+    Upstream::whole(|_, peer| {
+        peer.say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ngreen");
+        After::Keep
+    })
+}
+
+#[tokio::test]
+async fn what_a_service_answers_is_finished_when_its_route_leads_to_another_one() {
+    let green = green();
+    let other = Upstream::ok();
+    let addresses = [free("127.0.0.1")];
+    let file = File::at(&addresses);
+    let mut closed = File::at(&addresses);
+    closed.access = "\"nobody\"";
+    let mut gate = Gate::written(&file.text(&green));
+    for is_h2 in [false, true] {
+        // Nothing new is led there, and what runs is finished: after another reload too, and where the new place is a narrower one.
+        let narrow = file.text(&other) + &route("app.lan", "/slow", &green, "\"anyone\"");
+        let switched = file.text(&green);
+        for (new, again) in [
+            (&switched, None),
+            (&switched, Some(file.text(&other))),
+            (&narrow, None),
+        ] {
+            let blue = Held::new();
+            gate.reload(&file.text(&blue.upstream)).await.unwrap();
+            let mut running = Slow::begin(&gate, is_h2, &blue).await;
+            gate.reload(new).await.unwrap();
+            let mut client = Client::tls(addresses[0], Some("app.lan"), "http/1.1").await;
+            assert_eq!(client.get("/slow", "").await.body, b"green");
+            if let Some(again) = again {
+                gate.reload(&again).await.unwrap();
+                assert_eq!(client.get("/slow", "").await.body, b"ok");
+            }
+            blue.go.set();
+            assert!(running.is_whole().await, "{is_h2} {new}");
+        }
+
+        // A route that refuses it cuts it at once, and so does another rule for the same service elsewhere.
+        for is_closed in [true, false] {
+            let blue = Held::new();
+            gate.reload(&file.text(&blue.upstream)).await.unwrap();
+            let mut running = Slow::begin(&gate, is_h2, &blue).await;
+            let elsewhere = route("other.lan", "/", &blue.upstream, "\"nobody\"");
+            let new = match is_closed {
+                true => closed.text(&green),
+                false => file.text(&green) + &elsewhere,
+            };
+            gate.reload(&new).await.unwrap();
+            assert!(running.is_cut().await, "{is_h2} {new}");
+            blue.go.set();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_runs_at_a_service_that_was_replaced_ends_with_what_let_it_in() {
+    let green = green();
+    let addresses = [free("127.0.0.1")];
+    let mut file = File::at(&addresses);
+    let open = file.text(&green);
+    file.access = "\"users\"";
+    let mut gate = Gate::written(&open);
+    gate.machine.names.push("app.lan".into());
+    let everybody = std::fs::read_to_string(gate.path("users.htpasswd")).unwrap();
+    let others: String = everybody
+        .split_inclusive('\n')
+        .filter(|line| !line.starts_with("alice:"))
+        .collect();
+    for is_h2 in [false, true] {
+        // The new route asks nobody who he is. Somebody who is removed later is out all the same.
+        for is_removed in [false, true] {
+            let blue = Held::new();
+            gate.reload(&file.text(&blue.upstream)).await.unwrap();
+            let mut running = Slow::begin(&gate, is_h2, &blue).await;
+            gate.reload(&open).await.unwrap();
+            if is_removed {
+                std::fs::write(gate.path("users.htpasswd"), &others).unwrap();
+            }
+            gate.reload(&open).await.unwrap();
+            if is_removed {
+                assert!(running.is_cut().await, "{is_h2}: who is removed");
+            }
+            blue.go.set();
+            assert!(is_removed || running.is_whole().await, "{is_h2}: who stays");
+            std::fs::write(gate.path("users.htpasswd"), &everybody).unwrap();
+        }
+
+        // The route is removed, and a wider one led elsewhere before: by path, and by host.
+        let unnamed = open.replace("hosts = [\"app.lan\"]\n", "");
+        for (wide, path) in [(&open, "/slow"), (&unnamed, "/")] {
+            let blue = Held::new();
+            let narrow = route("app.lan", path, &blue.upstream, "\"users\"");
+            gate.reload(&(wide.clone() + &narrow)).await.unwrap();
+            let mut running = Slow::begin(&gate, is_h2, &blue).await;
+            gate.reload(wide).await.unwrap();
+            assert!(running.is_cut().await, "{is_h2}: {path} is removed");
+            blue.go.set();
+        }
+
+        // The service can be reached around the gate, which is found out while it finishes.
+        let blue = Held::new();
+        gate.reload(&file.text(&blue.upstream)).await.unwrap();
+        let mut running = Slow::begin(&gate, is_h2, &blue).await;
+        let service = gate.service(0);
+        gate.reload(&open).await.unwrap();
+        service.note_exposed(true);
+        gate.reload(&open).await.unwrap();
+        assert!(running.is_cut().await, "{is_h2}: it is exposed");
+        blue.go.set();
+    }
 }
 
 #[tokio::test]
