@@ -148,6 +148,63 @@ until_written fourth.err '(draining why=TERM connections=6 at_most=60s)' >/dev/n
 kill -INT "$OLD"
 wait "$OLD"
 has "a second signal is told, with what it cut" 'ended why="a second INT" after_ms=[0-9]+ cut=6' "$(cat fourth.err)"
+
+echo "== at a service that was replaced"
+BLUE=$UPSTREAM GREEN=$(free_port)
+start green python3 "$service" "$GREEN" 127.0.0.1
+until_true 10 bash -c "</dev/tcp/127.0.0.1/$GREEN"
+rm -f users access.log
+for user in alice bob; do echo "pass-$user" | "$GATE" -q user add "$user" --users-file users; done
+config ''
+sed -i 's/"60s"/"2s"/' gate.toml
+serving switch gate.toml
+OLD=$PID
+stream alice --http1.1 -u alice:pass-alice
+stream bob --http2 -u bob:pass-bob
+before=$(($(lines alice) + $(lines bob)))
+sed -i "s/:$BLUE\"/:$GREEN\"/" gate.toml
+same "a reload leads its route to another one" 0 "$("$GATE" reload -c gate.toml >said 2>&1; echo $?)"
+ends alice 15
+ends bob 15
+wait "${pid[alice]}"
+same "which was cut, over HTTP/1.1" 18 $?
+wait "${pid[bob]}"
+same "and over HTTP/2" 92 $?
+more=$(($(lines alice) + $(lines bob) - before))
+[ "$more" -ge 20 ] && ok "both flowed on ($more events)" || bad "both flowed on" "$more events"
+# By the gate's own clock: from the reload to the ends of the two answers, whose lines say when they began and how long they took.
+since() { date -d "$(cut -d' ' -f1 <<<"$1")" +%s%3N; }
+swapped=$(since "$(grep config_reloaded switch.err)")
+for user in alice bob; do
+    until_true 5 grep -q " $user GET .*/stream .* cut " access.log
+    line=$(grep " $user GET .*/stream .* cut " access.log)
+    took=$(($(since "$line") + $(sed -E 's/.* ([0-9]+)(\.[0-9]+)?ms .*/\1/' <<<"$line") - swapped))
+    [ "$took" -ge 1900 ] && ok "the one of $user until the end of the drain ($took ms)" || bad "the one of $user until the end of the drain" "$took ms"
+    at_most "and no longer" 12000 "$took"
+done
+
+# Who was let in there is out when he is removed, though the new service asks nobody; and so is everybody when the old one is open.
+config ''
+same "back again, with more time" 0 "$("$GATE" reload -c gate.toml >said 2>&1; echo $?)"
+stream alice -u alice:pass-alice
+stream bob --http1.1 -u bob:pass-bob
+sed -i "s/:$BLUE\"/:$GREEN\"/" gate.toml
+echo 'access = "anyone"' >>gate.toml
+same "its route leads to one that is open to anyone" 0 "$("$GATE" reload -c gate.toml >said 2>&1; echo $?)"
+goes_on alice
+goes_on bob
+same "a user is removed" 0 "$("$GATE" user remove bob -c gate.toml >said 2>&1; echo $?)"
+ends bob 5
+goes_on alice
+start open python3 "$service" "$BLUE" 0.0.0.0
+until_written switch.err '(exposure_changed .*exposed=true)' >/dev/null
+ends alice 10
+kill "$PID"
+wait "$PID" 2>/dev/null
+kill -TERM "$OLD"
+wait "$OLD"
+same "it ends well" 0 $?
+
 echo "== files that are none"
 begin fifth
 cp gate.toml good.toml
