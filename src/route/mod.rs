@@ -134,7 +134,7 @@ impl Table {
         let route = whole.map(|found| found.route);
         let mut again = path.again().filter(|_| by_path);
         while let Some(deeper) = again {
-            if found(&deeper) != whole {
+            if found(&deeper).map(|found| found.route) != route {
                 return Err(Refusal::bad(
                     "the path is another one once it is decoded twice",
                 ));
