@@ -82,6 +82,7 @@ pub struct Stage {
 #[derive(Debug)]
 pub struct Permit {
     found: Found,
+    certificate: CertificateUse,
     who: Option<Who>,
 }
 
@@ -178,7 +179,11 @@ impl Site {
         certified: Option<&str>,
     ) -> Result<Permit, Refusal> {
         stage.certificate(certified, who.as_ref())?;
-        let Stage { found, need, .. } = stage;
+        let Stage {
+            found,
+            need,
+            certificate,
+        } = stage;
         let rule = self
             .rules
             .get(found.route)
@@ -206,7 +211,11 @@ impl Site {
                 ));
             }
         }
-        Ok(Permit { found, who })
+        Ok(Permit {
+            found,
+            certificate,
+            who,
+        })
     }
 }
 
@@ -284,6 +293,14 @@ impl Permit {
     /// How exactly it names what is asked for.
     pub fn rank(&self) -> Rank {
         self.found.rank
+    }
+
+    /// Whether a client certificate was asked for, by itself or beside the login.
+    pub fn rests_on_certificate(&self) -> bool {
+        match self.certificate {
+            CertificateUse::Off | CertificateUse::Accepted => false,
+            CertificateUse::Required | CertificateUse::WithLogin => true,
+        }
     }
 
     /// The person, when one was asked for.

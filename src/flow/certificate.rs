@@ -44,18 +44,18 @@ impl ClientCertificate {
         }
     }
 
-    /// Whose it is under the plan in force; `None` when this listener asks for none. `source` is whose connection it is: that of a
+    /// Whose it is under the plan in force; `None` when its listener, or the one that has taken the address over, asks for none. `source` is whose connection it is: that of a
     /// trusted proxy carries the requests of many, and its certificate is none of theirs.
     pub fn judge(
         &self,
         worker: &Worker,
-        listener: SocketAddr,
+        (listener, local): (SocketAddr, SocketAddr),
         source: IpAddr,
         now: SystemTime,
     ) -> Result<Option<Arc<str>>, CertificateFault> {
         let plan = worker.plan();
         let clients = plan
-            .listener(listener)
+            .entrance(listener, local)
             .filter(|l| !l.gate.trusts(source))
             .and_then(|l| l.clients.as_ref());
         let Some(clients) = clients else {

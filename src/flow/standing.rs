@@ -93,6 +93,7 @@ pub struct Standing {
     user: Option<Arc<str>>,
     basis: Basis,
     certificate: Option<Rc<ClientCertificate>>,
+    rests_on_certificate: bool,
     upstream: Box<str>,
     rank: Rank,
 }
@@ -125,6 +126,7 @@ impl Standing {
             user: permit.who().map(|w| w.user.clone()),
             basis,
             certificate: conn.certificate.clone(),
+            rests_on_certificate: permit.rests_on_certificate(),
             upstream: upstream.into(),
             rank: permit.rank(),
         }
@@ -217,8 +219,13 @@ impl Standing {
         };
         let is_same = route.upstream.target().to_string() == *self.upstream;
         // At a service that was replaced nothing begins, and what runs there rests on more: its own route leads elsewhere now and is not
-        // gone, so that a wider one answers for it; and who was let in there is known still, whether or not the new service asks.
-        let may_finish = || stage.rank() >= self.rank && plan.lets_finish(&self.upstream);
+        // gone, so that a wider one answers for it; and who was let in there is known still, also by the certificate beside his login,
+        // whether or not the new service asks.
+        let may_finish = || {
+            stage.rank() >= self.rank
+                && plan.lets_finish(&self.upstream)
+                && (!self.rests_on_certificate || self.certified().is_some())
+        };
         if route.upstream.is_refused() || !(is_same || may_finish()) {
             return false;
         }
@@ -248,7 +255,8 @@ impl Standing {
     /// Whose client certificate it is now; a bad one is none.
     fn certified(&self) -> Option<Arc<str>> {
         let certificate = self.certificate.as_ref()?;
-        let judged = certificate.judge(&self.worker, self.listener, self.source, SystemTime::now());
+        let at = (self.listener, self.local);
+        let judged = certificate.judge(&self.worker, at, self.source, SystemTime::now());
         judged.ok().flatten()
     }
 

@@ -333,7 +333,8 @@ impl Conn {
     pub fn certified(&self, worker: &Worker) -> Result<Option<Arc<str>>, CertificateFault> {
         match &self.certificate {
             Some(certificate) => {
-                certificate.judge(worker, self.listener, self.source, SystemTime::now())
+                let at = (self.listener, self.local);
+                certificate.judge(worker, at, self.source, SystemTime::now())
             }
             None => Ok(None),
         }

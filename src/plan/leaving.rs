@@ -1,6 +1,7 @@
 //! Listeners and services that a plan does not have any more. Nobody new comes in by them or is led there; what runs there finishes
 //! within `server.drain`.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,6 +49,8 @@ impl Plan {
     /// Services that `before` led to and this plan does not. One that is still named is none of them: what its route allows counts.
     fn retired_since(&self, before: &Self, now: Instant, until: Instant) -> Vec<Retired> {
         let mut found: Vec<Retired> = Vec::new();
+        let targets = self.routes.iter().map(|r| r.upstream.target().to_string());
+        let named: HashSet<String> = targets.collect();
         let still = before.retired.iter().filter(|r| r.until > now).cloned();
         let removed = before.routes.iter().filter(|r| !r.upstream.is_refused());
         let removed = removed.map(|route| Retired {
@@ -55,12 +58,10 @@ impl Plan {
             until,
         });
         for one in still.chain(removed) {
-            let target = one.upstream.target().to_string();
-            let is_named = |r: &super::Route| r.upstream.target().to_string() == target;
             let is_known = found
                 .iter()
                 .any(|r| Arc::ptr_eq(&r.upstream, &one.upstream));
-            if !is_known && !self.routes.iter().any(is_named) {
+            if !is_known && !named.contains(&one.upstream.target().to_string()) {
                 found.push(one);
             }
         }

@@ -414,6 +414,66 @@ async fn a_revoked_certificate_ends_what_rests_on_it_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_runs_at_a_service_that_was_replaced_ends_with_the_certificate_beside_its_login() {
+    let (blue, green) = (service(), service());
+    let gate = Gate::listening(LOCAL, &routes(&blue));
+    let login = format!(
+        "Authorization: {}\r\n{SWITCH}",
+        basic("alice", "open sesame")
+    );
+    // Neither new route asks for a certificate.
+    for access in ["\"users\"", "\"anyone\""] {
+        let (alice, serial) = gate.issue("alice", YEAR);
+        gate.try_replan(LOCAL, &routes(&blue)).unwrap();
+        let mut both = h1(&gate, Some(&alice)).await;
+        assert_eq!(both.get("/both", &login).await.status, 101);
+        let mut password = h1(&gate, None).await;
+        assert_eq!(password.get("/accepted", &login).await.status, 101);
+        let new = ["/both", "/accepted"].map(|path| route("app.lan", path, &green, access));
+        gate.try_replan(LOCAL, &new.concat()).unwrap();
+        for alive in [&mut both, &mut password] {
+            alive.send("still here").await;
+            alive.at_least(10).await;
+        }
+        gate.revoke(&serial);
+        gate.try_replan(LOCAL, &new.concat()).unwrap();
+        assert_ne!(both.closed().await, End::Clean, "{access}");
+        password.send("still here").await;
+        password.at_least(20).await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_counts_at_an_address_that_another_listener_takes_over() {
+    let upstream = service();
+    let found = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = found.local_addr().unwrap().port();
+    drop(found);
+    let text = |host: &str| {
+        format!(
+            "[server]\nworkers = 1\n[auth]\nusers_file = \"users.htpasswd\"\n[[listener]]\naddress = \"{host}:{port}\"\n{LOCAL}\n{}",
+            routes(&upstream)
+        )
+    };
+    let mut gate = Gate::written(&text("0.0.0.0"));
+    let (bob, serial) = gate.issue("bob", YEAR);
+    gate.reload(&text("0.0.0.0")).await.unwrap();
+    gate.address = ([127, 0, 0, 1], port).into();
+    let mut tunnel = h1(&gate, Some(&bob)).await;
+    assert_eq!(tunnel.get("/required", SWITCH).await.status, 101);
+    let mut client = h1(&gate, Some(&bob)).await;
+    assert_eq!(client.get("/required", "").await.status, 200);
+    gate.reload(&text("127.0.0.1")).await.unwrap();
+    assert_eq!(client.get("/required", "").await.status, 200);
+    tunnel.send("still here").await;
+    tunnel.at_least(10).await;
+    gate.revoke(&serial);
+    gate.reload(&text("127.0.0.1")).await.unwrap();
+    assert_ne!(tunnel.closed().await, End::Clean);
+    assert_eq!(client.get("/required", "").await.status, 403);
+}
+
+#[tokio::test]
 async fn a_revocation_does_not_wait_for_a_configuration_without_mistakes() {
     let upstream = service();
     let tables = routes(&upstream);
