@@ -26,7 +26,8 @@ pub struct Found {
     pub is_unsettled: bool,
 }
 
-/// Looks at every upstream of the plan, also those of the plans before at which something may still run, and gives those that are exposed and must not be. With a log it notes what it finds, and tells
+/// Looks at every upstream of the plan, also those of the plans before at which something may still run, and gives those that are
+/// exposed and must not be. With a log it notes what it finds, and tells
 /// every change; a look that nobody is told of is none for the next one.
 pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Option<&Log>) -> Found {
     let mut seen = HashSet::new();

@@ -44,7 +44,8 @@ impl ClientCertificate {
         }
     }
 
-    /// Whose it is under the plan in force; `None` when its listener, or the one that has taken the address over, asks for none. `source` is whose connection it is: that of a
+    /// Whose it is under the plan in force; `None` when its listener, or the one that has taken the address over, asks for none.
+    /// `source` is whose connection it is: that of a
     /// trusted proxy carries the requests of many, and its certificate is none of theirs.
     pub fn judge(
         &self,
