@@ -175,16 +175,11 @@ async fn narrower_and_wider_on_the_same_port() {
 
 #[tokio::test]
 async fn what_runs_by_a_removed_address_finishes_and_nothing_new_begins() {
-    let (go, begun) = (Signal::default(), Signal::default());
-    let (told, begins) = (go.clone(), begun.clone());
-    let upstream = Upstream::whole(move |request, peer| {
-        if request.target == "/slow" {
-            begins.set();
-            told.wait();
-        }
-        peer.say(WHOLE);
-        After::Keep
-    });
+    let Held {
+        upstream,
+        go,
+        begun,
+    } = Held::new();
     let (first, second) = (free("127.0.0.1"), free("127.0.0.1"));
     let mut gate = Gate::written(&File::at(&[first]).text(&upstream));
     let mut running = Client::tls(first, Some("app.lan"), "http/1.1").await;
