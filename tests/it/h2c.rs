@@ -348,12 +348,9 @@ async fn many_at_once_are_served_when_the_service_closes_after_each() {
 
 #[tokio::test]
 async fn those_that_come_at_once_are_each_told_what_is_wrong() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = free.local_addr().unwrap();
-    drop(free);
     let not_http2 = Upstream::ok();
     for (address, reason) in [
-        (nobody, "upstream-refused"),
+        (nobody(), "upstream-refused"),
         (not_http2.address, "upstream-broken"),
     ] {
         let gate = Gate::open(&format!(

@@ -11,9 +11,7 @@ use crate::support::*;
 
 /// A site with one of everything that can refuse.
 fn site(upstream: &Upstream) -> Gate {
-    let dead = Upstream::ok();
-    let (nobody, there) = (dead.address, upstream.address);
-    drop(dead);
+    let (nobody, there) = (nobody(), upstream.address);
     let routes = [
         route("app.lan", "/", upstream, "\"users\""),
         route("app.lan", "/open", upstream, "\"anyone\""),

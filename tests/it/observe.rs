@@ -5,9 +5,7 @@ use crate::support::*;
 
 /// A site with an open path, one for users, and one whose service is not there.
 fn site(upstream: &Upstream) -> Gate {
-    let dead = Upstream::ok();
-    let nobody = dead.address;
-    drop(dead);
+    let nobody = nobody();
     Gate::open(
         &[
             route("app.lan", "/", upstream, "\"anyone\""),

@@ -3,12 +3,27 @@
 use std::io::{Read as _, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::DEADLINE;
 use super::message::{Read, Request, head_of_request, request};
+
+/// A place of 127.0.0.1 where nobody listens and nobody can: a port that was only free a moment ago may be given to another test.
+pub fn hold(port: u16) -> std::io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
+    Ok(socket)
+}
+
+/// An address that refuses every connection, as long as this process lives.
+pub fn nobody() -> SocketAddr {
+    static HELD: OnceLock<socket2::Socket> = OnceLock::new();
+    let held = HELD.get_or_init(|| hold(0).expect("a socket"));
+    let bound = held.local_addr().expect("an address");
+    bound.as_socket().expect("an address of the internet")
+}
 
 /// What follows an answer.
 pub enum After {
