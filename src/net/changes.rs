@@ -125,7 +125,15 @@ mod tests {
     #[tokio::test]
     async fn says_nothing_while_nothing_changes() {
         let mut changes = Changes::watch();
-        let quiet = tokio::time::timeout(Duration::from_millis(300), changes.next()).await;
-        assert!(quiet.is_err());
+        // Somebody else may change something on this machine meanwhile, but not all the time.
+        for _ in 0..30 {
+            if tokio::time::timeout(Duration::from_millis(300), changes.next())
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+        panic!("it never fell silent");
     }
 }

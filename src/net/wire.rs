@@ -255,19 +255,21 @@ mod tests {
 
     use super::*;
 
-    fn pair() -> (Wire, TcpStream) {
+    /// A wire, its socket as the kernel sees it, and the other end.
+    fn pair() -> (Wire, TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (ours, _) = listener.accept().unwrap();
         ours.set_nonblocking(true).unwrap();
+        let kernel = ours.try_clone().unwrap();
         let ours = tokio::net::TcpStream::from_std(ours).unwrap();
-        (Wire::new(Stream::Tcp(ours)), peer)
+        (Wire::new(Stream::Tcp(ours)), kernel, peer)
     }
 
     #[tokio::test]
     async fn a_word_or_an_end_that_the_runtime_has_not_seen_yet_is_seen() {
         for speaks in [true, false] {
-            let (wire, mut peer) = pair();
+            let (wire, kernel, mut peer) = pair();
             // The runtime learns that there is nothing to read.
             tokio::task::yield_now().await;
             let nothing = poll_fn(|cx| Poll::Ready(wire.poll_fill_forever(cx, 9))).await;
@@ -277,6 +279,13 @@ mod tests {
                 peer.write_all(b"x").unwrap();
             } else {
                 drop(peer);
+            }
+            // The kernel of a busy machine may take a moment.
+            while kernel
+                .peek(&mut [0])
+                .is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+            {
+                std::thread::sleep(Duration::from_millis(1));
             }
             assert!(!wire.is_quiet().await, "speaks: {speaks}");
         }
@@ -289,7 +298,7 @@ mod tests {
             (true, long, Gone::Vanished),
             (false, Duration::from_millis(50), Gone::Silent),
         ] {
-            let (wire, mut peer) = pair();
+            let (wire, _, mut peer) = pair();
             peer.write_all(&[b'x'; 5000]).unwrap();
             if breaks {
                 let about = socket2::SockRef::from(&peer);

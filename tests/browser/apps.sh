@@ -17,7 +17,7 @@ if [ -z "${LIMITED:-}" ]; then
         python_packages "$venv" django==5.2.19 terminado==0.18.1
         if [ -n "${LOOPGATE_ALL_APPS:-}" ]; then
             python_packages "$large" notebook==7.6.5 streamlit==1.67.0 gradio==6.31.0
-            npm install --prefix "$large" --ignore-scripts --no-audit --no-fund --loglevel=error next@16.4.6 react@19.3.1 react-dom@19.3.1 >/dev/null || exit 1
+            patiently npm install --prefix "$large" --ignore-scripts --no-audit --no-fund --loglevel=error next@16.4.6 react@19.3.1 react-dom@19.3.1 >/dev/null || exit 1
         fi
         binary
         export GATE

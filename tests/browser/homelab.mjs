@@ -21,17 +21,21 @@ const applications = {
       same(`${secure} ${host}`, `true ${SITE.slice("https://".length)}`);
     });
     await check("events come one by one", async () => {
-      const late = await page.evaluate(
-        () =>
-          new Promise((done) => {
-            const delays = [];
-            const events = new EventSource("/events");
-            events.onmessage = ({ data }) => {
-              delays.push(Date.now() - Number(data));
-              if (delays.length === 5) done(Math.max(...delays)), events.close();
-            };
-          }),
-      );
+      const latest = () =>
+        page.evaluate(
+          () =>
+            new Promise((done) => {
+              const delays = [];
+              const events = new EventSource("/events");
+              events.onmessage = ({ data }) => {
+                delays.push(Date.now() - Number(data));
+                if (delays.length === 5) done(Math.max(...delays)), events.close();
+              };
+            }),
+        );
+      // Once in five a machine that has other work is in time; events that are held back never are.
+      let late = Infinity;
+      for (let n = 0; n < 5 && late >= 150; n += 1) late = Math.min(late, await latest());
       holds(late < 150, `${late} ms`);
       return `${late} ms`;
     });

@@ -10,12 +10,11 @@ venv=$ROOT/target/homelab
 alone=$ROOT/target/unpacked
 wanted=" ${*:-express fastapi php webrick radicale qbittorrent flask syncthing transmission} "
 
-# `unpacked PACKAGE…`: into a directory of ours; installed, they would start a service for everybody.
-unpacked() {
+# `apart PACKAGE…`: into a directory of ours; installed, they would start a service for everybody.
+apart() {
     [ "$(cat "$alone/installed" 2>/dev/null)" = "$*" ] && return
-    rm -rf "$alone" && mkdir -p "$alone/files" && (cd "$alone" && apt-get download -qq "$@" >/dev/null) || { echo "cannot get $*" >&2; exit 1; }
-    local file
-    for file in "$alone"/*.deb; do dpkg -x "$file" "$alone/files" || exit 1; done
+    rm -rf "$alone"
+    unpacked "$alone/files" "$@" || { echo "cannot get $*" >&2; exit 1; }
     echo "$*" >"$alone/installed"
 }
 
@@ -24,7 +23,7 @@ if [ -z "${LIMITED:-}" ]; then
         packages chromium:chromium certutil:libnss3-tools node:nodejs npm:npm openssl:openssl python3:python3 curl:curl php:php-cli ruby:ruby \
             syncthing:syncthing qbittorrent-nox:qbittorrent-nox radicale:radicale
         ruby -e 'require "webrick"' 2>/dev/null || packages no-such-command:ruby-webrick
-        unpacked transmission-daemon transmission-common libevent-2.1-7 libminiupnpc17 libnatpmp1
+        apart transmission-daemon transmission-common libevent-2.1-7 libminiupnpc17 libnatpmp1
         node_modules "$here"
         node_modules "$here/apps"
         python_packages "$venv" flask==3.1.3 fastapi==0.165.0 fastapi-offline==1.7.7 uvicorn==0.54.0 websockets==17.4

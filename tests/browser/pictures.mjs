@@ -58,7 +58,7 @@ const measure = () => {
 for (const colorScheme of ["light", "dark"]) {
   for (const [form, width, height] of [["phone", 390, 844], ["desk", 1280, 800]]) {
     const context = await browser.newContext({ colorScheme, viewport: { width, height }, hasTouch: form === "phone", isMobile: form === "phone" });
-    context.setDefaultTimeout(10_000);
+    context.setDefaultTimeout(30_000);
     const page = await context.newPage();
     const look = async (name, more = []) => {
       const full = `${name}-${form}-${colorScheme}`;
@@ -103,7 +103,7 @@ for (const colorScheme of ["light", "dark"]) {
 
     await enter("wrong");
     // The cursor is set when the page is drawn, which a busy machine does later.
-    await page.waitForFunction(() => document.activeElement?.id === "password", null, { timeout: 10000 }).catch(() => {});
+    await page.waitForFunction(() => document.activeElement?.id === "password", null, { timeout: 30_000 }).catch(() => {});
     const told = await page.evaluate(() => {
       const box = document.querySelector("[role=alert]");
       const fields = [...document.querySelectorAll("input:not([type=hidden])")];

@@ -24,7 +24,7 @@ const same = (got, wanted) => {
 const browser = await launch(["gate.home.arpa"]);
 const visitor = async (options = {}) => {
   const context = await browser.newContext(options);
-  context.setDefaultTimeout(10_000);
+  context.setDefaultTimeout(30_000);
   const page = await context.newPage();
   const seen = { foreign: [], errors: [] };
   page.on("request", (request) => request.url().startsWith(site) || seen.foreign.push(request.url()));

@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 if ! command -v g++ >/dev/null; then
-    apt-get install -y --no-install-recommends g++ >&2
+    source ../support/checks.sh
+    packages g++:g++ >&2
 fi
 host=$(rustc -vV | sed -n 's/^host: //p')
 # With --target the flags do not reach build scripts and macros.

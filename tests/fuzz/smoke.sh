@@ -11,7 +11,7 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 targets=$(FUZZ_TARGET=list "$LOOPGATE_FUZZ")
 
-one() { timeout $((seconds + 60)) ./run.sh "$1" "$seconds" >"$logs/$1" 2>&1 && touch "$logs/$1.passed"; }
+one() { timeout $((seconds + 300)) ./run.sh "$1" "$seconds" >"$logs/$1" 2>&1 && touch "$logs/$1.passed"; }
 
 for target in $targets; do
     while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || true; done

@@ -446,9 +446,7 @@ async fn what_runs_at_a_service_that_was_replaced_ends_with_the_certificate_besi
 #[tokio::test]
 async fn a_certificate_counts_at_an_address_that_another_listener_takes_over() {
     let upstream = service();
-    let found = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = found.local_addr().unwrap().port();
-    drop(found);
+    let port = free("0.0.0.0").port();
     let text = |host: &str| {
         format!(
             "[server]\nworkers = 1\n[auth]\nusers_file = \"users.htpasswd\"\n[[listener]]\naddress = \"{host}:{port}\"\n{LOCAL}\n{}",
@@ -646,7 +644,7 @@ async fn a_password_beside_a_certificate_is_told_by_nothing_in_the_answer() {
 async fn a_certificate_that_runs_out_cuts_what_rests_on_it() {
     let upstream = service();
     let gate = Gate::listening(LOCAL, &routes(&upstream));
-    let (alice, _) = gate.issue("alice", Duration::from_secs(4));
+    let (alice, _) = gate.issue("alice", Duration::from_secs(8));
     gate.try_replan(LOCAL, &routes(&upstream)).unwrap();
     let mut tunnel = h1(&gate, Some(&alice)).await;
     let mut idle = h1(&gate, Some(&alice)).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::client::End;
 use crate::support::frames::*;
-use crate::support::h2_client::H2Client;
+use crate::support::h2_client::{H2Client, push};
 use crate::support::*;
 use crate::traffic::{extended_connect, websocket};
 
@@ -58,18 +58,6 @@ async fn a_get_is_not_sent_again_after_an_interim_answer() {
 /// A time that no clock can show stands in for a mistake of ours: whoever must wait for a write panics.
 fn break_clocks(gate: &Gate) {
     gate.change(|plan| plan.limits.body_idle = Duration::MAX);
-}
-
-/// Sends as much as there is room for, until the stream ends.
-async fn push(body: &mut h2::SendStream<bytes::Bytes>) {
-    loop {
-        body.reserve_capacity(64 << 10);
-        let room = std::future::poll_fn(|cx| body.poll_capacity(cx)).await;
-        let Some(Ok(room)) = room else { return };
-        if body.send_data(vec![b'x'; room].into(), false).is_err() {
-            return;
-        }
-    }
 }
 
 #[tokio::test]

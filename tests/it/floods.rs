@@ -49,11 +49,21 @@ async fn while_others_are_served<T>(gate: &Gate, flood: impl Future<Output = T>)
     found
 }
 
-/// Writes the bytes again and again, `most` times, until the gate ends the connection or reads no more.
-async fn pour(h2: &mut H2, most: u32, mut bytes: impl FnMut(u32) -> Vec<u8>) -> Poured {
+/// Writes the bytes again and again, `most` times, until the gate ends the connection or, for two seconds, reads no more.
+async fn pour(h2: &mut H2, most: u32, bytes: impl FnMut(u32) -> Vec<u8>) -> Poured {
+    pour_for(Duration::from_secs(2), h2, most, bytes).await
+}
+
+/// The same; how long a gate that reads nothing is waited for, which a busy machine may make look so for a while.
+async fn pour_for(
+    patience: Duration,
+    h2: &mut H2,
+    most: u32,
+    mut bytes: impl FnMut(u32) -> Vec<u8>,
+) -> Poured {
     for n in 0..most {
         let write = h2.client.try_send(bytes(n));
-        match tokio::time::timeout(Duration::from_secs(2), write).await {
+        match tokio::time::timeout(patience, write).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Poured::Ended,
             Err(_) => return Poured::Stuck,
@@ -94,7 +104,7 @@ async fn resets_by_the_client() {
         .concat()
     };
     let burst = |n: u32| (0..100).flat_map(|i| reset(100 * n + i)).collect();
-    while_others_are_served(&gate, pour(&mut h2, 1000, burst)).await;
+    while_others_are_served(&gate, pour_for(DEADLINE, &mut h2, 1000, burst)).await;
     assert!(ended(&mut h2).await, "the flood is ended");
     assert!(
         upstream.requests().len() < 5000,
@@ -110,7 +120,7 @@ async fn resets_that_the_client_makes_us_do() {
     let open = |stream| frame(HEADERS, END_HEADERS, stream, block(&pseudo("POST", "/")));
     let wrong = |n: u32| [open(2 * n + 1), frame(WINDOW_UPDATE, 0, 2 * n + 1, [0; 4])].concat();
     let flood = async {
-        pour(&mut h2, 20_000, wrong).await;
+        pour_for(DEADLINE, &mut h2, 20_000, wrong).await;
         ended(&mut h2).await
     };
     assert!(
@@ -127,7 +137,10 @@ async fn continuations_without_end() {
         h2.send(frame(HEADERS, END_STREAM, 1, block(&pseudo("GET", "/"))))
             .await;
         let flood = async {
-            pour(&mut h2, 100_000, |_| frame(CONTINUATION, 0, 1, filling)).await;
+            pour_for(DEADLINE, &mut h2, 100_000, |_| {
+                frame(CONTINUATION, 0, 1, filling)
+            })
+            .await;
             ended(&mut h2).await
         };
         assert!(soon("the end", flood).await, "the flood is ended");
@@ -222,7 +235,7 @@ async fn frames_that_say_nothing() {
         h2.send(&open).await;
         let many = bytes.repeat(1000);
         let flood = async {
-            pour(&mut h2, 100, |_| many.clone()).await;
+            pour_for(DEADLINE, &mut h2, 100, |_| many.clone()).await;
             ended(&mut h2).await
         };
         assert!(while_others_are_served(&gate, flood).await, "{what}");

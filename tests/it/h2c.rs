@@ -186,16 +186,13 @@ async fn a_service_that_does_not_read_is_given_up() {
     let gate = gate(&upstream, "body_idle = \"2s\"\n");
     let mut one = begun(&gate, "/deaf", "").await;
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
-    let push = async { while one.try_send(&chunk).await.is_ok() {} };
-    let _ = tokio::time::timeout(PUSH, push).await;
-    assert_eq!(one.answer().await.status, 504);
+    let answer = one.push_until_answered(chunk.as_bytes()).await;
+    assert_eq!(answer.status, 504);
     let mut two = H2Client::open(&gate)
         .await
         .begin("POST", "/deaf", false)
         .await;
-    let push = two.send("x".repeat(1 << 20), false);
-    let _ = tokio::time::timeout(PUSH, push).await;
-    assert_eq!(two.answer().await.status(), 504);
+    assert_eq!(two.push_until_answered().await.status(), 504);
     upstream
         .wait("both to be let go", |list| list.iter().all(|a| a.let_go))
         .await;

@@ -15,11 +15,16 @@ const SHORT: Duration = Duration::from_millis(400);
 
 /// Runs something that a limit must end: not before it, and not long after.
 async fn ends_by_limit<T>(what: &str, it: impl Future<Output = T>) -> T {
-    let start = Instant::now();
+    ends_by_limit_of(Instant::now(), what, it).await
+}
+
+/// The same for what had begun already, not before `start`: a busy machine may take its time between that and this.
+async fn ends_by_limit_of<T>(start: Instant, what: &str, it: impl Future<Output = T>) -> T {
+    let called = Instant::now();
     let found = it.await;
-    let took = start.elapsed();
+    let (took, late) = (start.elapsed(), called.elapsed());
     assert!(
-        took > SHORT / 2 && took < SHORT * 12,
+        took > SHORT / 2 && late < SHORT * 12,
         "{what} took {took:?}"
     );
     found
@@ -47,9 +52,10 @@ fn mute() -> Upstream {
 async fn a_handshake_that_stalls_is_ended() {
     let gate = Gate::limited(&Upstream::ok(), "handshake = \"400ms\"\n");
     for bytes in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01\x00"] {
+        let start = Instant::now();
         let mut client = Client::tcp(gate.address).await;
         client.send(bytes).await;
-        ends_by_limit("a silent handshake", client.closed()).await;
+        ends_by_limit_of(start, "a silent handshake", client.closed()).await;
         assert!(client.got.is_empty());
     }
     gate.deserted().await;
@@ -58,16 +64,17 @@ async fn a_handshake_that_stalls_is_ended() {
 #[tokio::test]
 async fn a_handshake_has_one_deadline_from_accept_to_its_end() {
     let gate = Gate::limited(&Upstream::ok(), "handshake = \"2s\"\n");
-    let start = Instant::now();
     let mut client = Client::tcp(gate.address).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
+    // By a clock of the same run: the one who comes now ends later, unless the other one's late byte begins it anew.
+    let mut other = Client::tcp(gate.address).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     client.send(b"\x16\x03\x01\x02").await;
-    client.closed().await;
-    let took = start.elapsed();
-    assert!(
-        took < Duration::from_millis(3300),
-        "a late byte gave it {took:?}"
-    );
+    tokio::select! {
+        biased;
+        _ = client.closed() => {}
+        _ = other.closed() => panic!("a late byte gave it all the time again"),
+    }
 }
 
 #[tokio::test]
@@ -75,8 +82,9 @@ async fn a_head_that_stalls_is_told_and_ended() {
     let upstream = Upstream::ok();
     let gate = Gate::limited(&upstream, "head = \"400ms\"\n");
     let mut client = gate.h1().await;
+    let start = Instant::now();
     client.send("GET / HTTP/1.1\r\nHost: app.lan\r\n").await;
-    let answer = ends_by_limit("half a head", client.answer()).await;
+    let answer = ends_by_limit_of(start, "half a head", client.answer()).await;
     assert_eq!(
         (answer.status, client.closed().await, &*gate.word(1).await),
         (408, End::Clean, "request-timeout")
@@ -99,6 +107,7 @@ async fn an_idle_connection_is_ended_whatever_it_speaks() {
     let upstream = Upstream::ok();
     let gate = Gate::limited(&upstream, "idle = \"400ms\"\n");
     for asked in [false, true] {
+        let start = Instant::now();
         let (mut one, mut two) = (gate.h1().await, gate.h2().await);
         if asked {
             let answers = (
@@ -108,7 +117,8 @@ async fn an_idle_connection_is_ended_whatever_it_speaks() {
             assert_eq!(answers, (200, 200));
         }
         let both = async { tokio::join!(one.closed(), two.end()).0 };
-        assert_eq!(ends_by_limit("an idle connection", both).await, End::Clean);
+        let end = ends_by_limit_of(start, "an idle connection", both).await;
+        assert_eq!(end, End::Clean);
     }
     gate.deserted().await;
 }
@@ -134,13 +144,14 @@ async fn an_http2_connection_that_never_begins_is_ended() {
         ]
         .concat(),
     ] {
+        let start = Instant::now();
         let mut client = Client::tls(gate.address, Some("app.lan"), "h2").await;
         client.send(&bytes).await;
         let what = format!(
             "a head that never ends, {:?},",
             bytes.escape_ascii().to_string()
         );
-        ends_by_limit(&what, client.closed()).await;
+        ends_by_limit_of(start, &what, client.closed()).await;
     }
     gate.deserted().await;
 }
@@ -157,6 +168,7 @@ async fn a_head_that_drips_over_http2_is_ended_whatever_else_runs() {
         let mut h2 = gate.h2().await;
         h2.send(frames::get(1, "/")).await;
         upstream.wait("the first stream", |list| !list.is_empty());
+        let start = Instant::now();
         h2.send(&whole[..at_once]).await;
         let drip = async {
             let mut beat = tokio::time::interval(Duration::from_millis(20));
@@ -167,7 +179,7 @@ async fn a_head_that_drips_over_http2_is_ended_whatever_else_runs() {
                 beat.tick().await;
             }
         };
-        ends_by_limit("a dripping head", drip).await;
+        ends_by_limit_of(start, "a dripping head", drip).await;
         gate.deserted().await;
         upstream.forget();
     }
@@ -176,9 +188,9 @@ async fn a_head_that_drips_over_http2_is_ended_whatever_else_runs() {
 #[tokio::test]
 async fn an_honest_client_may_be_slow_between_its_heads() {
     let upstream = Upstream::ok();
-    let gate = Gate::limited(&upstream, "head = \"300ms\"\n");
+    let gate = Gate::limited(&upstream, "head = \"1s\"\n");
     let (mut one, mut two) = (gate.h1().await, gate.h2().await);
-    let mut beat = tokio::time::interval(Duration::from_millis(450));
+    let mut beat = tokio::time::interval(Duration::from_millis(1300));
     for n in 0..4 {
         beat.tick().await;
         assert_eq!(one.get("/", "").await.status, 200);
@@ -223,17 +235,15 @@ async fn what_is_under_way_is_not_idle() {
     // `head`, `idle` and `handshake` are about other things; HTTP/2 ends a connection five seconds after it was told.
     let gate = Gate::limited(
         &upstream,
-        "idle = \"200ms\"\nhead = \"200ms\"\nhandshake = \"1s\"\nbody_idle = \"1s\"\n",
+        "idle = \"1s\"\nhead = \"1s\"\nhandshake = \"3s\"\nbody_idle = \"3s\"\n",
     );
-    let (mut one, mut two, mut tunnel) = (gate.h1().await, gate.h2().await, gate.h1().await);
-    assert_eq!(
-        tunnel
-            .get("/", "Connection: Upgrade\r\nUpgrade: websocket\r\n")
-            .await
-            .status,
-        101
-    );
+    // Each begins as soon as it is there: until then it is idle.
+    let mut tunnel = gate.h1().await;
+    let switch = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    assert_eq!(tunnel.get("/", switch).await.status, 101);
+    let mut one = gate.h1().await;
     one.send("GET / HTTP/1.1\r\nHost: app.lan\r\n\r\n").await;
+    let mut two = gate.h2().await;
     two.send(frames::get(1, "/")).await;
     assert_eq!(one.answer().await.body.len(), 80);
     assert_eq!(two.outcome(1).await, Outcome::Answer(200, vec![b'x'; 80]));
@@ -251,19 +261,16 @@ async fn an_upload_that_stalls_is_told_and_ended() {
         "Transfer-Encoding: chunked\r\n\r\n",
     ] {
         let mut client = gate.h1().await;
+        let start = Instant::now();
         client
             .send(format!("PUT / HTTP/1.1\r\nHost: app.lan\r\n{lines}"))
             .await;
-        assert_eq!(
-            ends_by_limit("a stalled upload", client.answer())
-                .await
-                .status,
-            408,
-            "{lines:?}"
-        );
+        let answer = ends_by_limit_of(start, "a stalled upload", client.answer()).await;
+        assert_eq!(answer.status, 408, "{lines:?}");
         assert_eq!(client.closed().await, End::Clean);
     }
     let mut h2 = gate.h2().await;
+    let start = Instant::now();
     h2.send(frames::frame(
         frames::HEADERS,
         frames::END_HEADERS,
@@ -272,7 +279,7 @@ async fn an_upload_that_stalls_is_told_and_ended() {
     ))
     .await;
     assert_eq!(
-        ends_by_limit("a stalled upload", h2.outcome(1))
+        ends_by_limit_of(start, "a stalled upload", h2.outcome(1))
             .await
             .status(),
         408
@@ -291,13 +298,13 @@ async fn an_upload_that_stalls_is_told_even_when_the_upstream_pays_no_attention(
     let upstream = deaf(&go);
     let gate = Gate::limited(&upstream, "body_idle = \"400ms\"\n");
     let mut one = gate.h1().await;
+    let start = Instant::now();
     one.send("PUT / HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 9\r\n\r\nhalf")
         .await;
-    assert_eq!(
-        ends_by_limit("a stalled upload", one.answer()).await.status,
-        408
-    );
+    let answer = ends_by_limit_of(start, "a stalled upload", one.answer()).await;
+    assert_eq!(answer.status, 408);
     let mut two = gate.h2().await;
+    let start = Instant::now();
     two.send(frames::frame(
         frames::HEADERS,
         frames::END_HEADERS,
@@ -306,7 +313,7 @@ async fn an_upload_that_stalls_is_told_even_when_the_upstream_pays_no_attention(
     ))
     .await;
     assert_eq!(
-        ends_by_limit("a stalled upload", two.outcome(1))
+        ends_by_limit_of(start, "a stalled upload", two.outcome(1))
             .await
             .status(),
         408
@@ -318,7 +325,7 @@ async fn an_upload_that_is_slow_but_steady_passes() {
     let upstream = Upstream::ok();
     let gate = Gate::limited(
         &upstream,
-        "body_idle = \"400ms\"\nhead = \"400ms\"\nanswer = \"400ms\"\nidle = \"400ms\"\n",
+        "body_idle = \"2s\"\nhead = \"2s\"\nanswer = \"2s\"\nidle = \"2s\"\n",
     );
     let (mut one, mut two) = (
         gate.h1().await,
@@ -326,7 +333,7 @@ async fn an_upload_that_is_slow_but_steady_passes() {
     );
     one.send("PUT / HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 20\r\n\r\n")
         .await;
-    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    let mut beat = tokio::time::interval(Duration::from_millis(200));
     for n in 1..=20 {
         beat.tick().await;
         one.send("x").await;
@@ -357,34 +364,11 @@ async fn an_upstream_that_stops_reading_is_given_up() {
     let mut one = gate.h1().await;
     one.send("PUT / HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 1000000000\r\n\r\n")
         .await;
-    let story = async {
-        let block = vec![b'x'; 1 << 20];
-        // The kernel takes some megabytes before anybody is stuck.
-        while one.got.is_empty() {
-            let wrote = tokio::time::timeout(
-                Duration::from_millis(100),
-                tokio::io::AsyncWriteExt::write(&mut one.stream, &block),
-            );
-            if !matches!(wrote.await, Ok(Ok(_))) {
-                break;
-            }
-        }
-        one.answer().await
-    };
-    assert_eq!(soon("an answer", story).await.status, 504);
+    // The kernel takes some megabytes before anybody is stuck.
+    let answer = one.push_until_answered(&[b'x'; 64 << 10]).await;
+    assert_eq!(answer.status, 504);
     let mut two = H2Client::open(&gate).await.begin("PUT", "/", false).await;
-    let push = async {
-        loop {
-            two.body.reserve_capacity(64 << 10);
-            let room = std::future::poll_fn(|cx| two.body.poll_capacity(cx)).await;
-            let Some(Ok(room)) = room else { break };
-            if two.body.send_data(vec![b'x'; room].into(), false).is_err() {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(SHORT * 3, push).await;
-    assert_eq!(two.answer().await.status().as_u16(), 504);
+    assert_eq!(two.push_until_answered().await.status().as_u16(), 504);
     go.set();
     go.set();
     upstream.wait("the upstream to be let go", |list| {
@@ -418,11 +402,10 @@ async fn a_client_that_stops_reading_is_ended_and_the_upstream_let_go() {
     )
     .await;
     two.opens_windows = false;
+    let start = Instant::now();
     two.send(frames::get(1, "/")).await;
-    assert!(matches!(
-        ends_by_limit("a stream without window", two.outcome(1)).await,
-        Outcome::Reset(_)
-    ));
+    let outcome = ends_by_limit_of(start, "a stream without window", two.outcome(1)).await;
+    assert!(matches!(outcome, Outcome::Reset(_)), "{outcome:?}");
     upstream.wait("the upstream to be let go", |list| {
         list.len() == 2 && list[1].closed
     });
@@ -462,9 +445,17 @@ fn full() -> (Socket, Vec<Blocking>) {
     full.bind(&any.into()).unwrap();
     full.listen(0).unwrap();
     let address = full.local_addr().unwrap().as_socket().unwrap();
-    let fillers = (0..4)
-        .filter_map(|_| Blocking::connect_timeout(&address, Duration::from_millis(50)).ok())
-        .collect();
+    // Full is what takes nobody twice in a row: one who is late may be late because the machine is busy.
+    let (mut fillers, mut missed) = (Vec::new(), 0);
+    while missed < 2 {
+        match Blocking::connect_timeout(&address, Duration::from_millis(200)) {
+            Ok(filler) => {
+                fillers.push(filler);
+                missed = 0;
+            }
+            Err(_) => missed += 1,
+        }
+    }
     (full, fillers)
 }
 
@@ -588,6 +579,7 @@ async fn an_answer_that_stalls_is_ended() {
         let upstream = Upstream::answering(text);
         let gate = Gate::limited(&upstream, "answer = \"400ms\"\n");
         let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+        let start = Instant::now();
         one.send("GET / HTTP/1.1\r\nHost: app.lan\r\n\r\n").await;
         let last = async {
             loop {
@@ -597,7 +589,7 @@ async fn an_answer_that_stalls_is_ended() {
                 }
             }
         };
-        let found = ends_by_limit("a stalled answer", last).await;
+        let found = ends_by_limit_of(start, "a stalled answer", last).await;
         assert_eq!(found.map_or(0, |a| a.status), status, "{text:?}");
         assert_eq!(
             ends_by_limit("a stalled answer", two.get(1, "/"))
@@ -620,6 +612,7 @@ async fn an_answer_to_an_upload_that_stalls_is_ended() {
         let upstream = Upstream::answering(text);
         let gate = Gate::limited(&upstream, "answer = \"400ms\"\n");
         let (mut one, mut two) = (gate.h1().await, gate.h2().await);
+        let start = Instant::now();
         one.send("POST / HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 2\r\n\r\nhi")
             .await;
         let last = async {
@@ -630,7 +623,7 @@ async fn an_answer_to_an_upload_that_stalls_is_ended() {
                 }
             }
         };
-        let found = ends_by_limit("an answer to an upload", last).await;
+        let found = ends_by_limit_of(start, "an answer to an upload", last).await;
         assert_eq!(found.map_or(0, |a| a.status), 504, "{text:?}");
         let found = ends_by_limit(
             "an answer to an upload",
@@ -653,7 +646,7 @@ async fn events_that_began_before_the_upload_ended_may_be_silent_too() {
         peer.say("1\r\nb\r\n0\r\n\r\n");
         After::Keep
     });
-    let gate = Gate::limited(&upstream, "answer = \"300ms\"\n");
+    let gate = Gate::limited(&upstream, "answer = \"1s\"\n");
     let mut one = gate.h1().await;
     one.send("POST / HTTP/1.1\r\nHost: app.lan\r\nContent-Length: 2\r\n\r\nh")
         .await;
@@ -662,7 +655,7 @@ async fn events_that_began_before_the_upload_ended_may_be_silent_too() {
     }
     one.send("i").await;
     assert!(
-        tokio::time::timeout(Duration::from_secs(1), one.closed())
+        tokio::time::timeout(Duration::from_secs(3), one.closed())
             .await
             .is_err(),
         "a silent stream of events goes on"
@@ -685,7 +678,7 @@ async fn a_stream_of_events_may_be_silent() {
     });
     let gate = Gate::limited(
         &upstream,
-        "answer = \"200ms\"\nbody_idle = \"200ms\"\nidle = \"200ms\"\nhead = \"200ms\"\n",
+        "answer = \"1s\"\nbody_idle = \"1s\"\nidle = \"1s\"\nhead = \"1s\"\n",
     );
     let mut one = gate.h1().await;
     one.send("GET / HTTP/1.1\r\nHost: app.lan\r\n\r\n").await;
@@ -696,7 +689,7 @@ async fn a_stream_of_events_may_be_silent() {
         .answer()
         .await;
     assert!(
-        tokio::time::timeout(Duration::from_secs(1), one.closed())
+        tokio::time::timeout(Duration::from_secs(3), one.closed())
             .await
             .is_err(),
         "silence is no end"

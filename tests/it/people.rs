@@ -620,8 +620,8 @@ async fn a_stream_ends_with_the_life_of_its_session() {
     let upstream = lasting();
     let tables = route("app.lan", "/", &upstream, "\"users\"");
     for session in [
-        "session = { lifetime = \"3s\", idle = \"1h\" }\n",
-        "session = { lifetime = \"1h\", idle = \"3s\" }\n",
+        "session = { lifetime = \"6s\", idle = \"1h\" }\n",
+        "session = { lifetime = \"1h\", idle = \"6s\" }\n",
     ] {
         let gate = Gate::with(session, "networks = { allow = [\"loopback\"] }", &tables);
         let cookie = format!(
@@ -667,7 +667,9 @@ async fn bytes_that_pass_are_use_of_a_session_and_looks_are_not() {
     let begun = Instant::now();
     let mut sent = 0;
     let mut is_over = false;
-    while begun.elapsed() < Duration::from_secs(14) {
+    // Longer than `idle` for the one, and until the other has been seen to end.
+    while begun.elapsed() < Duration::from_secs(14) || !is_over {
+        assert!(begun.elapsed() < DEADLINE * 2, "nothing has passed there");
         tunnel.send("x").await;
         sent += 1;
         tunnel.at_least(sent).await;
@@ -680,7 +682,6 @@ async fn bytes_that_pass_are_use_of_a_session_and_looks_are_not() {
             false => is_over = end.await.is_ok(),
         }
     }
-    assert!(is_over, "nothing has passed there");
     assert_eq!(status(&gate, &silent).await, 401);
     tunnel.send("x").await;
     tunnel.at_least(sent + 1).await;
@@ -700,7 +701,7 @@ async fn a_stream_ends_with_its_token() {
             .expect("a date")
             .as_secs()
     };
-    let ends = now() + 6;
+    let ends = now() + 8;
     let (short, text) = Token::new("short", 0, Some(ends as i64));
     let (long, other) = Token::new("long", 0, Some(ends as i64 + 3600));
     token_file::add(&file, short).expect("a token");

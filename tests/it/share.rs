@@ -273,7 +273,7 @@ async fn what_runs_ends_with_the_time_of_its_link() {
         After::Close
     });
     let gate = Gate::open(&site(&upstream));
-    let (_, secret) = gate.share(None, "/", Duration::from_secs(5));
+    let (_, secret) = gate.share(None, "/", Duration::from_secs(8));
     let cookie = opened(&gate, &secret).await;
     let mut client = gate.h1().await;
     let request = format!("GET / HTTP/1.1\r\nHost: app.lan\r\n{cookie}\r\n");

@@ -149,12 +149,12 @@ async fn what_was_seen_first_outlives_a_restart_until_another_is_accepted() {
     // Nobody has come yet: it is asked for.
     gate.settle(&mut certs).await;
     let file = gate.path("state").join(first_seen::FILE);
-    for _ in 0..1000 {
-        if gate.settle(&mut certs).await.has_written {
-            break;
+    let written = async {
+        while !gate.settle(&mut certs).await.has_written {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    };
+    soon("what was seen to be written", written).await;
     assert_eq!(first_seen::load(&file).unwrap()[&service.name()], own.print);
     gate.restart();
     service.show(&[&other]);

@@ -12,7 +12,7 @@ if [ -z "${LIMITED:-}" ]; then
     if [ -z "$FILE" ]; then
         binary
         tools=$ROOT/target/cargo-deb
-        [ -x "$tools/bin/cargo-deb" ] || cargo install --quiet --debug --locked --root "$tools" --target-dir "$tools/build" cargo-deb --version 3.8.0 || exit 1
+        [ -x "$tools/bin/cargo-deb" ] || patiently cargo install --quiet --debug --locked --root "$tools" --target-dir "$tools/build" cargo-deb --version 3.8.0 || exit 1
         rm -rf "$tools/build"
         # A build for release would take minutes, and the package would be the same but for the program.
         made=$tools/made
@@ -112,7 +112,7 @@ TOML
 cat >"$R/etc/systemd/system/loopgate.service.d/test.conf" <<'UNIT'
 [Service]
 LoadCredential=users:/etc/loopgate/users.htpasswd
-WatchdogSec=3
+WatchdogSec=6
 StandardOutput=append:/gate.out
 StandardError=append:/gate.err
 UNIT
@@ -147,7 +147,7 @@ has "with the reason" 'the last reload was rejected' "$(shown StatusText)"
 sed -i '$d' "$R/etc/loopgate/loopgate.toml"
 out=$(inside env RUNTIME_DIRECTORY=/run/loopgate timeout 20 loopgate serve -c /etc/loopgate/loopgate.toml --take-over)
 has "a take-over from a shell is refused" 'systemctl restart' "$(tr '\n' ' ' <<<"$out")"
-sleep 4
+sleep 8
 same "it lives, in the eyes of the watchdog" "$pid 0" "$(shown MainPID) $(shown NRestarts)"
 inside kill -STOP "$pid"
 again() { [ "$(shown NRestarts)" = 1 ] && [ "$(shown ActiveState)" = active ]; }

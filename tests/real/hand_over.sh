@@ -155,7 +155,7 @@ other dies
 more_port=$(free_port)
 sed -i "s/\"127.0.0.1:0\"/[\"127.0.0.1:0\", \"127.0.0.1:$more_port\"]/" dies.toml
 # Held up when it has bound what is new: the last step but one.
-start heir strace -f -qq -o heir.trace -e trace=listen -e inject=listen:delay_exit=4000000 "$GATE" serve -c dies.toml --take-over
+start heir strace -f -qq -o heir.trace -e trace=listen -e inject=listen:delay_exit=8000000 "$GATE" serve -c dies.toml --take-over
 until_true 30 bash -c "</dev/tcp/127.0.0.1/$more_port"
 kill -KILL "$theirs"
 wait "$theirs" 2>/dev/null

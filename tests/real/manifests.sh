@@ -10,9 +10,7 @@ if [ -z "${LIMITED:-}" ]; then
     python_packages "$venv" kubernetes-validate==1.37.0
     # Debian's package is unpacked, not installed: nothing of it is to run by itself.
     if [ ! -x "$tools/usr/bin/kubectl" ]; then
-        mkdir -p "$tools"
-        (cd "$tools" && { apt-get download -qq kubernetes-client || { apt-get update -qq && apt-get download -qq kubernetes-client; }; } && dpkg-deb -x kubernetes-client_*.deb .) >/dev/null 2>&1 ||
-            { echo "cannot get kubectl" >&2; exit 1; }
+        unpacked "$tools" kubernetes-client || { echo "cannot get kubectl" >&2; exit 1; }
     fi
 fi
 limited 120 "$0" "$@"

@@ -12,7 +12,7 @@ if [ -z "${LIMITED:-}" ]; then
     FAIL2BAN=$(command -v fail2ban-regex)
     if [ -z "$FAIL2BAN" ]; then
         tools=$(mktemp -d)
-        (cd "$tools" && { apt-get download -qq fail2ban || { apt-get update -qq && apt-get download -qq fail2ban; }; } && dpkg-deb -x fail2ban_*.deb .) >/dev/null 2>&1
+        unpacked "$tools" fail2ban
         FAIL2BAN="env PYTHONPATH=$tools/usr/lib/python3/dist-packages python3 $tools/usr/bin/fail2ban-regex"
         [ -x "$tools/usr/bin/fail2ban-regex" ] || { echo "no fail2ban-regex: the package fail2ban cannot be fetched" >&2; exit 1; }
     fi

@@ -87,7 +87,7 @@ class Service(BaseHTTPRequestHandler):
             self.say("slow but whole\n")
         elif self.path == "/hold":
             print("held", file=sys.stderr, flush=True)
-            time.sleep(5)
+            time.sleep(10)
             self.say("let go\n", Connection="close")
         elif self.path == "/once":
             self.close_connection = True

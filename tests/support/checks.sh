@@ -10,6 +10,17 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 passed=0 failed=0
 started=()
 
+# `patiently COMMAND…`: up to four times, a while apart. Registries and mirrors have bad moments, which say nothing about us.
+patiently() {
+    local pause
+    for pause in 5 20 60; do
+        "$@" && return
+        echo "again in $pause s: $*" >&2
+        sleep "$pause"
+    done
+    "$@"
+}
+
 # Installs what is missing: `packages COMMAND:PACKAGE…`.
 packages() {
     local pair missing=()
@@ -20,15 +31,26 @@ packages() {
     echo "installing ${missing[*]}"
     local sudo=()
     [ "$(id -u)" -eq 0 ] || sudo=(sudo)
-    "${sudo[@]}" apt-get update -qq >/dev/null &&
-        DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-        { echo "cannot install ${missing[*]}" >&2; exit 1; }
+    packages_installed() {
+        "${sudo[@]}" apt-get update -qq >/dev/null &&
+            DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    }
+    patiently packages_installed || { echo "cannot install ${missing[*]}" >&2; exit 1; }
+}
+
+# Downloads Debian packages and unpacks them, without installing: `unpacked DIRECTORY NAME…`.
+unpacked() {
+    local place=$1 file
+    shift
+    packages_downloaded() { (cd "$place" && { apt-get download -qq "$@" || { apt-get update -qq && apt-get download -qq "$@"; }; }) >/dev/null 2>&1; }
+    mkdir -p "$place" && patiently packages_downloaded "$@" || return
+    for file in "$place"/*.deb; do dpkg-deb -x "$file" "$place" || return; done
 }
 
 # Installs the npm packages of a directory, as its lock file names them.
 node_modules() {
     [ "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ] && return
-    (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) || { echo "npm ci failed in $1" >&2; exit 1; }
+    patiently env -C "$1" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { echo "npm ci failed in $1" >&2; exit 1; }
 }
 
 # Installs Python packages into an environment of its own: `python_packages DIRECTORY NAME==VERSION…`.
@@ -38,7 +60,7 @@ python_packages() {
     [ "$(cat "$place/installed" 2>/dev/null)" = "$*" ] && return
     python3 -c 'import ensurepip' 2>/dev/null || packages no-such-command:python3-venv
     rm -rf "$place"
-    python3 -m venv "$place" && "$place/bin/pip" install --quiet --disable-pip-version-check "$@" ||
+    python3 -m venv "$place" && patiently "$place/bin/pip" install --quiet --disable-pip-version-check "$@" ||
         { echo "cannot install $*" >&2; exit 1; }
     echo "$*" >"$place/installed"
 }
@@ -49,11 +71,12 @@ binary() {
     [ -n "${LOOPGATE_BIN:-}" ] || (cd "$ROOT" && cargo build --locked --quiet) || exit 1
 }
 
-# Runs the rest of the script under a time limit: `limited SECONDS "$0" "$@"`. Installing is done before and does not count.
+# Runs the rest of the script under a time limit: `limited SECONDS "$0" "$@"`. Installing is done before and does not count. The seconds
+# are those of a machine with nothing else to do; one that is busy has three times as many.
 limited() {
     local seconds=$1
     shift
-    [ -n "${LIMITED:-}" ] || LIMITED=1 exec timeout -k 10 "$seconds" "$@"
+    [ -n "${LIMITED:-}" ] || LIMITED=1 exec timeout -k 10 $((3 * seconds)) "$@"
     WORK=$(mktemp -d)
     export STATE_DIRECTORY=$WORK/state
     mkdir -m 700 "$STATE_DIRECTORY"
@@ -116,12 +139,14 @@ start() {
     started+=("$PID")
 }
 
-# `until_true SECONDS COMMAND…`
+# `until_true SECONDS COMMAND…`: looks again and again, for so many seconds. They are those of a machine with nothing else to do: on
+# one that comes to few looks in that time, up to four times as many.
 until_true() {
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + $1)) last=$((SECONDS + 4 * $1)) looks=$((8 * $1)) n=0
     shift
     until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt "$end" ] || return 1
+        n=$((n + 1))
+        [ $SECONDS -lt "$end" ] || { [ $n -lt $looks ] && [ $SECONDS -lt "$last" ]; } || return 1
         sleep 0.05
     done
 }
@@ -147,8 +172,31 @@ serving() {
     PORT=$(until_written "$WORK/$1.err" 'serving.*addresses"?[=:]"?[^ ]*:([0-9]+)') || { cat "$WORK/$1.err" >&2; exit 1; }
 }
 
-# A port that nobody uses now.
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+# A port that nobody uses now, and that this script has not been given before. It is none of those that clients get: one of them could
+# have it before us.
+free_port() {
+    python3 - "${WORK:-}" <<'PY'
+import os, random, socket, sys
+given = os.path.join(sys.argv[1], "ports-given") if sys.argv[1] else os.devnull
+with open(given, "a+") as file:
+    file.seek(0)
+    taken = set(file.read().split())
+    lowest = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
+    for port in random.sample(range(10000, max(lowest, 20000)), 1000):
+        if str(port) in taken: continue
+        try:
+            for address in "0.0.0.0", "127.0.0.1":
+                with socket.socket() as s: s.bind((address, port))
+            with socket.socket(socket.AF_INET6) as s:
+                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                s.bind(("::", port))
+        except OSError as error:
+            if error.errno == 98: continue # in use; without IPv6 it is another one
+        print(port, file=file)
+        print(port)
+        break
+PY
+}
 
 # The memory of a process in KiB: now, and at its most since `peak_reset`.
 rss() { awk '/^VmRSS/ {print $2}' "/proc/$1/status"; }

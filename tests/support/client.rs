@@ -211,6 +211,22 @@ impl Client {
         self.answer_to(&String::from_utf8_lossy(&method)).await
     }
 
+    /// Writes this again and again until an answer comes, however long the buffers on the way take to fill.
+    pub async fn push_until_answered(&mut self, bytes: &[u8]) -> Answer {
+        let (mut from, mut to) = tokio::io::split(&mut self.stream);
+        let mut buffer = [0; 16 << 10];
+        let push = async {
+            while to.write_all(bytes).await.is_ok() {}
+            std::future::pending::<()>().await;
+        };
+        let both = async {
+            tokio::select! { n = from.read(&mut buffer) => n.unwrap_or(0), () = push => 0 }
+        };
+        let n = soon("an answer", both).await;
+        self.got.extend_from_slice(&buffer[..n]);
+        self.answer().await
+    }
+
     /// `GET target` from `app.lan` with these field lines.
     pub async fn get(&mut self, target: &str, lines: &str) -> Answer {
         self.ask(format!(

@@ -69,6 +69,15 @@ impl Exchange {
             .expect("an answer")
     }
 
+    /// Sends as much as there is room for until an answer comes, however long that takes to stop.
+    pub async fn push_until_answered(&mut self) -> Response<RecvStream> {
+        tokio::select! {
+            answer = soon("an answer", &mut self.answer) => return answer.expect("an answer"),
+            () = push(&mut self.body) => {}
+        }
+        self.answer().await
+    }
+
     /// Sends one piece once there is room for it.
     pub async fn send(&mut self, piece: impl Into<Bytes>, end: bool) {
         let mut piece = piece.into();
@@ -83,6 +92,18 @@ impl Exchange {
             self.body
                 .send_data(part, end && piece.is_empty())
                 .expect("an open stream");
+        }
+    }
+}
+
+/// Sends as much as there is room for, until the stream ends.
+pub async fn push(body: &mut SendStream<Bytes>) {
+    loop {
+        body.reserve_capacity(64 << 10);
+        let room = std::future::poll_fn(|cx| body.poll_capacity(cx)).await;
+        let Some(Ok(room)) = room else { return };
+        if body.send_data(vec![b'x'; room].into(), false).is_err() {
+            return;
         }
     }
 }

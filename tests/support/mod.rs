@@ -21,7 +21,7 @@ pub use client::Client;
 pub use frames::{H2, Outcome};
 pub use gate::Gate;
 pub use message::Request;
-pub use upstream::{After, At, Upstream, hold, nobody};
+pub use upstream::{After, At, Upstream, free, hold, nobody};
 
 /// What takes longer than this has failed.
 pub const DEADLINE: Duration = Duration::from_secs(20);

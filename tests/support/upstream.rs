@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +23,17 @@ pub fn nobody() -> SocketAddr {
     let held = HELD.get_or_init(|| hold(0).expect("a socket"));
     let bound = held.local_addr().expect("an address");
     bound.as_socket().expect("an address of the internet")
+}
+
+/// An address of loopback that nobody uses; below the ports that clients are given, who could be there before us.
+pub fn free(host: &str) -> SocketAddr {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let begin = std::process::id() as usize * 61;
+    (0..10_000)
+        .map(|_| 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000)
+        .filter_map(|port| TcpListener::bind((host, u16::try_from(port).ok()?)).ok())
+        .find_map(|found| found.local_addr().ok())
+        .expect("a free port")
 }
 
 /// What follows an answer.

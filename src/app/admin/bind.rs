@@ -158,9 +158,10 @@ mod tests {
     #[test]
     fn an_address_that_another_gate_has_is_in_use() {
         let dir = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        // Below the ports that clients are given: one of them could have it before us.
+        let mut ports = (0..10_000).map(|n| 20_000 + (std::process::id() + n) % 12_000);
+        let port = ports.find(|port| TcpListener::bind(format!("127.0.0.1:{port}")).is_ok());
+        let port = port.unwrap();
         let unix = format!("unix:{}/admin.sock", dir.path().display());
         for text in [format!("127.0.0.1:{port}"), unix] {
             let address = text.parse::<Target>().unwrap().address;

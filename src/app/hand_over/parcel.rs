@@ -183,18 +183,22 @@ mod tests {
         };
         let wanted: Vec<u64> = files.iter().map(inode).collect();
         let long = format!("{{\"a\":\"{}\"}}\n", "x".repeat(300_000));
+        let (taken, mut was_taken) = tokio::sync::mpsc::unbounded_channel();
         let reader = tokio::task::spawn_blocking(move || {
-            let first = receive(&theirs, LIMIT);
-            (first, receive(&theirs, LIMIT), receive(&theirs, LIMIT))
+            [(); 3].map(|()| {
+                let got = receive(&theirs, LIMIT);
+                let _ = taken.send(());
+                got
+            })
         });
         send(&ours, &long, &files).await.unwrap();
         drop(files);
         // The next line is sent when the one before was taken: that is how the two talk.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        was_taken.recv().await.unwrap();
         send(&ours, "two\n", &[]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        was_taken.recv().await.unwrap();
         drop(ours);
-        let (first, second, third) = reader.await.unwrap();
+        let [first, second, third] = reader.await.unwrap();
         let (text, fds) = first.unwrap();
         assert_eq!(text.trim_start(), long);
         assert_eq!(fds.iter().map(inode).collect::<Vec<_>>(), wanted);
