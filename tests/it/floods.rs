@@ -18,6 +18,10 @@ async fn ask(other: &mut Client) -> Duration {
 /// Runs the flood, and meanwhile asks for something as another client on the same data thread, again and again.
 async fn while_others_are_served<T>(gate: &Gate, flood: impl Future<Output = T>) -> T {
     let mut other = gate.h1().await;
+    // A gate of its own has nothing to do with the flood: what it takes meanwhile is the machine's.
+    let upstream = Upstream::ok();
+    let calm = Gate::plain(&upstream);
+    let mut beside = calm.h1().await;
     let beat = || tokio::time::sleep(Duration::from_millis(5));
     // What this machine takes without the flood, be it busy with something else: a few milliseconds where it is not.
     let mut quiet = Duration::ZERO;
@@ -25,10 +29,11 @@ async fn while_others_are_served<T>(gate: &Gate, flood: impl Future<Output = T>)
         quiet = quiet.max(ask(&mut other).await);
         beat().await;
     }
-    let mut took = Vec::new();
+    let (mut took, mut took_beside) = (Vec::new(), Vec::new());
     let asking = async {
         loop {
             took.push(ask(&mut other).await);
+            took_beside.push(ask(&mut beside).await);
             beat().await;
         }
     };
@@ -36,15 +41,17 @@ async fn while_others_are_served<T>(gate: &Gate, flood: impl Future<Output = T>)
         found = tokio::time::timeout(LONG, flood) => found.expect("the flood to end in time"),
         () = asking => unreachable!(),
     };
-    took.sort_unstable();
     // The median, of a few the lower one: this process has a flood and a dozen other tests on its hands.
-    let middle = took.len().saturating_sub(1) / 2;
-    let median = took.get(middle).copied().unwrap_or_default();
-    let most = Duration::from_millis(100) + 5 * quiet;
+    let median = |mut all: Vec<Duration>| {
+        all.sort_unstable();
+        let middle = all.len().saturating_sub(1) / 2;
+        all.get(middle).copied().unwrap_or_default()
+    };
+    let (median, beside) = (median(took), median(took_beside));
+    let most = Duration::from_millis(100) + 5 * quiet.max(beside);
     assert!(
         median < most,
-        "others waited {median:?}, at most {:?}, without the flood {quiet:?}",
-        took.last()
+        "others waited {median:?}, without the flood {quiet:?}, at another gate {beside:?}"
     );
     found
 }

@@ -8,6 +8,8 @@ pair 280 setpriv:util-linux
 
 # `service ADDRESS LINE`: sets PID.
 service() { start service ip netns exec "$tag-gate" python3 -u "$here/service.py" "$@"; }
+# `listens PORT`
+listens() { until_true 5 at gate bash -c "ss -Hltn 'sport = :$1' | grep -q ."; }
 answers() { until_true 10 at gate curl -s -m 2 -o /dev/null "http://$1:3000/" || { bad "the service does not start" "$(cat "$WORK/service.err")"; exit 1; }; }
 
 # ---- a restart on the wrong address, while somebody asks without a pause
@@ -79,8 +81,7 @@ until_true 20 rate '(0\.0*)?[1-9]' || bad "the rate rises"
 same "what a reload has taken is not taken again" "$reloads" "$(grep -c config_reloaded "$WORK/serve.err")"
 start forwarder ip netns exec "$tag-gate" socat TCP-LISTEN:4000,fork,reuseaddr TCP:127.0.0.1:3000
 forwarder=$PID
-until_true 5 at gate ss -Hltn 'sport = :4000' >/dev/null
-sleep 0.3
+listens 4000
 at gate "$GATE" reload -c "$WORK/loopgate.toml" >"$WORK/reload.out" 2>&1
 same "a reload that finds an exposure: exit 4" 4 $?
 has "it is accepted" '^accepted by ' "$(cat "$WORK/reload.out")"
@@ -97,16 +98,19 @@ printf '127.0.0.1 localhost box\n::1 ip6-localhost ip6-loopback\n127.0.0.2 other
 service 127.0.0.1 right
 right=$PID
 answers 127.0.0.1
+# It has ended, or it serves.
+is_decided() { ! kill -0 "$1" || grep -q '^ *Open ' "$WORK/start.out"; }
 # `agrees NAME PORT [TARGET]`: whether a neighbour gets the page on that port, and whether the start is refused.
 agrees() {
     local around=open verdict=open target=${3:-127.0.0.1:3000}
-    [ "$(at neighbour curl -s -m 2 "http://192.168.77.1:$2/" 2>/dev/null)" = right ] || around=shut
-    at gate timeout 2 "$GATE" expose "$target" -l 127.0.0.1:0 --unsafe-no-auth >"$WORK/start.out" 2>&1
+    [ "$(at neighbour curl -s -m 5 "http://192.168.77.1:$2/" 2>/dev/null)" = right ] || around=shut
+    start start ip netns exec "$tag-gate" "$GATE" expose "$target" -l 127.0.0.1:0 --unsafe-no-auth
+    until_true 20 is_decided "$PID" || bad "$1: it starts or ends" "$(cat "$WORK"/start.*)"
+    kill "$PID" 2>/dev/null
+    wait "$PID"
     [ $? -eq 4 ] || verdict=shut
     same "$1: $around to a neighbour" "$around" "$verdict"
 }
-# `listens PORT`
-listens() { until_true 5 at gate bash -c "ss -Hltn 'sport = :$1' | grep -q ."; }
 forward() { start "f$2" ip netns exec "$tag-gate" socat "TCP-LISTEN:$2,fork,reuseaddr${3:-}" "$1"; forwarders+=("$PID"); listens "$2"; }
 end_forwarders() { local f; for f in "${forwarders[@]}"; do stop "$f"; done; forwarders=(); }
 forwarders=()
@@ -140,7 +144,7 @@ end_forwarders
 chmod 755 "$WORK" "$(dirname "$GATE")"
 forward TCP:127.0.0.1:3000 4005
 mkdir -p "$WORK/nobody" && chown nobody "$WORK/nobody"
-at gate setpriv --reuid nobody --clear-groups env STATE_DIRECTORY="$WORK/nobody" timeout 3 "$GATE" expose 3000 -l 127.0.0.1:0 --unsafe-no-auth >"$WORK/nobody.out" 2>&1
+at gate setpriv --reuid nobody --clear-groups env STATE_DIRECTORY="$WORK/nobody" timeout 8 "$GATE" expose 3000 -l 127.0.0.1:0 --unsafe-no-auth >"$WORK/nobody.out" 2>&1
 has "whose sockets cannot be seen: it cannot tell, and says so" 'exposure_unknown .*socat \(pid [0-9]+\) leads to it' "$(cat "$WORK/nobody.out")"
 end_forwarders
 stop "$right"
@@ -222,8 +226,8 @@ same "--unsafe-plain-http: with the password" 200 "$(http -u "me:$password")"
 same "a browser is asked by Basic, whose cookie it could not keep" 401 "$(http -H 'Accept: text/html')"
 has "the banner has the address" 'http://localhost:8080/' "$(cat "$WORK/plain.out")"
 has "and says it aloud" 'NOT ENCRYPTED' "$(cat "$WORK/plain.out")"
-has "and so does a warning" 'PLAIN HTTP' "$(cat "$WORK/plain.err")"
-has "and the log" 'warn plain_http address=0\.0\.0\.0:8080' "$(cat "$WORK/plain.err")"
+logged "and so does a warning" 'PLAIN HTTP' "$WORK/plain.err"
+logged "and the log" 'warn plain_http address=0\.0\.0\.0:8080' "$WORK/plain.err"
 stop "$plain"
 start tls ip netns exec "$tag-gate" "$GATE" expose 3000 -l 0.0.0.0:8080 --allow 192.168.77.0/24
 tls=$PID
@@ -457,7 +461,7 @@ right=$PID
 answers 127.0.0.1
 hidden() { # OPTIONS OF unshare's shell
     mkdir -p "$WORK/hidden" && chown nobody "$WORK/hidden"
-    at gate unshare -m bash -c "$1; exec setpriv --reuid nobody --regid 65534 --clear-groups env STATE_DIRECTORY=$WORK/hidden timeout 3 $GATE expose 3000 -l 127.0.0.1:0 --unsafe-no-auth" >"$WORK/hidden.out" 2>&1
+    at gate unshare -m bash -c "$1; exec setpriv --reuid nobody --regid 65534 --clear-groups env STATE_DIRECTORY=$WORK/hidden timeout 8 $GATE expose 3000 -l 127.0.0.1:0 --unsafe-no-auth" >"$WORK/hidden.out" 2>&1
     tr -s ' \n' ' ' <"$WORK/hidden.out"
 }
 has "processes of others are hidden (hidepid, as in the unit): said" 'Processes of other users are hidden' "$(hidden 'mount -t proc -o hidepid=2 proc /proc')"
@@ -526,6 +530,7 @@ TOML
 done
 same "a request between two gates ends" 502 "$(at gate curl -sSk -m 8 -o /dev/null -w '%{http_code}' https://localhost:9001/)"
 lines() { cat "$WORK/gate1.out" "$WORK/gate2.out" | grep -c ' GET '; }
-until_true 5 test "$(lines)" -ge 5
+five() { [ "$(lines)" -ge 5 ]; }
+until_true 5 five
 at_most "after a few" 5 "$(lines)"
 exit 0

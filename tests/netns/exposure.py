@@ -44,8 +44,8 @@ CLIENT = """
 import socket, sys, threading
 def dial(a):
     try:
-        with socket.create_connection((a, int(PORT)), timeout=0.4) as c:
-            c.settimeout(0.4); sys.stdout.write(a + ' ' + (c.recv(64).decode() or '-') + '\\n')
+        with socket.create_connection((a, int(PORT)), timeout=PATIENCE) as c:
+            c.settimeout(PATIENCE); sys.stdout.write(a + ' ' + (c.recv(64).decode() or '-') + '\\n')
     except OSError: pass
 ts = [threading.Thread(target=dial, args=(a,)) for a in sys.argv[1:]]
 [t.start() for t in ts]; [t.join() for t in ts]
@@ -83,6 +83,10 @@ FIREWALLS = {
 }
 
 
+# How long a dial waits for an answer, in seconds.
+patience = 0.4
+
+
 def run(*words, ns=None, text=None, check=True):
     words = (["ip", "netns", "exec", ns] if ns else []) + list(words)
     done = subprocess.run(words, input=text, capture_output=True, text=True)
@@ -105,7 +109,8 @@ def stop(child):
 
 
 def dial(ns, *addresses):
-    lines = run(sys.executable, "-c", CLIENT.replace("int(PORT)", str(PORT)), *addresses, ns=ns).split("\n")
+    code = CLIENT.replace("int(PORT)", str(PORT)).replace("PATIENCE", str(patience))
+    lines = run(sys.executable, "-c", code, *addresses, ns=ns).split("\n")
     return dict(line.split(" ", 1) for line in lines if line)
 
 
@@ -163,6 +168,17 @@ def cell(program, bind, forward, firewall):
     return right, word, around, said
 
 
+def looked_at(program, *places):
+    """A cell; one that is wrong is looked at again with time: on a busy machine a dial may have missed an answer."""
+    global patience
+    found = cell(program, *places)
+    if not found[0]:
+        patience = 5
+        found = cell(program, *places)
+        patience = 0.4
+    return found
+
+
 def main(program):
     wrong, count, tally = 0, 0, {}
     build()
@@ -170,7 +186,7 @@ def main(program):
     time.sleep(0.5)
     try:
         for bind, forward, firewall in itertools.product(BINDS, FORWARDS, FIREWALLS):
-            right, word, around, said = cell(program, bind, forward, firewall)
+            right, word, around, said = looked_at(program, bind, forward, firewall)
             count += 1
             wrong += not right
             reach = ", ".join(sorted({where for where, _ in around})) or "nobody"

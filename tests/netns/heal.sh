@@ -23,6 +23,11 @@ within() {
     fi
 }
 last_event() { grep exposure_changed "$WORK/serve.err" | tail -1; }
+# `tells NAME PATTERN` of the last event, `measures NAME WANTED` of the gauge: both may come a moment after the answer.
+matches() { grep -qE -- "$1" <<<"$(last_event)"; }
+tells() { until_true 5 matches "$2"; has "$1" "$2" "$(last_event)"; }
+is_gauge() { [ "$(gauge upstream_exposed)" = "$1" ]; }
+measures() { until_true 5 is_gauge "$2"; same "$1" "$2" "$(gauge upstream_exposed)"; }
 
 # ---- bound to everyone: refused at the start
 file
@@ -52,8 +57,8 @@ for round in 1 2; do
     python
     wrong=$PID
     within "round $round: bound to everyone the route closes in less than 10 s" 10 503
-    has "round $round: the event says so" "exposed=true .*python3 \\(pid $wrong\\).*--bind 127\\.0\\.0\\.1" "$(last_event)"
-    same "round $round: and the metric" 1 "$(gauge upstream_exposed)"
+    tells "round $round: the event says so" "exposed=true .*python3 \\(pid $wrong\\).*--bind 127\\.0\\.0\\.1"
+    measures "round $round: and the metric" 1
     id=$(at neighbour curl -sSk -m 5 -o /dev/null -D - https://192.168.77.1:8443/ | tr -d '\r' | sed -n 's/^x-request-id: //Ip')
     has "round $round: explain --id says it, of then and of now" 'exposure .*upstream-exposed: the client sees 503' "$(at gate "$GATE" explain --id "$id" -c "$WORK/loopgate.toml" 2>&1 | tr -s ' \n' ' ')"
     lacks "round $round: the visitor is not told which program it is" 'python|3000' "$(cat "$WORK/answer")"
@@ -61,15 +66,15 @@ for round in 1 2; do
     python --bind 127.0.0.1
     right=$PID
     within "round $round: bound right it heals in less than 10 s" 10 200
-    has "round $round: the event says so" 'info exposure_changed .*exposed=false' "$(last_event)"
-    same "round $round: and the metric" 0 "$(gauge upstream_exposed)"
+    tells "round $round: the event says so" 'info exposure_changed .*exposed=false'
+    measures "round $round: and the metric" 0
 done
 
 # ---- a forwarder beside it
 start forwarder ip netns exec "$tag-gate" socat TCP-LISTEN:4000,fork,reuseaddr TCP:127.0.0.1:3000
 forwarder=$PID
 within "a forwarder to everyone closes the route in less than 10 s" 11 503
-has "the event names it" "exposed=true .*socat \\(pid $forwarder\\)" "$(last_event)"
+tells "the event names it" "exposed=true .*socat \\(pid $forwarder\\)"
 stop "$forwarder"
 within "without it the route heals in less than 10 s" 11 200
 

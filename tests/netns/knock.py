@@ -8,9 +8,9 @@ host, port, source, what = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[
 family = socket.AF_INET6 if ":" in host else socket.AF_INET
 knocking = socket.socket(family, socket.SOCK_STREAM)
 knocking.bind((source, 0))
-knocking.settimeout(3)
+knocking.settimeout(20)
 knocking.connect((host, port))
-knocking.settimeout(1.5)
+knocking.settimeout(4)
 got, end = 0, "closed"
 try:
     if what == "hello":

@@ -220,7 +220,7 @@ url=$("$python" "$here/ask.py" s3 "$SITE" ca.pem "$TOKEN" "$key" 2>s3ask.err)
 has "s3: boto3 signs, the service checks, our token beside it" '^https://s3\.home\.arpa:.*X-Amz-Signature' "$url$(tail -n 3 s3ask.err)"
 wrong=$(jq -c '.SecretAccessKey = "no" + .SecretAccessKey' <<<"$key")
 "$python" "$here/ask.py" s3 "$SITE" ca.pem "$TOKEN" "$wrong" >/dev/null 2>s3ask.err
-has "s3: a wrong signature is refused by the service" 'SignatureDoesNotMatch' "$(cat s3ask.err)"
+logged "s3: a wrong signature is refused by the service" 'SignatureDoesNotMatch' s3ask.err
 # moto checks signatures in fields alone, and fails on those in the address.
 curl -sS -H 'Content-Type: text/plain' -d 1000 http://127.0.0.1:5555/moto-api/reset-auth >/dev/null
 same "s3: the presigned address works with a token of ours" "what was put" "$(curl -sS --cacert ca.pem -H "Loopgate-Token: $TOKEN" "$url")"

@@ -75,7 +75,7 @@ def check(name, good, more=""):
     print(f"{'ok   ' if good else 'FAIL '} {name}{'' if good else f': {more}'}", flush=True)
 
 
-def until(what, seconds=10):
+def until(what, seconds=60):
     end = time.monotonic() + seconds
     while not what():
         if time.monotonic() > end:

@@ -43,7 +43,7 @@ cd "$WORK" || exit 1
 password=$("$GATE" cert client alice --for 30d 2>alice.err)
 same "a certificate is made" 0 $?
 has "the password is alone on standard output" '^[a-z]{4}(-[a-z]{4}){3}$' "$password"
-has "and the rest is said beside it" 'alice\.p12' "$(cat alice.err)"
+logged "and the rest is said beside it" 'alice\.p12' alice.err
 same "the file is the owner's alone" 600 "$(stat -c %a alice.p12)"
 out=$("$GATE" cert client alice 2>&1)
 same "a file that is there stays" 1 $?
@@ -77,8 +77,6 @@ same "check has nothing to say" 0 $?
 serving gate gate.toml
 "$GATE" -q ca export -o ca.pem
 url=https://127.0.0.1:$PORT
-# `logged NAME PATTERN FILE`: lines are written by another thread.
-logged() { until_true 10 grep -qE -- "$2" "$3"; has "$1" "$2" "$(cat "$3")"; }
 # `ask ARGUMENTS…`: the status.
 ask() { curl -sS --cacert ca.pem -m 20 -o answer -w '%{http_code}' "$@" 2>>curl.err; }
 with() { local name=$1 secret=$2; shift 2; ask --cert-type P12 --cert "$name.p12:$secret" "$@"; }

@@ -137,7 +137,7 @@ until_written third.err '(exposure_changed .*exposed=true)' >/dev/null
 ends alice 10
 wait "$OLD"
 same "it has ended well" 0 $?
-has "and says how long that took" 'ended why="everything has finished" after_ms=[0-9]+ cut=0' "$(cat third.err)"
+logged "and says how long that took" 'ended why="everything has finished" after_ms=[0-9]+ cut=0' third.err
 kill "$PID"
 wait "$PID" 2>/dev/null
 
@@ -147,7 +147,7 @@ kill -TERM "$OLD"
 until_written fourth.err '(draining why=TERM connections=6 at_most=60s)' >/dev/null
 kill -INT "$OLD"
 wait "$OLD"
-has "a second signal is told, with what it cut" 'ended why="a second INT" after_ms=[0-9]+ cut=6' "$(cat fourth.err)"
+logged "a second signal is told, with what it cut" 'ended why="a second INT" after_ms=[0-9]+ cut=6' fourth.err
 
 echo "== at a service that was replaced"
 BLUE=$UPSTREAM GREEN=$(free_port)
@@ -248,7 +248,7 @@ if command -v strace >/dev/null && [ "$(id -u)" -eq 0 ]; then
     until_true 10 grep -q openat hang.trace
     kill -TERM "$OLD"
     until_true 15 grep -q control_stuck sixth.err
-    has "the first signal begins the drain all the same" 'control_stuck' "$(cat sixth.err)"
+    logged "the first signal begins the drain all the same" 'control_stuck' sixth.err
     lacks "nobody new is let in" '^[1-9]' "$(curl -sk -m 3 -o /dev/null -w '%{http_code}' -u alice:pass-alice "$site/")"
     goes_on alice
     kill -TERM "$OLD"
@@ -256,7 +256,7 @@ if command -v strace >/dev/null && [ "$(id -u)" -eq 0 ]; then
     until_true 25 has_ended
     wait "$OLD"
     same "the second one ends it" 1 $?
-    has "and that is told" 'ended_by_force' "$(cat sixth.err)"
+    logged "and that is told" 'ended_by_force' sixth.err
 fi
 same "no panic" 0 "$(cat ./*.err | grep -c panic)"
 exit 0

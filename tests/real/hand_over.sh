@@ -212,8 +212,8 @@ until_written gate0.err '(handed_over)' >/dev/null && touch "$WORK/go"
 handed=$(grep -c echo talk.out)
 until_written gate1.err '(serving)' >/dev/null
 same "the new one serves, and is the one that is asked" "hello $new" "$(page) $(running_gate)"
-has "the old one says to whom" "handed_over.*pid=$new" "$(cat gate0.err)"
-has "the new one from whom" "took_over.*pid=$old" "$(cat gate1.err)"
+logged "the old one says to whom" "handed_over.*pid=$new" gate0.err
+logged "the new one from whom" "took_over.*pid=$old" gate1.err
 same "health and the admin address are the new one's" "0 $new" "$("$GATE" health -c gate.toml >/dev/null; echo $?) $(ss -ltnpH "sport = :$admin" | grep -oE 'pid=[0-9]+' | head -1 | cut -d= -f2)"
 same "who was locked out is" 429 "$(guess 3)"
 same "a request on an old connection is answered, and the last one" "401 close" "$(tail -1 late.out)"

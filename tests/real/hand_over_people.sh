@@ -54,7 +54,7 @@ chmod 600 users
 cat >gate.toml <<TOML
 [server]
 workers = 2
-drain = "15s"
+drain = "60s"
 [[listener]]
 address = "127.0.0.1:$port"
 networks = { allow = ["loopback"] }
@@ -83,7 +83,7 @@ opens() { ask -X POST -H "Content-Length: 0" -D - -o /dev/null "$1" | sed -nE 's
 logout() { code -X POST -H "Origin: $site" -H "Content-Length: 0" -H "Cookie: $1" "$site/.loopgate/logout"; }
 who() { ask -H "Cookie: $1" "$site/who"; }
 # `streams NAME COOKIE`: a stream that goes on; `runs NAME`: whether it does.
-streams() { start "$1" curl -skN --max-time 100 --resolve "app.lan:$port:127.0.0.1" -H "Cookie: $2" "$site/stream"; STREAM=$PID; until_true 20 grep -q . "$1.out"; }
+streams() { start "$1" curl -skN --max-time 200 --resolve "app.lan:$port:127.0.0.1" -H "Cookie: $2" "$site/stream"; STREAM=$PID; until_true 20 grep -q . "$1.out"; }
 longer() { [ "$(wc -l <"$1.out")" -gt "$2" ]; }
 runs() { until_true 5 longer "$1" "$(wc -l <"$1.out")"; }
 
@@ -101,8 +101,9 @@ same "who guesses is locked out" 429 "$(code --interface 127.0.1.9 -u dave:wrong
 streams alice "$alice" && a=$STREAM
 streams carol "$carol" && c=$STREAM
 streams visitor "$other" && v=$STREAM
-# One that nothing ends keeps the old one until its time is over.
-start open curl -skN --max-time 100 --resolve "app.lan:$port:127.0.0.1" "$site/open/stream"
+# One that nothing ends keeps the old one for as long as it is looked at.
+start open curl -skN --max-time 200 --resolve "app.lan:$port:127.0.0.1" "$site/open/stream"
+open=$PID
 until_true 20 grep -q . open.out
 basic() { printf %s "$1" | base64; }
 cat >plan <<PLAN
@@ -119,7 +120,7 @@ start gate1 "$GATE" serve -c gate.toml --take-over
 new=$PID
 until_written gate0.err '(handed_over)' >/dev/null && touch go
 until_written gate1.err '(serving)' >/dev/null
-has "it says how many came along" 'took_over.*pid=[0-9]+ sessions=3 links=3' "$(cat gate1.err)"
+logged "it says how many came along" 'took_over.*pid=[0-9]+ sessions=3 links=3' gate1.err
 until_written kept.out '(done)' >/dev/null
 same "nobody logs in again" "alice carol" "$(for c in "$alice" "$carol"; do who "$c"; done | xargs)"
 has "nor does the visitor" '^share:' "$(who "$visitor")"
@@ -162,6 +163,7 @@ until_true 5 is_over "$c"
 same "likewise" 0 $?
 same "unlocked" 0 "$("$GATE" unlock --user dave --client 127.0.1.9 -c gate.toml >/dev/null; echo $?)"
 same "the old one still drains" 0 "$(kill -0 "$old"; echo $?)"
+kill "$open"
 until_true 30 is_over "$old"
 wait "$old"
 same "and has ended well" 0 $?
@@ -174,7 +176,8 @@ same "what has not goes on" alice "$(who "$again")"
 echo "== two take-overs in a row"
 eve=$(cookie alice)
 streams eve "$eve" && e=$STREAM
-start open2 curl -skN --max-time 100 --resolve "app.lan:$port:127.0.0.1" "$site/open/stream"
+start open2 curl -skN --max-time 200 --resolve "app.lan:$port:127.0.0.1" "$site/open/stream"
+open2=$PID
 until_true 20 grep -q . open2.out
 first=$new
 start gate3 "$GATE" serve -c gate.toml --take-over
@@ -189,11 +192,12 @@ until_true 10 is_over "$second"
 same "the second one has ended at once" 0 $?
 until_true 5 is_over "$e"
 same "and what ran by a session in the first one, whom nobody tells any more" 0 $?
-has "which says so" 'hand_over_lost.*sessions=' "$(cat gate1.err)"
+logged "which says so" 'hand_over_lost.*sessions=' gate1.err
 runs open2
 same "what runs by none goes on" 0 $?
 same "nobody logs in again" "alice alice" "$(for c in "$again" "$eve"; do who "$c"; done | xargs)"
 lacks "and the newest one has lost nothing" 'hand_over_lost' "$(cat gate3.err gate4.err)"
+kill "$open2"
 until_true 30 is_over "$first"
 
 echo "== once more, and a drain without an heir"

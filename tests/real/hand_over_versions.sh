@@ -91,7 +91,7 @@ understood() {
     local new=$PID
     until_true 20 grep -q ' serving ' "$2.err" || bad "$1: it serves" "$(cat "$2.err")"
     same "$1: it serves" hello "$(page)"
-    has "$1: in the place of the old one" "took_over pid=$old" "$(cat "$2.err")"
+    logged "$1: in the place of the old one" "took_over pid=$old" "$2.err"
     has "$1: which has heard so" 'heard taken' "$(tail -4 old.out)"
     kill "$old"
     wait "$old" 2>/dev/null
@@ -108,6 +108,6 @@ understood "a later one that says more" more
 lacks "whose sessions are left behind" 'sessions=|hand_over_lost' "$(cat more.err)"
 # The denied one: of the same version, without the last word.
 understood "one that breaks off" broken
-has "whose sessions come along" 'took_over .*sessions=0 links=0' "$(cat broken.err)"
-has "is missed" 'hand_over_lost' "$(cat broken.err)"
+logged "whose sessions come along" 'took_over .*sessions=0 links=0' broken.err
+logged "is missed" 'hand_over_lost' broken.err
 exit 0

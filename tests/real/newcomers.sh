@@ -28,7 +28,6 @@ service() {
 # `code ARGUMENTS…`: the status; what came stands in `body`.
 code() { curl -sS --cacert ca.pem -m 20 --resolve "app.lan:$PORT:127.0.0.1" -o body -w '%{http_code}' "$@" 2>>curl.err; }
 is_code() { [ "$(code "${@:2}")" = "$1" ]; }
-logged() { until_true 10 grep -qE -- "$2" "$3"; has "$1" "$2" "$(cat "$3")"; }
 again() { stop "$gate"; rm -f gate.err; serving gate gate.toml; gate=$PID; }
 
 echo "== a port alone is on 127.0.0.1 or on ::1"

@@ -214,7 +214,7 @@ drawn() { [ "$(grep -c serving "$WORK/watch.out")" -ge "$1" ]; }
 until_true 20 drawn 2 && ok "status --watch draws again" || bad "status --watch draws again" "$(cat "$WORK/watch.out")"
 kill "$PID"; wait "$PID" 2>/dev/null
 at_most "and not all the time" $((2 * (SECONDS - begun) + 3)) "$(grep -c serving "$WORK/watch.out")"
-has "the events tell of certificates" 'cert_issued name=localhost not_after=' "$(cat "$WORK/watched.err")"
+logged "the events tell of certificates" 'cert_issued name=localhost not_after=' "$WORK/watched.err"
 
 echo "== readiness"
 kill "${started[0]}"; wait "${started[0]}" 2>/dev/null
@@ -287,7 +287,7 @@ until_true 10 sh -c "[ \$('$GATE' status -c '$WORK/small.toml' --json | jq '.[0]
 has "and told once" '^1$' "$(grep -c log_failed "$WORK/small.err")"
 rm -f "$WORK/disk/filler" "$WORK/disk/moved" "$WORK/disk/access.log.1" "$WORK/disk/access.log.2"
 until_true 10 sh -c "curl -sk --resolve 'app.lan:$PORT:127.0.0.1' 'https://app.lan:$PORT/after' -o /dev/null; grep -q /after '$WORK/disk/access.log'" && ok "with room it goes on" || bad "with room it goes on" "$(ls -la "$WORK/disk")"
-has "and says so" 'log_recovered lines_lost=[1-9]' "$(cat "$WORK/small.err")"
+logged "and says so" 'log_recovered lines_lost=[1-9]' "$WORK/small.err"
 same "no line is half a line" 0 "$(cat "$WORK"/disk/access.log* | grep -cvE '^20[0-9-]+T[0-9:.]+Z .* [0-9a-z]{16}$')"
 echo "== a file that cannot be opened anew"
 mv "$WORK/disk/access.log" "$WORK/disk/moved" && mkdir "$WORK/disk/access.log" && kill -USR1 "$small"

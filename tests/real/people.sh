@@ -254,7 +254,7 @@ out=$("$GATE" unlock --user five)
 has "a second time there was nothing" 'nothing was counted against user five' "$out"
 "$GATE" unlock >/dev/null 2>&1
 same "unlock wants to know whom" 2 $?
-has "the log says so" 'info unlocked user=five' "$(cat "$WORK/gate.err")"
+logged "the log says so" 'info unlocked user=five' "$WORK/gate.err"
 
 file=$STATE_DIRECTORY/lockouts-$LISTEN
 touch "$WORK/now"
@@ -280,7 +280,7 @@ same "but not what was unlocked just before" 200 "$(code 127.0.6.5 -u six:pass-s
 # Another clock for the program alone; the monotonic one goes on.
 library=$(echo /usr/lib/*/faketime/libfaketimeMT.so.1)
 again KILL env LD_PRELOAD="$library" FAKETIME=-400d FAKETIME_DONT_FAKE_MONOTONIC=1
-has "another clock is believed" "^$(date -u -d '-400 days' +%Y)-" "$(cat "$WORK/gate.err")"
+logged "another clock is believed" "^$(date -u -d '-400 days' +%Y)-" "$WORK/gate.err"
 has "and a clock that is a year behind" '^429 ([1-9][0-9]?[0-9]?)$' "$(wait_of 127.0.6.1 six)"
 again KILL
 # A wall clock that runs an hour a second while the gate serves: after three seconds every ban would be over.

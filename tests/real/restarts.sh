@@ -76,7 +76,7 @@ finally:
     for pid in running: os.kill(pid, signal.SIGKILL)
 PY
 service=$(free_port)
-start service timeout 100 python3 service.py "$service"
+start service timeout 300 python3 service.py "$service"
 until_true 10 curl -s -o /dev/null "http://127.0.0.1:$service/"
 cat >gate.toml <<TOML
 [[listener]]

@@ -48,14 +48,14 @@ over; same "the code of the command is ours" 7 "$CODE"
 has "HOST, PORT, the placeholders and the address" '^H=127\.0\.0\.1 P=([0-9]+) A=127\.0\.0\.1:\1 U=https://[^ ]+:[0-9]+/$' "$(cat env.out)"
 has "the authority is in a file that can be read" '^CA=ok$' "$(cat env.out)"
 same "standard output is the command's alone" 2 "$(wc -l <env.out)"
-has "the banner is on standard error" 'Password +[a-z-]+' "$(cat env.err)"
+logged "the banner is on standard error" 'Password +[a-z-]+' env.err
 start itself "$GATE" run -l 127.0.0.1:0 -- node -e 'fetch(process.env.LOOPGATE_URL).then((answer) => console.log("status", answer.status), (error) => console.log(String(error.cause ?? error)))'
 over; same "a Node program that calls itself through the gate trusts it, and is asked who it is" "status 401" "$(cat itself.out)"
 start sig "$GATE" run -l 127.0.0.1:0 -- sh -c 'kill -9 $$'
 over; same "a command that died of a signal: 128 + n" 137 "$CODE"
 start missing "$GATE" run -l 127.0.0.1:0 -- ./no-such-program
 over; same "a command that is not there: 127" 127 "$CODE"
-has "and it says so" 'no-such-program. was not found' "$(cat missing.err)"
+logged "and it says so" 'no-such-program. was not found' missing.err
 start usage "$GATE" run -l 127.0.0.1:0
 over; same "no command: wrong usage" 2 "$CODE"
 
@@ -70,7 +70,7 @@ other=$(free_port)
 MARK=other$$ runs other -- python3 -u -m http.server --bind 127.0.0.1 -d site "$other"
 same "before it is there: 502" 502 "$(status /)"
 if until_true 10 answers /; then ok "a port of its own choice is found"; else bad "a port of its own choice is found" "$(tail -5 other.err)"; fi
-has "and told" "loopgate: 127.0.0.1:$other is on the network now" "$(cat other.err)"
+logged "and told" "loopgate: 127.0.0.1:$other is on the network now" other.err
 kill -INT "$PID"
 over
 if [ "$CODE" = 0 ] || [ "$CODE" = 130 ]; then ok "INT too ($CODE)"; else bad "INT too" "$CODE"; fi
@@ -83,13 +83,13 @@ kill "$PID"; over
 for bind in 0.0.0.0 ::; do
     MARK=open$$ start open "$GATE" run -l 127.0.0.1:0 -- python3 -u -m http.server --bind "$bind" -d site "$(free_port)"
     over; same "bound to $bind: stopped, 4" 4 "$CODE"
-    has "bound to $bind: who" 'python3.* \(pid [0-9]+\)' "$(cat open.err)"
-    has "bound to $bind: the repair" '--bind 127\.0\.0\.1' "$(cat open.err)"
+    logged "bound to $bind: who" 'python3.* \(pid [0-9]+\)' open.err
+    logged "bound to $bind: the repair" '--bind 127\.0\.0\.1' open.err
     nothing_left "bound to $bind: it is gone" "open$$"
 done
 runs unsafe --unsafe-upstream -- python3 -u -m http.server --bind 0.0.0.0 -d site "$(free_port)"
 if until_true 10 answers /; then ok "unless that is meant"; else bad "unless that is meant" "$(tail -5 unsafe.err)"; fi
-has "and it is said" 'without passing this gate' "$(cat unsafe.err)"
+logged "and it is said" 'without passing this gate' unsafe.err
 kill "$PID"; over
 
 # ---- several ports
@@ -143,7 +143,7 @@ mkdir vite && printf '<!doctype html><title>vite</title><h1>a vite page</h1>' >v
 MARK=vite$$ runs vite -- "$TOOLS/node_modules/.bin/vite" vite
 if until_true 20 grep -q 'is on the network now' vite.err; then ok "Vite is found on the port of its choice"; else bad "Vite is found" "$(tail -5 vite.err)"; fi
 until_true 10 grep -q 'does not want to be called' vite.err
-has "and that it refuses our name, with the option that opens it" "Vite does not want to be called run.home.arpa:[0-9]+: .*allowedHosts: \['run.home.arpa'\]" "$(cat vite.err)"
+logged "and that it refuses our name, with the option that opens it" "Vite does not want to be called run.home.arpa:[0-9]+: .*allowedHosts: \['run.home.arpa'\]" vite.err
 same "which it does" 403 "$(status /)"
 kill "$PID"
 over
@@ -156,7 +156,7 @@ if until_true 20 says / "a vite page"; then ok "which is found out when asked"; 
 kill "$PID"; over
 MARK=vhost$$ start vhost "$GATE" run -l 127.0.0.1:0 -- "$TOOLS/node_modules/.bin/vite" vite --host
 over; same "vite --host is refused" 4 "$CODE"
-has "with the repair" '--host 127\.0\.0\.1' "$(cat vhost.err)"
+logged "with the repair" '--host 127\.0\.0\.1' vhost.err
 nothing_left "and gone" "vhost$$"
 
 "$TOOLS/venv/bin/django-admin" startproject dj "$WORK" >/dev/null
@@ -200,7 +200,7 @@ start picky python3 -u "$here/picky.py" "$pages"
 until_true 10 curl -s -o /dev/null "http://127.0.0.1:$pages/" || bad "no picky server"
 gate named expose "127.0.0.1:$pages" -l 127.0.0.1:0 --name run.home.arpa
 until_true 10 grep -q 'does not want to be called' named.err
-has "expose says which option opens a service that refuses our name" 'webpack-dev-server does not want to be called run.home.arpa' "$(cat named.err)"
+logged "expose says which option opens a service that refuses our name" 'webpack-dev-server does not want to be called run.home.arpa' named.err
 same "which it does" 403 "$(status /)"
 gate auto expose "127.0.0.1:$pages" -l 127.0.0.1:0 --name run.home.arpa --host-header auto
 same "and opens it when asked" 200 "$(status /)"
@@ -213,10 +213,10 @@ for way in keep:127.0.0.1 auto:127.0.0.1 auto:::1; do
     start "$name-service" python3 -u "$here/picky.py" "$late" "$address"
     until_true 20 grep -q 'does not want to be called' "$name.err" || bad "$way: it was asked" "$(cat "$name.err")"
     if [ "$mode" = keep ]; then
-        has "$way, started later: its name is told, with the option" "does not want to be called run.home.arpa:.*allowedHosts: \['run.home.arpa'\].*--host-header upstream" "$(cat "$name.err")"
+        logged "$way, started later: its name is told, with the option" "does not want to be called run.home.arpa:.*allowedHosts: \['run.home.arpa'\].*--host-header upstream" "$name.err"
         same "$way: and it refuses" 403 "$(status /)"
     else
-        has "$way, started later: it is called localhost" 'called localhost from now on' "$(cat "$name.err")"
+        logged "$way, started later: it is called localhost" 'called localhost from now on' "$name.err"
         if until_true 5 answers /; then ok "$way: and it is served"; else bad "$way: and it is served" "$(status /)"; fi
     fi
 done

@@ -123,7 +123,7 @@ refused() {
     exec {ORDERS}>&-
     wait "$MANAGED"
     same "$name" 5 $?
-    has "$name: and it says why" "$pattern" "$(cat "$WORK/refused.err")"
+    logged "$name: and it says why" "$pattern" "$WORK/refused.err"
 }
 OTHER=$(free_port)
 refused "a socket that no listener names" "no listener of the configuration has that address; write .address = \"127.0.0.1:$OTHER\"" "127.0.0.1:$PORT" "127.0.0.1:$OTHER"

@@ -96,7 +96,7 @@ same "it lets nobody in" 401 "$(code -H "Loopgate-Token: $TOKEN")"
 grep -v '^bob:' users >new && chmod 600 new && mv new users
 is_out() { [ "$(status bob)" = 401 ]; }
 until_true 10 is_out && ok "who is taken out by an editor is out as well" || bad "who is taken out by an editor is out as well"
-has "the log says so" 'people_taken change="?users: 1 removed' "$(cat gate.err)"
+logged "the log says so" 'people_taken change="?users: 1 removed' gate.err
 
 echo "== while a configuration that is not taken names other files"
 cp users other-users && cp tokens.toml other-tokens.toml
@@ -127,7 +127,7 @@ out=$("$GATE" reload -c gate.toml 2>&1)
 same "it is refused" 3 $?
 same "and nobody is locked out by it" 200 "$(status alice)"
 same "nor in: it may be anybody's line" 200 "$(status carol)"
-has "which the log says" 'people_rejected .*users' "$(cat gate.err)"
+logged "which the log says" 'people_rejected .*users' gate.err
 out=$("$GATE" token add --name late -c gate.toml 2>&1)
 same "a command says that something is not taken" 1 $?
 has "and what to do" 'repair what is said, then `loopgate reload`' "$out"

@@ -106,7 +106,7 @@ browser_home() {
 
 # `browse NAME [SCRIPT]`: the browser's part, as anna or as the user of `exposed`.
 browse() {
-    SITE=$SITE VISITOR=${VISITOR:-anna} VISITOR_PASSWORD=$PASSWORD timeout 200 node "$ROOT/tests/browser/${2:-apps.mjs}" "$1" >browser.txt 2>browser.err </dev/null
+    SITE=$SITE VISITOR=${VISITOR:-anna} VISITOR_PASSWORD=$PASSWORD timeout 400 node "$ROOT/tests/browser/${2:-apps.mjs}" "$1" >browser.txt 2>browser.err </dev/null
     local ended=$?
     cat browser.txt
     passed=$((passed + $(grep -c '^ok ' browser.txt)))

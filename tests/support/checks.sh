@@ -123,6 +123,8 @@ got:    $3"; fi; }
 # `has NAME PATTERN TEXT`: an extended regular expression, matched in one line.
 has() { if grep -qE -- "$2" <<<"$3"; then ok "$1"; else bad "$1" "wanted: $2
 got:    $3"; fi; }
+# `logged NAME PATTERN FILE`: the same of a file, waited for: lines are written by another thread, and after what they tell of.
+logged() { until_true 10 grep -qE -- "$2" "$3"; has "$1" "$2" "$(cat "$3")"; }
 # `lacks NAME PATTERN TEXT`
 lacks() { if grep -qE -- "$2" <<<"$3"; then bad "$1" "not wanted: $2
 got:        $3"; else ok "$1"; fi; }
