@@ -66,8 +66,9 @@ async fn a_handshake_has_one_deadline_from_accept_to_its_end() {
     let gate = Gate::limited(&Upstream::ok(), "handshake = \"2s\"\n");
     let mut client = Client::tcp(gate.address).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    // By a clock of the same run: the one who comes now ends later, unless the other one's late byte begins it anew.
+    // By a clock of the same run: the one who comes now ends later, unless the first one's late byte begins its time anew.
     let mut other = Client::tcp(gate.address).await;
+    other.send(b"\x16").await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     client.send(b"\x16\x03\x01\x02").await;
     tokio::select! {
