@@ -48,6 +48,7 @@ address = "127.0.0.1:0"
 networks = { allow = ["loopback"] }
 [limits]
 connections_per_client = 1000
+handshake = "60s"
 [log]
 access = "access.log"
 [[route]]
@@ -58,7 +59,7 @@ TOML
 serving gate gate.toml
 gate=$PID
 # `many NAME OPTION`: 200 at once; their answers in NAME.out.
-many() { start "$1" curl -sk "$2" --max-time 60 -Z --parallel-immediate --parallel-max 200 --resolve "app.lan:$PORT:127.0.0.1" "https://app.lan:$PORT/[1-200]"; }
+many() { start "$1" curl -sk "$2" --max-time 200 -Z --parallel-immediate --parallel-max 200 --resolve "app.lan:$PORT:127.0.0.1" "https://app.lan:$PORT/[1-200]"; }
 many h1 --http1.1; one=$PID
 many h2 --http2; two=$PID
 all_run() { [ "$(cat running 2>/dev/null)" = 400 ]; }
