@@ -85,6 +85,8 @@ limited() {
 }
 
 ended() {
+    # A child that is ended before it has become its program still has the traps of this script.
+    [ "$BASHPID" = "$$" ] || exit "$1"
     local pid
     for pid in "${started[@]}"; do kill "$pid" 2>/dev/null; done
     # A second, then by force: nothing outlives the checks.
@@ -136,6 +138,8 @@ at_most() { if [ "$3" -le "$2" ]; then ok "$1 ($3)"; else bad "$1" "at most $2, 
 start() {
     local name=$1
     shift
+    # Before it begins: whoever looks at once must not see what another one of this name has said.
+    : >"$WORK/$name.out" 2>"$WORK/$name.err"
     "$@" >"$WORK/$name.out" 2>"$WORK/$name.err" </dev/null &
     PID=$!
     started+=("$PID")
