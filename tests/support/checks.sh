@@ -12,11 +12,11 @@ started=()
 
 # `patiently COMMAND…`: up to four times, a while apart. Registries and mirrors have bad moments, which say nothing about us.
 patiently() {
-    local pause
-    for pause in 5 20 60; do
+    local _pause
+    for _pause in 5 20 60; do
         "$@" && return
-        echo "again in $pause s: $*" >&2
-        sleep "$pause"
+        echo "again in $_pause s: $*" >&2
+        sleep "$_pause"
     done
     "$@"
 }
@@ -146,13 +146,13 @@ start() {
 }
 
 # `until_true SECONDS COMMAND…`: looks again and again, for so many seconds. They are those of a machine with nothing else to do: on
-# one that comes to few looks in that time, up to four times as many.
+# one that comes to few looks in that time, up to four times as many. Its names are its own: what it calls sees them.
 until_true() {
-    local end=$((SECONDS + $1)) last=$((SECONDS + 4 * $1)) looks=$((8 * $1)) n=0
+    local _end=$((SECONDS + $1)) _last=$((SECONDS + 4 * $1)) _most=$((8 * $1)) _looks=0
     shift
     until "$@" >/dev/null 2>&1; do
-        n=$((n + 1))
-        [ $SECONDS -lt "$end" ] || { [ $n -lt $looks ] && [ $SECONDS -lt "$last" ]; } || return 1
+        _looks=$((_looks + 1))
+        [ $SECONDS -lt "$_end" ] || { [ $_looks -lt $_most ] && [ $SECONDS -lt "$_last" ]; } || return 1
         sleep 0.05
     done
 }
