@@ -204,6 +204,7 @@ impl Chores {
     async fn look(&mut self, running: &mut Running, site: &mut Site<'_>, reloads: &mut Reloads) {
         let now = Instant::now().into_std();
         reloads.pulse.look(&running.shared.metrics, now);
+        running.shared.live.clear();
         self.files(running, site, reloads).await;
         // The host name has no notice of its own.
         let now = machine::read().ok().filter(|now| *now != site.machine);

@@ -73,6 +73,8 @@ async fn serve(mut job: Job) {
             () = job.beat.answer() => {}
             changed = job.signal.changed() => {
                 let signal = *job.signal.borrow_and_update();
+                // Lets the plan before go, also where nobody is connected.
+                drop(worker.plan());
                 worker.advance(if changed.is_err() { Phase::Stop } else { signal.phase });
                 if worker.phase() == Phase::Stop {
                     return;
