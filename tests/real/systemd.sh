@@ -33,7 +33,8 @@ at_least() { [ "$(told "$1")" -ge "$2" ]; }
 managed() {
     local name=$1 watchdog=$2
     shift 2
-    rm -f "$WORK/told" "$WORK/orders"
+    # What another one of this name has said is no word of this one.
+    rm -f "$WORK/told" "$WORK/orders" "$WORK/$name.out" "$WORK/$name.err"
     mkfifo "$WORK/orders"
     python3 "$MANAGER" "$WORK/told" "$watchdog" "$@" -- "$GATE" serve -c "$WORK/gate.toml" \
         <"$WORK/orders" >"$WORK/$name.out" 2>"$WORK/$name.err" &
