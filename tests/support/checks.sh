@@ -179,7 +179,7 @@ serving() {
 }
 
 # A port that nobody uses now, and that this script has not been given before. It is none of those that clients get: one of them could
-# have it before us.
+# have it before us. Nor is it 10080, which browsers refuse.
 free_port() {
     python3 - "${WORK:-}" <<'PY'
 import os, random, socket, sys
@@ -188,7 +188,7 @@ with open(given, "a+") as file:
     file.seek(0)
     taken = set(file.read().split())
     lowest = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
-    for port in random.sample(range(10000, max(lowest, 20000)), 1000):
+    for port in random.sample(range(11000, max(lowest, 20000)), 1000):
         if str(port) in taken: continue
         try:
             for address in "0.0.0.0", "127.0.0.1":
