@@ -301,7 +301,7 @@ fn service_cert(upstream: &Upstream) -> Option<Value> {
 fn listeners(plan: &Plan, metrics: &Metrics) -> Value {
     let listed: Vec<_> = plan.addresses().map(|a| a.to_string()).collect();
     let open = metrics.listeners().into_iter();
-    open.filter(|(name, open)| *open > 0 || listed.contains(&name.to_string()))
-        .map(|(name, open)| json!({ "address": *name, "connections": open }))
+    open.filter(|(name, open)| *open > 0 || listed.contains(name))
+        .map(|(name, open)| json!({ "address": name, "connections": open }))
         .collect()
 }

@@ -41,7 +41,8 @@ pub async fn accept(
 ) {
     let bell = worker.bell();
     let (mut failing, mut last) = (false, 0);
-    let slot = worker.shared.metrics.listener(&address.to_string());
+    let listened = worker.shared.metrics.listener(&address.to_string());
+    let slot = listened.slot;
     loop {
         let accepted = poll_fn(|cx| {
             bell.listen(cx);

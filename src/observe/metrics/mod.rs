@@ -18,8 +18,8 @@ pub use text::{CONTENT_TYPE, Text};
 use labels::{CODES, DECISIONS, HTTP2_ERRORS, LOGINS, RESULTS, UPSTREAM_ERRORS};
 use tally::BUCKETS;
 
-/// Routes and listeners that have counters of their own, over the whole life of the process: those of plans that are gone
-/// keep theirs, because a counter never falls. What comes later shares the last place.
+/// Routes and listeners that have a place of their own. Routes of plans that are gone keep theirs, because a counter never falls; that of
+/// a listener is free once it and its connections are gone. Whatever finds none shares the last one.
 const MOST: usize = 512;
 /// The label of what shares the last place.
 const REST: &str = "other";
@@ -31,6 +31,14 @@ pub struct Slot(pub(super) u16);
 impl Slot {
     /// Requests that found no route.
     pub const NONE: Self = Self(0);
+}
+
+/// A listener has its place for as long as this is there.
+#[derive(Debug)]
+pub struct Listened {
+    /// The place.
+    pub slot: Slot,
+    _name: Arc<str>,
 }
 
 /// Everything that is counted, for as long as the process lives.
@@ -86,9 +94,27 @@ impl Metrics {
         slot(&self.routes, label)
     }
 
-    /// The place of a listener.
-    pub fn listener(&self, address: &str) -> Slot {
-        slot(&self.listeners, &address.into())
+    /// The place of a listener, until it and its connections are gone.
+    pub fn listener(&self, address: &str) -> Listened {
+        let mut places = lock(&self.listeners);
+        let known = places.iter().position(|name| **name == *address);
+        let free = || (0..places.len()).find(|i| !self.is_there(*i, &places[*i]));
+        let place = known.or_else(free).unwrap_or(places.len()).min(MOST - 1);
+        let name = if place + 1 == MOST { REST } else { address };
+        match places.get_mut(place) {
+            Some(there) if **there == *name => {}
+            Some(there) => *there = name.into(),
+            None => places.push(name.into()),
+        }
+        Listened {
+            slot: Slot(u16::try_from(place).unwrap_or(0)),
+            _name: Arc::clone(&places[place]),
+        }
+    }
+
+    /// Whether the listener of this place listens somewhere, or has connections still.
+    fn is_there(&self, place: usize, name: &Arc<str>) -> bool {
+        Arc::strong_count(name) > 1 || self.sum(|tally| tally.connections[place].get()) > 0
     }
 
     /// Notes what came of a reload.
@@ -111,13 +137,12 @@ impl Metrics {
     }
 
     /// Connections of each listener that are open now.
-    pub fn listeners(&self) -> Vec<(Arc<str>, u64)> {
-        let listeners = lock(&self.listeners).clone();
+    pub fn listeners(&self) -> Vec<(String, u64)> {
+        let listeners = lock(&self.listeners);
         let open = |i: usize| self.sum(|tally| tally.connections[i].get());
-        listeners
-            .into_iter()
-            .enumerate()
-            .map(|(i, name)| (name, open(i)))
+        let all = listeners.iter().enumerate();
+        all.filter(|(i, name)| self.is_there(*i, name))
+            .map(|(i, name)| (name.to_string(), open(i)))
             .collect()
     }
 
@@ -203,9 +228,8 @@ impl Metrics {
         let above = sum(&|t| t.durations[BUCKETS.len()].get());
         let micros = sum(&|t| t.micros.get());
         text.histogram("loopgate_request_duration_seconds", &counts, above, micros);
-        for (i, listener) in lock(&self.listeners).iter().enumerate() {
-            let n = sum(&|t| t.connections[i].get());
-            text.one("loopgate_connections", &[("listener", listener)], n);
+        for (listener, n) in self.listeners() {
+            text.one("loopgate_connections", &[("listener", &*listener)], n);
         }
         text.one("loopgate_upgraded_streams", &[], sum(&|t| t.upgraded.get()));
         for i in 0..DECISIONS {
@@ -308,6 +332,47 @@ mod tests {
         assert!((0..600).all(|seconds| !news(0, seconds)));
         assert!(news(1, 1), "another listener");
         assert!(news(0, 600) && !news(0, 601));
+    }
+
+    #[test]
+    fn a_listener_has_its_place_until_it_and_its_connections_are_gone() {
+        let metrics = Metrics::default();
+        let tally = metrics.tally();
+        let shown = || {
+            let mut text = Text::default();
+            metrics.write(&mut text);
+            let text = text.into_string();
+            let lines = text
+                .lines()
+                .filter(|l| l.starts_with("loopgate_connections{"));
+            let all = lines.map(|l| l.split(['"', ' ']).skip(1).step_by(2).collect::<String>());
+            all.collect::<Vec<_>>().join(" ")
+        };
+        let (one, again) = (metrics.listener("a:1"), metrics.listener("a:1"));
+        let two = metrics.listener("b:2");
+        assert_eq!(one.slot, again.slot);
+        let open = tally.connection(one.slot);
+        assert_eq!(shown(), "a:11 b:20");
+        drop((one, again, two));
+        assert_eq!(shown(), "a:11", "its connection goes on");
+        // Its place is not given away, the other one is; with its name it is itself again.
+        let three = metrics.listener("c:3");
+        assert_ne!(three.slot, metrics.listener("a:1").slot);
+        assert_eq!(shown(), "a:11 c:30");
+        drop(open);
+        assert_eq!(shown(), "c:30");
+        // Years of other addresses need no more places, and many at once share the last one.
+        for n in 0..3 * MOST {
+            assert!(metrics.listener(&format!("d:{n}")).slot.0 < 2);
+        }
+        let many: Vec<_> = (0..2 * MOST)
+            .map(|n| metrics.listener(&n.to_string()))
+            .collect();
+        assert_eq!(usize::from(many[2 * MOST - 1].slot.0), MOST - 1);
+        assert!(shown().ends_with("other0"));
+        drop((many, three));
+        assert_eq!(shown(), "");
+        assert_eq!(metrics.listener("e:5").slot, Slot(0));
     }
 
     #[test]
