@@ -10,7 +10,7 @@ use crate::base::host::Host;
 use crate::base::path::Path;
 use crate::base::refusal::{Reason, Refusal};
 pub use crate::config::raw::CertificateUse;
-use crate::route::{Found, Rank, Table};
+use crate::route::Table;
 
 mod compile;
 
@@ -73,7 +73,7 @@ pub enum Need {
 /// A request that passed everything up to the question who it is. Only [`Site::before`] makes one.
 #[derive(Debug)]
 pub struct Stage {
-    found: Found,
+    route: usize,
     need: Need,
     certificate: CertificateUse,
 }
@@ -81,7 +81,7 @@ pub struct Stage {
 /// Proof that a request may be forwarded. Neither `Clone` nor `Default`; only [`Site::after`] makes one.
 #[derive(Debug)]
 pub struct Permit {
-    found: Found,
+    route: usize,
     certificate: CertificateUse,
     who: Option<Who>,
 }
@@ -110,10 +110,10 @@ impl Site {
     /// Steps 4 to 6 of contract 5: host, SNI, route, the route's networks and methods.
     pub fn before(&self, asked: &Asked<'_>) -> Result<Stage, Refusal> {
         self.host(asked)?;
-        let found = self.table.find(asked.host, asked.local, asked.path)?;
+        let route = self.table.find(asked.host, asked.local, asked.path)?;
         let rule = self
             .rules
-            .get(found.route)
+            .get(route)
             .ok_or(Refusal::new(Reason::NoRoute, "the route has no rule"))?;
         let inside = rule.networks.as_ref().map(|set| set.contains(asked.client));
         if inside == Some(false) && !rule.either {
@@ -146,7 +146,7 @@ impl Site {
             Need::Person => rule.certificate,
         };
         Ok(Stage {
-            found,
+            route,
             need,
             certificate,
         })
@@ -155,7 +155,7 @@ impl Site {
     /// Whether somebody who is no user and in no group, a visitor by a link, may ever come to this path.
     pub fn lets_visitors(&self, host: &Host<'_>, local: IpAddr, path: &Path<'_>) -> bool {
         let found = self.table.find(host, local, path).ok();
-        let rule = found.and_then(|found| self.rules.get(found.route));
+        let rule = found.and_then(|route| self.rules.get(route));
         rule.is_some_and(|rule| {
             let needs_none = match rule.certificate {
                 CertificateUse::Off | CertificateUse::Accepted => true,
@@ -178,15 +178,15 @@ impl Site {
         who: Option<Who>,
         certified: Option<&str>,
     ) -> Result<Permit, Refusal> {
-        stage.certificate(certified, who.as_ref())?;
+        proven(stage.certificate, certified, who.as_ref())?;
         let Stage {
-            found,
+            route,
             need,
             certificate,
         } = stage;
         let rule = self
             .rules
-            .get(found.route)
+            .get(route)
             .ok_or(Refusal::new(Reason::NoRoute, "the route has no rule"))?;
         match (need, &who, &rule.people) {
             (Need::Nobody, _, _) => {}
@@ -212,7 +212,7 @@ impl Site {
             }
         }
         Ok(Permit {
-            found,
+            route,
             certificate,
             who,
         })
@@ -231,15 +231,42 @@ fn agree(host: &Host<'_>, sni: Option<&str>) -> Result<(), Refusal> {
     }
 }
 
+/// Whether the certificate is what is `asked` for, by itself and beside the login. A token is no person: beside it the certificate may
+/// be any user's.
+pub fn proven(
+    asked: CertificateUse,
+    certified: Option<&str>,
+    who: Option<&Who>,
+) -> Result<(), Refusal> {
+    match asked {
+        CertificateUse::Off | CertificateUse::Accepted => return Ok(()),
+        CertificateUse::Required | CertificateUse::WithLogin => {}
+    }
+    let Some(certified) = certified else {
+        return Err(Refusal::new(
+            Reason::CertificateMissing,
+            "the route asks for a client certificate, and there is none",
+        ));
+    };
+    match who {
+        Some(who) if who.by != Method::Token && &*who.user != certified => Err(Refusal::new(
+            Reason::CertificateRefused,
+            "the client certificate and the login are of two users",
+        )),
+        Some(who) if who.by == Method::Certificate && asked == CertificateUse::WithLogin => {
+            Err(Refusal::new(
+                Reason::CredentialsMissing,
+                "the route asks for a login beside the client certificate",
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 impl Stage {
     /// The route that was found.
     pub fn route(&self) -> usize {
-        self.found.route
-    }
-
-    /// How exactly it names what is asked for.
-    pub fn rank(&self) -> Rank {
-        self.found.rank
+        self.route
     }
 
     /// What is still to be known.
@@ -251,56 +278,17 @@ impl Stage {
     pub fn certificate_use(&self) -> CertificateUse {
         self.certificate
     }
-
-    /// Whether the certificate is what the route asks for, by itself and beside the login. A token is no person: beside it the
-    /// certificate may be any user's.
-    pub fn certificate(&self, certified: Option<&str>, who: Option<&Who>) -> Result<(), Refusal> {
-        match self.certificate {
-            CertificateUse::Off | CertificateUse::Accepted => return Ok(()),
-            CertificateUse::Required | CertificateUse::WithLogin => {}
-        }
-        let Some(certified) = certified else {
-            return Err(Refusal::new(
-                Reason::CertificateMissing,
-                "the route asks for a client certificate, and there is none",
-            ));
-        };
-        match who {
-            Some(who) if who.by != Method::Token && &*who.user != certified => Err(Refusal::new(
-                Reason::CertificateRefused,
-                "the client certificate and the login are of two users",
-            )),
-            Some(who)
-                if who.by == Method::Certificate
-                    && self.certificate == CertificateUse::WithLogin =>
-            {
-                Err(Refusal::new(
-                    Reason::CredentialsMissing,
-                    "the route asks for a login beside the client certificate",
-                ))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
 }
 
 impl Permit {
     /// The route to take.
     pub fn route(&self) -> usize {
-        self.found.route
+        self.route
     }
 
-    /// How exactly it names what is asked for.
-    pub fn rank(&self) -> Rank {
-        self.found.rank
-    }
-
-    /// Whether a client certificate was asked for, by itself or beside the login.
-    pub fn rests_on_certificate(&self) -> bool {
-        match self.certificate {
-            CertificateUse::Off | CertificateUse::Accepted => false,
-            CertificateUse::Required | CertificateUse::WithLogin => true,
-        }
+    /// What a client certificate did for it; [`CertificateUse::Off`] where nobody was asked for.
+    pub fn certificate_use(&self) -> CertificateUse {
+        self.certificate
     }
 
     /// The person, when one was asked for.

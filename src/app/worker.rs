@@ -81,7 +81,7 @@ async fn serve(mut job: Job) {
                 }
             }
             _ = sweep.tick() => {
-                worker.pool.sweep();
+                worker.sweep();
                 worker.turn_on();
             }
             () = worker.ends.next() => worker.ring(),

@@ -104,6 +104,13 @@ impl Clients {
         &self.authority
     }
 
+    /// Whether it believes the same authorities in the same way; what is revoked may differ.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.authority.id() == other.authority.id()
+            && self.name == other.name
+            && self.register.is_some() == other.register.is_some()
+    }
+
     /// Whose certificate this is, now.
     pub fn judge(
         &self,

@@ -110,7 +110,7 @@ pub async fn hint(
         .table
         .find(&intake.authority.host, conn.local.ip(), &intake.path)
         .ok()?;
-    let upstream = &plan.routes.get(found.route)?.upstream;
+    let upstream = &plan.routes.get(found)?.upstream;
     let place = place(&upstream.target().address);
     // Boxed: this is the cold branch of every request.
     Box::pin(worker.hints.of(place, &worker.shared.questions)).await

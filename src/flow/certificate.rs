@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use super::identify::{Identity, who};
 use super::standing::Basis;
 use super::state::{Conn, Worker};
-use crate::access::{CertificateUse, Stage};
+use crate::access::{self, CertificateUse, Stage};
 use crate::auth::Method;
 use crate::auth::certificate::{CertificateFault, Certified};
 use crate::base::refusal::{Reason, Refusal};
@@ -45,8 +45,7 @@ impl ClientCertificate {
     }
 
     /// Whose it is under the plan in force; `None` when its listener, or the one that has taken the address over, asks for none.
-    /// `source` is whose connection it is: that of a
-    /// trusted proxy carries the requests of many, and its certificate is none of theirs.
+    /// `source` is whose connection it is: that of a trusted proxy carries the requests of many, and its certificate is none of theirs.
     pub fn judge(
         &self,
         worker: &Worker,
@@ -55,11 +54,7 @@ impl ClientCertificate {
         now: SystemTime,
     ) -> Result<Option<Arc<str>>, CertificateFault> {
         let plan = worker.plan();
-        let clients = plan
-            .entrance(listener, local)
-            .filter(|l| !l.gate.trusts(source))
-            .and_then(|l| l.clients.as_ref());
-        let Some(clients) = clients else {
+        let Some(clients) = plan.clients(listener, local, source) else {
             return Ok(None);
         };
         let last = self.last.borrow().clone();
@@ -95,7 +90,7 @@ pub(super) fn demanded(
         CertificateUse::Off | CertificateUse::Accepted => Ok(None),
         CertificateUse::Required | CertificateUse::WithLogin => {
             let certified = look(worker, conn)?;
-            stage.certificate(certified.as_deref(), None)?;
+            access::proven(stage.certificate_use(), certified.as_deref(), None)?;
             Ok(certified)
         }
     }

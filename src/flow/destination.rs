@@ -46,7 +46,7 @@ pub(super) fn judge(
     let denied = |detail| Err(Refusal::new(Reason::NotPermitted, detail));
     for host in other.into_iter().chain([host]) {
         match table.find(host, local, &path) {
-            Ok(found) if found.route == route => {}
+            Ok(found) if found == route => {}
             Err(refusal) if refusal.reason == Reason::BadRequest => return Err(refusal),
             Ok(_) | Err(_) => return denied("the Destination leads to another route"),
         }

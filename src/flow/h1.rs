@@ -292,14 +292,13 @@ async fn forward<'l>(
         .get(permit.route())
         .ok_or(Refusal::from(Reason::NoRoute))?;
     let describe = || {
-        let upstream = route.upstream.target().to_string();
         Standing::new(
             visit.worker,
             visit.conn,
             intake,
             &permit,
             basis.clone(),
-            upstream,
+            &route.upstream,
             epoch,
         )
     };
@@ -324,7 +323,7 @@ async fn forward<'l>(
         let (head, inbound, out) = (&head, &inbound, room.out);
         return apart(|| async move {
             let forwarded = super::h1_to_h2::forward(visit, head, inbound, lines, out);
-            tokio::select! { done = forwarded => done, () = withdrawn => Err(Stop::Cut) }
+            tokio::select! { biased; () = withdrawn => Err(Stop::Cut), done = forwarded => done }
         })
         .await;
     }

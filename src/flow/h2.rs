@@ -15,6 +15,7 @@ use super::absent::hint;
 use super::answer::broken;
 use super::body::{Carried, discard};
 use super::ending::Unanswered;
+use super::h2_exchange::withdrawn;
 use super::h2_head::{forbidden, h2_request, lines, strip};
 use super::h2_pump::nothing;
 use super::intake::{Facts, Intake, Line};
@@ -214,14 +215,13 @@ impl<'a> Stream<'a> {
             set_cookie: set_cookie.as_deref(),
         };
         let standing = || {
-            let upstream = route.upstream.target().to_string();
             Standing::new(
                 self.worker,
                 self.conn,
                 &intake,
                 &permit,
                 basis.clone(),
-                upstream,
+                &route.upstream,
                 epoch,
             )
         };
@@ -233,8 +233,9 @@ impl<'a> Stream<'a> {
         }
         if websocket {
             let held = (self.conn.busy.hold(), self.conn.exchange(self.plan)?);
-            return apart(|| {
-                super::h2_websocket::open(
+            return apart(|| async {
+                let bell = self.worker.bell();
+                let opened = super::h2_websocket::open(
                     self.worker,
                     self.plan,
                     &head,
@@ -243,7 +244,12 @@ impl<'a> Stream<'a> {
                     held,
                     self.parts,
                     scratch,
-                )
+                );
+                tokio::select! {
+                    biased;
+                    () = Standing::lazily(self.worker, &bell, epoch, &standing) => Err(withdrawn()),
+                    opened = opened => opened,
+                }
             })
             .await;
         }
@@ -362,8 +368,8 @@ impl<'a> Stream<'a> {
         );
         let response = tokio::select! {
             biased;
+            () = standing.ended() => return Err(withdrawn()),
             response = progress.head(send, limits) => response?,
-            () = standing.ended() => return Err(Refusal::new(Reason::NotPermitted, "the permission was withdrawn")),
         };
         let (mut parts, body) = response.into_parts();
         let wait = upload::silence(&parts.headers, limits);

@@ -45,8 +45,9 @@ impl Stream<'_> {
             let wire = Rc::new(lease.wire);
             let exchanged = tokio::select! {
                 biased;
+                // First: what was withdrawn while it waited for a connection is not sent.
+                () = Standing::lazily(self.worker, &bell, epoch, standing) => return Err(withdrawn()),
                 exchanged = self.exchange(head, &wire, body, scratch) => exchanged,
-                () = Standing::lazily(self.worker, &bell, epoch, standing) => return Err(Refusal::new(Reason::NotPermitted, "the permission was withdrawn")),
             };
             match exchanged {
                 Err(Fault::Dead) if reused && again => {
@@ -184,6 +185,11 @@ impl Stream<'_> {
         }
         Ok(response)
     }
+}
+
+/// What is told instead of an answer.
+pub(super) fn withdrawn() -> Refusal {
+    Refusal::new(Reason::NotPermitted, "the permission was withdrawn")
 }
 
 /// A body that goes on is cut when its permission ends.

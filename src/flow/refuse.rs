@@ -99,7 +99,7 @@ fn allowed(site: &Site, intake: &Intake<'_>, conn: &Conn) -> Option<String> {
         .find(&intake.authority.host, conn.local.ip(), &intake.path)
         .ok()?;
     site.rules
-        .get(found.route)?
+        .get(found)?
         .methods
         .as_ref()
         .map(|list| list.join(", "))

@@ -68,10 +68,10 @@ pub(super) async fn attempt(
         }
     };
     tokio::select! {
-        biased;
+        biased; // What was withdrawn while it waited for a connection is not sent.
+        () = withdrawn => Err(Stop::Cut),
         stop = feed => Err(stop),
         ended = relay(visit, intake, up, upgrade, inbound, room, &patience, &sent) => ended,
-        () = withdrawn => Err(Stop::Cut),
     }
 }
 

@@ -12,7 +12,7 @@ use super::certificate::ClientCertificate;
 use super::ends::Ends;
 use super::intake::Intake;
 use super::state::{Bell, Conn, Worker};
-use crate::access::{Asked, CertificateUse, Need, Permit};
+use crate::access::{self, Asked, CertificateUse, Permit};
 use crate::auth::cache::Key;
 use crate::auth::password::Fingerprint;
 use crate::auth::token::Token;
@@ -20,9 +20,8 @@ use crate::auth::{Method, Who};
 use crate::base::drain::Phase;
 use crate::base::host::Host;
 use crate::base::path::Path;
-use crate::gate::Gate;
-use crate::plan::Plan;
-use crate::route::Rank;
+use crate::plan::{Listener, Plan, Route};
+use crate::upstream::Upstream;
 
 /// By what a person was known.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +85,7 @@ pub struct Standing {
     source: IpAddr,
     client: IpAddr,
     local: SocketAddr,
+    is_plain: bool,
     sni: Option<Box<str>>,
     host: Host<'static>,
     target: Box<str>,
@@ -93,9 +93,8 @@ pub struct Standing {
     user: Option<Arc<str>>,
     basis: Basis,
     certificate: Option<Rc<ClientCertificate>>,
-    rests_on_certificate: bool,
-    upstream: Box<str>,
-    rank: Rank,
+    certificate_use: CertificateUse,
+    upstream: Arc<Upstream>,
 }
 
 impl Standing {
@@ -106,7 +105,7 @@ impl Standing {
         intake: &Intake<'_>,
         permit: &Permit,
         basis: Basis,
-        upstream: String,
+        upstream: &Arc<Upstream>,
         epoch: u64,
     ) -> Self {
         Self {
@@ -119,6 +118,7 @@ impl Standing {
             source: conn.source,
             client: intake.origin.client.address,
             local: conn.local,
+            is_plain: conn.is_plain(),
             sni: conn.sni.clone(),
             host: intake.authority.host.clone().into_owned(),
             target: intake.target.split('?').next().unwrap_or("/").into(),
@@ -126,9 +126,8 @@ impl Standing {
             user: permit.who().map(|w| w.user.clone()),
             basis,
             certificate: conn.certificate.clone(),
-            rests_on_certificate: permit.rests_on_certificate(),
-            upstream: upstream.into(),
-            rank: permit.rank(),
+            certificate_use: permit.certificate_use(),
+            upstream: Arc::clone(upstream),
         }
     }
 
@@ -190,19 +189,20 @@ impl Standing {
         .await;
     }
 
-    /// The pure decision once more, with what is known now.
     fn stands(&self, plan: &Plan) -> bool {
-        let gate = plan
-            .rules(self.listener, self.local)
-            .is_some_and(|l| self.is_welcome(&l.gate));
-        let target = if &*self.target == "*" {
+        self.judge(plan).is_some()
+    }
+
+    /// The pure decision once more, with what is known now; and whether it may be where it is.
+    fn judge(&self, plan: &Plan) -> Option<Permit> {
+        let listener = plan.rules(self.listener, self.local);
+        listener.filter(|l| self.is_welcome(l))?;
+        let path = Path::parse(if &*self.target == "*" {
             "/"
         } else {
             &self.target
-        };
-        let Ok(path) = Path::parse(target) else {
-            return false;
-        };
+        })
+        .ok()?;
         let asked = Asked {
             host: &self.host,
             sni: self.sni.as_deref(),
@@ -211,53 +211,52 @@ impl Standing {
             client: self.client,
             local: self.local.ip(),
         };
-        let Ok(stage) = plan.site.before(&asked) else {
-            return false;
-        };
-        let Some(route) = plan.routes.get(stage.route()) else {
-            return false;
-        };
-        let is_same = route.upstream.target().to_string() == *self.upstream;
-        // At a service that was replaced nothing begins, and what runs there rests on more: its own route leads elsewhere now and is not
-        // gone, so that a wider one answers for it; and who was let in there is known still, also by the certificate beside his login,
-        // whether or not the new service asks.
-        let may_finish = || {
-            stage.rank() >= self.rank
-                && plan.lets_finish(&self.upstream)
-                && (!self.rests_on_certificate || self.certified().is_some())
-        };
-        if route.upstream.is_refused() || !(is_same || may_finish()) {
-            return false;
+        let stage = plan.site.before(&asked).ok()?;
+        let route = plan.routes.get(stage.route())?;
+        if !route.leads_to(&self.upstream) && !self.may_finish(plan, &path, route) {
+            return None;
         }
-        let certified = match stage.certificate_use() {
-            CertificateUse::Off if is_same || stage.need() == Need::Person => None,
-            CertificateUse::Off
-            | CertificateUse::Accepted
-            | CertificateUse::Required
-            | CertificateUse::WithLogin => self.certified(),
-        };
-        let who = match (stage.need(), self.who(plan, &path, certified.as_deref())) {
-            (Need::Nobody, None) if !is_same && self.user.is_some() => return false,
-            (Need::Nobody, _) => None,
-            (Need::Person, None) => return false,
-            (Need::Person, who) => who,
-        };
-        gate && plan.site.after(stage, who, certified.as_deref()).is_ok()
+        let (who, certified) = self.known(plan, &path, stage.certificate_use());
+        plan.site.after(stage, who, certified.as_deref()).ok()
+    }
+
+    /// Whether it may finish at a service that its route led to before. The rules of now are about another one, so whoever was let in
+    /// there must be known still as he was then.
+    fn may_finish(&self, plan: &Plan, path: &Path<'_>, route: &Route) -> bool {
+        let (who, certified) = self.known(plan, path, self.certificate_use);
+        let proven = access::proven(self.certificate_use, certified.as_deref(), who.as_ref());
+        route.lets_finish_at(&self.upstream)
+            && (self.user.is_none() || who.is_some())
+            && proven.is_ok()
     }
 
     /// Step 1 once more. A client that fields named is one only as long as whoever wrote them is believed.
-    fn is_welcome(&self, gate: &Gate) -> bool {
-        gate.judge_connection(self.peer, self.source).is_ok()
+    fn is_welcome(&self, listener: &Listener) -> bool {
+        let gate = &listener.gate;
+        listener.keeps(self.peer, self.source, self.is_plain)
             && gate.judge(self.client).is_ok()
             && (self.client == self.source || gate.trusts(self.source))
     }
 
-    /// Whose client certificate it is now; a bad one is none.
-    fn certified(&self) -> Option<Arc<str>> {
-        let certificate = self.certificate.as_ref()?;
-        let at = (self.listener, self.local);
-        let judged = certificate.judge(&self.worker, at, self.source, SystemTime::now());
-        judged.ok().flatten()
+    /// Who it is now, and whose certificate it is, where certificates are used so. A bad one is none.
+    fn known(
+        &self,
+        plan: &Plan,
+        path: &Path<'_>,
+        asked: CertificateUse,
+    ) -> (Option<Who>, Option<Arc<str>>) {
+        let judge = |certificate: &Rc<ClientCertificate>| {
+            let at = (self.listener, self.local);
+            let judged = certificate.judge(&self.worker, at, self.source, SystemTime::now());
+            judged.ok().flatten()
+        };
+        let certified = match asked {
+            CertificateUse::Off => None,
+            CertificateUse::Accepted | CertificateUse::Required | CertificateUse::WithLogin => {
+                self.certificate.as_ref().and_then(judge)
+            }
+        };
+        (self.who(plan, path, certified.as_deref()), certified)
     }
 
     fn who(&self, plan: &Plan, path: &Path<'_>, certified: Option<&str>) -> Option<Who> {

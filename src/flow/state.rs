@@ -189,6 +189,15 @@ impl Worker {
         self.turn.set(self.turn.get() + 1);
     }
 
+    /// Closes what is idle for too long, and what leads to services that the plan does not have any more; called every few seconds.
+    pub fn sweep(&self) {
+        let plan = self.plan();
+        let services = plan.services(Instant::now());
+        let named = services.map(|upstream| upstream.id()).collect();
+        self.pool.sweep(&named);
+        self.h2c.sweep(&named);
+    }
+
     /// A place at which a connection can be woken.
     pub fn bell(self: &Rc<Self>) -> Bell {
         Bell {
@@ -302,14 +311,19 @@ pub struct Conn {
 impl Conn {
     /// `https`, or `http` on a listener without TLS.
     pub fn scheme(&self) -> &'static str {
-        if self.tls.is_empty() { "http" } else { "https" }
+        if self.is_plain() { "http" } else { "https" }
     }
 
-    /// Whether the listener lets this peer in under the plan in force: a network that was narrowed ends open connections.
+    /// Whether the listener lets this connection in under the plan in force: a network that was narrowed ends open ones.
     pub fn is_welcome(&self, worker: &Worker) -> bool {
         let plan = worker.plan();
         let listener = plan.rules(self.listener, self.local);
-        listener.is_some_and(|l| l.gate.judge_connection(self.peer.ip(), self.source).is_ok())
+        listener.is_some_and(|l| l.keeps(self.peer.ip(), self.source, self.is_plain()))
+    }
+
+    /// Whether it is without TLS.
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_empty()
     }
 
     /// An exchange with a service begins beside others of this connection.

@@ -2,7 +2,7 @@
 
 use super::Plan;
 use super::explain::Explained;
-use crate::access::{CertificateUse, Stage};
+use crate::access::{self, CertificateUse, Stage};
 use crate::base::refusal::{Reason, Refusal};
 
 /// Judges the certificate of a visitor from whom the listener believes one, with a step for what was found.
@@ -25,7 +25,7 @@ pub(super) fn judge<'q>(
         Some(name) => (format!("the client certificate is {name}'s"), None),
         None => (
             "there is no client certificate that counts".to_owned(),
-            stage.certificate(None, None).err(),
+            access::proven(stage.certificate_use(), None, None).err(),
         ),
     };
     told.step("certificate", found, key);

@@ -164,7 +164,6 @@ pub fn compile(
         has_proxies: listeners.iter().any(|l| l.gate.has_proxies()),
         listeners,
         leaving: Vec::new(),
-        retired: Vec::new(),
         site: Site { table, rules },
         limits: limits(&config.limits, &routes),
         routes,

@@ -287,7 +287,7 @@ pub fn judge(plan: &Plan, request: &Request<'_>) -> Result<Explained, String> {
             let found = plan.site.table.find(&authority.host, local, path).ok();
             let key = found
                 .filter(|_| route)
-                .map(|f| format!("route[{}].access", f.route));
+                .map(|at| format!("route[{at}].access"));
             return Ok(told.refused(name, refusal, refusal.detail, key));
         }
     };

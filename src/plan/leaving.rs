@@ -1,13 +1,18 @@
 //! Listeners and services that a plan does not have any more. Nobody new comes in by them or is led there; what runs there finishes
 //! within `server.drain`.
 
-use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Listener, Plan};
+use super::{Listener, Plan, Route};
+use crate::auth::certificate::Clients;
 use crate::upstream::Upstream;
+
+/// Addresses that are leaving, and former services of one route, however many reloads there are within `server.drain`. Those that left
+/// first are forgotten first: what runs there is cut.
+const MOST: usize = 1024;
 
 /// An address of a plan before, whose connections may finish.
 #[derive(Clone, Debug)]
@@ -17,9 +22,9 @@ pub struct Leaving {
     until: Instant,
 }
 
-/// A service of a plan before that no route leads to any more: what it answers may finish.
+/// A service that a route led to before: what it answers may finish.
 #[derive(Clone, Debug)]
-pub struct Retired {
+pub struct Former {
     upstream: Arc<Upstream>,
     until: Instant,
 }
@@ -39,48 +44,42 @@ impl Plan {
         let still = before.leaving.iter().filter(|l| l.until > now).cloned();
         let named =
             |address: &SocketAddr| self.listeners.iter().any(|l| l.addresses.contains(address));
-        self.leaving = still
-            .chain(removed)
+        self.leaving = removed
+            .chain(still)
             .filter(|l| !named(&l.address))
+            .take(MOST)
             .collect();
-        self.retired = self.retired_since(before, now, until);
+        self.inherit(before, now, until);
     }
 
-    /// Services that `before` led to and this plan does not. One that is still named is none of them: what its route allows counts.
-    fn retired_since(&self, before: &Self, now: Instant, until: Instant) -> Vec<Retired> {
-        let mut found: Vec<Retired> = Vec::new();
-        let targets = self.routes.iter().map(|r| r.upstream.target().to_string());
-        let named: HashSet<String> = targets.collect();
-        let still = before.retired.iter().filter(|r| r.until > now).cloned();
-        let removed = before.routes.iter().filter(|r| !r.upstream.is_refused());
-        let removed = removed.map(|route| Retired {
-            upstream: Arc::clone(&route.upstream),
-            until,
-        });
-        for one in still.chain(removed) {
-            let is_known = found
-                .iter()
-                .any(|r| Arc::ptr_eq(&r.upstream, &one.upstream));
-            if !is_known && !named.contains(&one.upstream.target().to_string()) {
-                found.push(one);
+    /// Each route has the former services of the routes that were written for the same host and path, and what they led to. One that is
+    /// written for a host and path of its own has them of all: it was not there, so what it answers for now ran by another one, which
+    /// was narrower or wider. So who had a route that is removed gets nothing from a wider one that was there beside it.
+    fn inherit(&mut self, before: &Self, now: Instant, until: Instant) {
+        let places: HashMap<_, _> = before.site.table.places().collect();
+        let mut heirs = vec![HashSet::new(); self.routes.len()];
+        for (place, route) in self.site.table.places() {
+            if let (Some(heir), Some(old)) = (heirs.get_mut(route), places.get(&place)) {
+                heir.insert(*old);
             }
         }
-        found
-    }
-
-    /// Whether what runs at this service may finish, though no route leads there any more. Not where it can be reached around the gate.
-    pub fn lets_finish(&self, upstream: &str) -> bool {
-        let now = Instant::now();
-        let is_it = |r: &&Retired| r.until > now && r.upstream.target().to_string() == upstream;
-        let mut found = self.retired.iter().filter(is_it).peekable();
-        found.peek().is_some() && found.all(|r| !r.upstream.is_refused())
+        let all: Arc<[Former]> = formers(&before.routes, now, until).collect();
+        for (route, heir) in self.routes.iter_mut().zip(heirs) {
+            let old = heir.iter().filter_map(|at| before.routes.get(*at));
+            let its = formers(old, now, until);
+            route.former = match heir.is_empty() {
+                true => Arc::clone(&all),
+                false => its.filter(|f| !f.is_at(&route.upstream)).collect(),
+            };
+        }
     }
 
     /// Every service that something runs at: those that routes lead to, and those that may finish. The same one may come twice.
     pub fn services(&self, now: Instant) -> impl Iterator<Item = &Arc<Upstream>> {
-        let retired = self.retired.iter().filter(move |r| r.until > now);
-        let routes = self.routes.iter().map(|route| &route.upstream);
-        routes.chain(retired.map(|r| &r.upstream))
+        self.routes.iter().flat_map(move |route| {
+            let former = route.former.iter().filter(move |f| f.until > now);
+            std::iter::once(&route.upstream).chain(former.map(|f| &f.upstream))
+        })
     }
 
     /// The rules for somebody new who came in by the listener `by` at the address `local`: those of that listener, or else of the
@@ -105,6 +104,24 @@ impl Plan {
         self.entrance(by, local).or_else(|| Some(&leaving()?.rules))
     }
 
+    /// Whose client certificates count on a connection that is open. Where its listener is leaving, those of one that is there and believes
+    /// the same authorities: what was revoked since then is known there. `source` is whose connection it is: that of a trusted proxy
+    /// carries the requests of many, and its certificate is none of theirs.
+    pub fn clients(
+        &self,
+        by: SocketAddr,
+        local: SocketAddr,
+        source: IpAddr,
+    ) -> Option<&Arc<Clients>> {
+        let rules = self.rules(by, local).filter(|l| !l.gate.trusts(source))?;
+        let clients = rules.clients.as_ref()?;
+        if !self.is_leaving(by, local) {
+            return Some(clients);
+        }
+        let mut there = self.open().filter_map(|l| l.clients.as_ref());
+        there.find(|c| c.is_like(clients))
+    }
+
     /// Whether a connection should end when what runs on it has finished.
     pub fn is_leaving(&self, by: SocketAddr, local: SocketAddr) -> bool {
         !self.leaving.is_empty() && self.entrance(by, local).is_none()
@@ -112,12 +129,54 @@ impl Plan {
 
     /// When the first of what is leaving is over.
     pub fn next_end(&self, now: Instant) -> Option<Instant> {
-        let services = self.retired.iter().map(|r| r.until);
+        let former = self.routes.iter().flat_map(|route| route.former.iter());
         self.leaving
             .iter()
             .map(|l| l.until)
-            .chain(services)
+            .chain(former.map(|f| f.until))
             .filter(|until| *until > now)
             .min()
     }
+}
+
+impl Route {
+    /// Whether it leads to this service now.
+    pub fn leads_to(&self, upstream: &Upstream) -> bool {
+        self.upstream.target() == upstream.target() && !self.upstream.is_refused()
+    }
+
+    /// Whether what it led to this service before may finish there. Not where that can be reached around the gate.
+    pub fn lets_finish_at(&self, upstream: &Upstream) -> bool {
+        let now = Instant::now();
+        let mut its = self
+            .former
+            .iter()
+            .filter(|f| f.until > now && f.is_at(upstream))
+            .peekable();
+        its.peek().is_some() && its.all(|f| !f.upstream.is_refused())
+    }
+}
+
+impl Former {
+    fn is_at(&self, upstream: &Upstream) -> bool {
+        self.upstream.target() == upstream.target()
+    }
+}
+
+/// What these routes of the plan before led to, each service once, the last one first.
+fn formers<'a>(
+    routes: impl IntoIterator<Item = &'a Route> + Clone,
+    now: Instant,
+    until: Instant,
+) -> impl Iterator<Item = Former> {
+    let mut seen = HashSet::new();
+    let last = routes.clone().into_iter().map(move |route| Former {
+        upstream: Arc::clone(&route.upstream),
+        until,
+    });
+    let former = routes.into_iter().flat_map(|route| route.former.iter());
+    let still = former.filter(move |f| f.until > now).cloned();
+    last.chain(still)
+        .filter(move |f| seen.insert(Arc::as_ptr(&f.upstream)))
+        .take(MOST)
 }

@@ -1,7 +1,7 @@
 //! Everything the gate works by, validated, as one immutable value that is replaced as one.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ mod withdraw;
 pub use compile::compile;
 pub use explain::{Explained, Question, Request, Step, explain, judge};
 pub use kept::Kept;
-pub use leaving::{Leaving, Retired};
+pub use leaving::{Former, Leaving};
 pub use live::Live;
 pub use past::{again, is_beside};
 pub use withdraw::Withdrawal;
@@ -61,8 +61,6 @@ pub struct Plan {
     pub listeners: Vec<Arc<Listener>>,
     /// Where the plans before listened; what runs there may finish. Set when it goes live.
     pub leaving: Vec<Leaving>,
-    /// Where the plans before led to; what runs there may finish. Set when it goes live.
-    pub retired: Vec<Retired>,
     /// A listener believes proxies. Where none does, no request is looked at for what they say.
     pub has_proxies: bool,
     /// Hosts, paths and rules.
@@ -152,6 +150,11 @@ impl Listener {
     pub fn closed(&self) -> Option<String> {
         (!self.is_open).then(|| listener::elsewhere(&self.only_on))
     }
+
+    /// Whether a connection that is open may go on: its addresses may connect, and in clear it is not where TLS is spoken now.
+    pub fn keeps(&self, peer: IpAddr, source: IpAddr, is_plain: bool) -> bool {
+        self.gate.judge_connection(peer, source).is_ok() && !(is_plain && self.tls.is_some())
+    }
 }
 
 /// Where a route leads.
@@ -163,6 +166,8 @@ pub struct Route {
     pub slot: Slot,
     /// The service.
     pub upstream: Arc<Upstream>,
+    /// Those that it led to before; what runs there may finish. Set when the plan goes live.
+    pub former: Arc<[Former]>,
     /// `host_header = "upstream"`.
     pub local_mode: bool,
     /// The rule asks for the method, so no field may change it behind us.

@@ -93,6 +93,7 @@ impl<'a> Making<'a> {
         let host = raw.hosts.first().map_or("*", String::as_str);
         Some(Route {
             label: format!("{host}{}", raw.path).into(),
+            former: Arc::default(),
             slot: Slot::NONE,
             upstream: self.upstream(
                 target,

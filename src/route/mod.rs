@@ -47,20 +47,6 @@ struct Prefix {
     route: usize,
 }
 
-/// A route that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The index of the route in the plan.
-    pub route: usize,
-    /// How exactly it names what is asked for.
-    pub rank: Rank,
-}
-
-/// How exactly a route names what is asked for: its host is written down or not, and the length of its path. The highest one is found, so
-/// one that is found later with a lower rank was there or covered less: the route of the higher one is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank(bool, usize);
-
 impl Own {
     /// Whether the host is this machine. `local` is the address that the client connected to.
     pub fn has(&self, host: &Host<'_>, local: IpAddr) -> bool {
@@ -102,11 +88,26 @@ impl Table {
         named.is_some_and(Paths::is_by_path) || (self.general.is_by_path() && is_own())
     }
 
-    /// The route for a host and path.
+    /// Every host and path that a route is written for, and its index. What needs no host of its own has an empty one.
+    pub fn places(&self) -> impl Iterator<Item = ((String, &str), usize)> {
+        let named = self.named.iter().map(|(name, paths)| (name.clone(), paths));
+        let addressed = self
+            .addressed
+            .iter()
+            .map(|(at, paths)| (at.to_string(), paths));
+        let general = std::iter::once((String::new(), &self.general));
+        let all = named.chain(addressed).chain(general);
+        all.flat_map(|(host, paths)| {
+            let list = paths.list.iter();
+            list.map(move |prefix| ((host.clone(), &*prefix.path), prefix.route))
+        })
+    }
+
+    /// The index of the route for a host and path.
     ///
     /// # Errors
     /// `host-unknown`, `no-route`, and `bad-request` when the host has rules by path and the path has two readings.
-    pub fn find(&self, host: &Host<'_>, local: IpAddr, path: &Path<'_>) -> Result<Found, Refusal> {
+    pub fn find(&self, host: &Host<'_>, local: IpAddr, path: &Path<'_>) -> Result<usize, Refusal> {
         let named = match host {
             Host::Name(name) => self.named.get(name.as_ref()),
             Host::Ip(address) => self.addressed.get(address),
@@ -127,14 +128,13 @@ impl Table {
             return Err(Refusal::bad(doubt));
         }
         let found = |path: &Path<'_>| {
-            let by = |paths: Option<&Paths>, is_named| paths?.find(path, is_named);
-            by(named, true).or_else(|| by(general, false))
+            let mut hosts = [named, general].into_iter().flatten();
+            hosts.find_map(|paths| paths.find(path))
         };
-        let whole = found(path);
-        let route = whole.map(|found| found.route);
+        let route = found(path);
         let mut again = path.again().filter(|_| by_path);
         while let Some(deeper) = again {
-            if found(&deeper).map(|found| found.route) != route {
+            if found(&deeper) != route {
                 return Err(Refusal::bad(
                     "the path is another one once it is decoded twice",
                 ));
@@ -162,19 +162,15 @@ impl Table {
                 ));
             }
         }
-        whole.ok_or(Refusal::new(Reason::NoRoute, "no route has this path"))
+        route.ok_or(Refusal::new(Reason::NoRoute, "no route has this path"))
     }
 }
 
 impl Paths {
-    fn find(&self, path: &Path<'_>, is_named: bool) -> Option<Found> {
-        self.list
-            .iter()
-            .find(|prefix| path.is_under(&prefix.path))
-            .map(|prefix| Found {
-                route: prefix.route,
-                rank: Rank(is_named, prefix.path.len()),
-            })
+    fn find(&self, path: &Path<'_>) -> Option<usize> {
+        let mut list = self.list.iter();
+        let found = list.find(|prefix| path.is_under(&prefix.path));
+        found.map(|prefix| prefix.route)
     }
 
     fn is_by_path(&self) -> bool {
@@ -319,11 +315,7 @@ mod tests {
                 "10.0.0.9".parse().unwrap(),
                 &Path::parse(path).unwrap(),
             );
-            assert_eq!(
-                found.map(|f| f.route).map_err(|r| r.reason),
-                want,
-                "{host} {path}"
-            );
+            assert_eq!(found.map_err(|r| r.reason), want, "{host} {path}");
         }
     }
 }

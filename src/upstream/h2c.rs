@@ -125,6 +125,12 @@ where
         }
     }
 
+    /// Begins no request any more on connections that are closed, or whose service is none of these; those that run go on.
+    pub fn sweep(&self, named: &HashSet<u64>) {
+        let mut open = self.open.borrow_mut();
+        open.retain(|id, sender| named.contains(id) && !sender.is_closed());
+    }
+
     /// No request is begun on this connection any more; those that run go on.
     fn forget(&self, upstream: u64, sender: &SendRequest<B>) {
         let mut open = self.open.borrow_mut();

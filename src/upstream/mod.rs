@@ -84,6 +84,11 @@ impl Upstream {
         }
     }
 
+    /// Tells it from others, those of other plans too.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The target as it was written.
     pub fn target(&self) -> &Target {
         &self.target

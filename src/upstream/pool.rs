@@ -2,7 +2,7 @@
 //! a request could not be sent again.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,9 +124,10 @@ impl Pool {
         self.open.gave_way();
     }
 
-    /// Closes what was idle for too long or whose service has closed it; called every few seconds.
-    pub fn sweep(&self) {
+    /// Closes what was idle for too long, whose service has closed it, or whose service is none of these.
+    pub fn sweep(&self, named: &HashSet<u64>) {
         let mut idle = self.idle.borrow_mut();
+        idle.retain(|id, _| named.contains(id));
         let mut looks = LOOKS;
         for list in idle.values_mut() {
             list.retain(|i| {

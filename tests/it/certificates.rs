@@ -472,6 +472,38 @@ async fn a_certificate_counts_at_an_address_that_another_listener_takes_over() {
 }
 
 #[tokio::test]
+async fn a_certificate_counts_at_an_address_that_is_leaving_until_it_is_revoked() {
+    let upstream = service();
+    let (first, second) = (free("127.0.0.1"), free("127.0.0.1"));
+    let text = |address: std::net::SocketAddr, clients: &str, routes: &str| {
+        format!(
+            "[server]\nworkers = 1\n[auth]\nusers_file = \"users.htpasswd\"\n[[listener]]\naddress = \"{address}\"\n{clients}\n{routes}"
+        )
+    };
+    let all = routes(&upstream);
+    let another = Authority::new("another");
+    let (dir, file) = (tempfile::tempdir().unwrap(), "another.pem");
+    std::fs::write(dir.path().join(file), &another.pem).unwrap();
+    let others = believing(&dir.path().join(file), "");
+    // The new address believes the same authority, or another one, which says nothing of this certificate.
+    for (clients, is_known) in [(LOCAL, true), (&*others, false)] {
+        let mut gate = Gate::written(&text(first, LOCAL, &all));
+        let (bob, serial) = gate.issue("bob", YEAR);
+        gate.reload(&text(first, LOCAL, &all)).await.unwrap();
+        let mut tunnel = h1(&gate, Some(&bob)).await;
+        assert_eq!(tunnel.get("/required", SWITCH).await.status, 101);
+        gate.reload(&text(second, clients, &all)).await.unwrap();
+        if is_known {
+            tunnel.send("still here").await;
+            tunnel.at_least(10).await;
+            gate.revoke(&serial);
+            gate.reload(&text(second, clients, &all)).await.unwrap();
+        }
+        assert_ne!(tunnel.closed().await, End::Clean);
+    }
+}
+
+#[tokio::test]
 async fn a_revocation_does_not_wait_for_a_configuration_without_mistakes() {
     let upstream = service();
     let tables = routes(&upstream);

@@ -124,7 +124,7 @@ async fn a_panic_in_a_tunnel_is_counted() {
 }
 
 /// The head of a right 101, without its last empty line.
-fn websocket_answer(request: &Request) -> String {
+pub(crate) fn websocket_answer(request: &Request) -> String {
     use aws_lc_rs::digest;
     let key = request.all("sec-websocket-key").concat() + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, key.as_bytes());

@@ -440,7 +440,7 @@ async fn connecting_takes_only_so_long() {
 }
 
 /// A listener whose queue is full lets nobody in, and tells nobody.
-fn full() -> (Socket, Vec<Blocking>) {
+pub(crate) fn full() -> (Socket, Vec<Blocking>) {
     let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
     full.bind(&any.into()).unwrap();

@@ -22,6 +22,7 @@ mod policies;
 mod proxies;
 mod reload;
 mod share;
+mod standing;
 mod traffic;
 mod upstream_certs;
 mod wire_answers;

@@ -23,7 +23,7 @@ fn cut(text: &str, from: &str) -> String {
 }
 
 /// Logs in by the form; the session cookie as `name=value`, or the answer that refused.
-async fn form_login(gate: &Gate, user: &str, password: &str) -> Result<String, Answer> {
+pub(crate) async fn form_login(gate: &Gate, user: &str, password: &str) -> Result<String, Answer> {
     let mut client = gate.h1().await;
     let page = client
         .get("/.loopgate/login?to=/", "Accept: text/html\r\n")

@@ -316,20 +316,13 @@ async fn what_a_service_answers_is_finished_when_its_route_leads_to_another_one(
             assert!(running.is_whole().await, "{is_h2} {new}");
         }
 
-        // A route that refuses it cuts it at once, and so does another rule for the same service elsewhere.
-        for is_closed in [true, false] {
-            let blue = Held::new();
-            gate.reload(&file.text(&blue.upstream)).await.unwrap();
-            let mut running = Slow::begin(&gate, is_h2, &blue).await;
-            let elsewhere = route("other.lan", "/", &blue.upstream, "\"nobody\"");
-            let new = match is_closed {
-                true => closed.text(&green),
-                false => file.text(&green) + &elsewhere,
-            };
-            gate.reload(&new).await.unwrap();
-            assert!(running.is_cut().await, "{is_h2} {new}");
-            blue.go.set();
-        }
+        // A route that refuses it cuts it at once.
+        let blue = Held::new();
+        gate.reload(&file.text(&blue.upstream)).await.unwrap();
+        let mut running = Slow::begin(&gate, is_h2, &blue).await;
+        gate.reload(&closed.text(&green)).await.unwrap();
+        assert!(running.is_cut().await, "{is_h2}: nobody may");
+        blue.go.set();
     }
 }
 

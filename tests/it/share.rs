@@ -24,7 +24,7 @@ fn post(secret: &str, lines: &str) -> String {
 }
 
 /// Opens a link; the line with its cookie.
-async fn opened(gate: &Gate, secret: &str) -> String {
+pub(crate) async fn opened(gate: &Gate, secret: &str) -> String {
     let answer = gate.h1().await.ask(post(secret, "")).await;
     assert_eq!(answer.status, 303, "{answer:?}");
     let cookie = answer.all("set-cookie").join("");

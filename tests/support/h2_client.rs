@@ -64,9 +64,12 @@ impl H2Client {
 
 impl Exchange {
     pub async fn answer(&mut self) -> Response<RecvStream> {
-        soon("an answer", &mut self.answer)
-            .await
-            .expect("an answer")
+        self.try_answer().await.expect("an answer")
+    }
+
+    /// The same; or why there is none.
+    pub async fn try_answer(&mut self) -> Result<Response<RecvStream>, h2::Error> {
+        soon("an answer", &mut self.answer).await
     }
 
     /// Sends as much as there is room for until an answer comes, however long that takes to stop.

@@ -161,7 +161,7 @@ pub fn converse(
         serving.await.expect("a gate that does not panic");
         // Whatever still waits comes to its deadline, and what idles is closed: the next input begins anew.
         tokio::time::sleep(LATER).await;
-        worker.pool.sweep();
+        worker.sweep();
         tokio::time::sleep(Duration::from_millis(1)).await;
         service.abort();
         (seen, answers)
