@@ -205,6 +205,7 @@ impl Chores {
         let now = Instant::now().into_std();
         reloads.pulse.look(&running.shared.metrics, now);
         running.shared.live.clear();
+        running.mend(false).await;
         self.files(running, site, reloads).await;
         // The host name has no notice of its own.
         let now = machine::read().ok().filter(|now| *now != site.machine);

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -12,7 +13,7 @@ use super::holder;
 use super::inherited::Inherited;
 use crate::exposure::owner::own_inodes;
 use crate::exposure::socket_table::{self, Protocol, Socket};
-use crate::net::bind;
+use crate::net::bind::{self, Wrong};
 
 /// Why an address cannot be listened on.
 #[derive(Debug, Error)]
@@ -82,10 +83,64 @@ impl Held {
         spare.clear();
     }
 
+    /// The same sockets for new tasks in the place of those that have them: whoever has seen the end of a socket goes on seeing it.
+    pub fn again(&mut self, threads: usize) -> io::Result<Vec<Vec<Listening>>> {
+        let (sockets, open) = (self.spares()?, Arc::new(AtomicBool::new(true)));
+        let mut given: Vec<Vec<Listening>> = (0..threads).map(|_| Vec::new()).collect();
+        for (at, socket) in sockets.into_iter().enumerate() {
+            given[at % threads].push(Listening {
+                address: self.address,
+                socket,
+                open: Arc::clone(&open),
+            });
+        }
+        std::mem::replace(&mut self.open, open).store(false, Ordering::Release);
+        Ok(given)
+    }
+
+    /// Puts right what another process has changed that had these sockets too, and says what it was.
+    pub fn mend(&self, is_ours: bool) -> io::Result<Option<Wrong>> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each of them, whatever becomes of the others.
+        let mend = |socket: &TcpListener| {
+            let found = bind::mend(socket, is_ours)?;
+            match socket.local_addr()? == self.bound {
+                true => Ok(found),
+                false => Err(io::Error::other("it has another port now")),
+            }
+        };
+        let found: Vec<_> = spare.iter().map(mend).collect();
+        found
+            .into_iter()
+            .try_fold(None, |worst, one| Ok(worst.max(one?)))
+    }
+
     /// The very sockets, for a process that takes over.
     pub fn spares(&self) -> io::Result<Vec<TcpListener>> {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         spare.iter().map(TcpListener::try_clone).collect()
+    }
+}
+
+/// Addresses that were let go: a data thread may have them for some moments more.
+#[derive(Debug, Default)]
+pub(super) struct Left(Vec<(SocketAddr, Instant)>);
+
+/// How long a thread is given to close what it has been told to.
+pub(super) const CLOSING: Duration = Duration::from_secs(2);
+
+impl Left {
+    pub fn add(&mut self, addresses: impl Iterator<Item = SocketAddr>, now: Instant) {
+        self.0.retain(|(_, at)| now < *at + CLOSING);
+        self.0.extend(addresses.map(|address| (address, now)));
+    }
+
+    /// When the wait for this port is over, if it was let go a moment ago.
+    pub fn until(&self, port: u16, now: Instant) -> Option<Instant> {
+        let ends = self.0.iter().filter(|(address, _)| address.port() == port);
+        ends.map(|(_, at)| *at + CLOSING)
+            .max()
+            .filter(|end| now < *end)
     }
 }
 

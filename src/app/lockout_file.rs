@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::life;
 use crate::disk::{Format, InUse, InUseError};
 use crate::limit::lockout::{Lockout, LockoutSettings, Snapshot};
 use crate::observe::{Event, Log};
@@ -41,7 +42,7 @@ struct State {
     held: Option<InUse>,
     /// Another process goes on with it: nothing is written here.
     is_given: bool,
-    /// What the file was when we began: another one was written since then.
+    /// What the file was when it was last joined: another one was written since then.
     begun_with: Option<u64>,
 }
 
@@ -76,7 +77,8 @@ impl LockoutFile {
         };
         if let Ok(Some((snapshot, mark))) = &mut found {
             state.begun_with = Some(*mark);
-            return Lockout::restore(settings, snapshot, now, SystemTime::now());
+            let wall = life::wall(&self.path, snapshot.taken());
+            return Lockout::restore(settings, snapshot, now, wall);
         }
         if let Err(why) = found {
             self.unread(why, state.held.is_some(), log);
@@ -112,10 +114,17 @@ impl LockoutFile {
         let began = Instant::now();
         let held = match &state.held {
             Some(_) => Ok(()),
-            None => self.take().map(|held| {
-                state.held = Some(held);
-                self.join(lockout, state.begun_with, began, log);
-            }),
+            None => match self.take() {
+                Ok(held) => {
+                    state.held = Some(held);
+                    self.join(lockout, state.begun_with, began, log);
+                    Ok(())
+                }
+                Err(why) => {
+                    self.learn(&mut state, lockout, began);
+                    Err(why)
+                }
+            },
         };
         let changes = lockout.changes();
         let written = match held {
@@ -145,10 +154,11 @@ impl LockoutFile {
         state.held.as_ref().and_then(|held| held.share().ok())
     }
 
-    /// Nobody has taken it.
+    /// Nobody has taken it. Where the lock was ended meanwhile, and another gate has it now, the file is that one's.
     pub fn resume(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.is_given = false;
+        state.held = state.held.take().filter(InUse::again);
     }
 
     /// Another process has it, and the lock alone: nothing is written here any more.
@@ -174,8 +184,11 @@ impl LockoutFile {
     }
 
     fn write(&self, lockout: &Lockout, now: Instant) -> io::Result<()> {
-        let bytes = serde_json::to_vec(&lockout.snapshot(now, SystemTime::now()))?;
-        FORMAT.write(&self.path, &bytes)
+        let wall = SystemTime::now();
+        let bytes = serde_json::to_vec(&lockout.snapshot(now, wall))?;
+        FORMAT.write(&self.path, &bytes)?;
+        life::note(&self.path, wall);
+        Ok(())
     }
 
     /// What is in the file, and its mark; else why it is of no use.
@@ -213,6 +226,15 @@ impl LockoutFile {
             Err(why) => why,
         };
         self.unread(why, true, log);
+    }
+
+    /// Joins what the gate that keeps the file has counted by now, while it goes on.
+    fn learn(&self, state: &mut State, lockout: &Lockout, now: Instant) {
+        if let Ok(Some((snapshot, mark))) = self.read()
+            && state.begun_with.replace(mark) != Some(mark)
+        {
+            lockout.join(&snapshot, now, SystemTime::now());
+        }
     }
 
     fn unread(&self, why: String, is_ours: bool, log: &Log) {
@@ -340,7 +362,15 @@ mod tests {
         first.save(&a, &log);
         let later = Instant::now() + Duration::from_secs(3600);
         second.save(&b, &log);
-        assert!(second.is_due(&b, later) && !locks(&b, "198.51.100.1", "z"));
+        assert!(second.is_due(&b, later), "the first one keeps it");
+        // While both go on, the second one holds to what the first has written, and not the other way round.
+        assert!(locks(&b, "198.51.100.1", "z") && locks(&b, "203.0.113.9", "carol"));
+        assert!(!locks(&a, "198.51.100.2", "z"));
+        wrong(&a, "198.51.100.3", "v", 5);
+        first.save(&a, &log);
+        assert!(!locks(&b, "198.51.100.3", "z"));
+        second.save(&b, &log);
+        assert!(locks(&b, "198.51.100.3", "z"));
         drop(first);
         second.save(&b, &log);
         for lockout in [

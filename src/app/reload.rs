@@ -2,12 +2,13 @@
 //! removed. With any mistake the plan in force stays, and `config_rejected` says why; but who was removed or revoked in a file of his
 //! own is out all the same.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::exposure::Found;
-use super::listeners::Bound;
+use super::listeners::{BindError, Bound};
 use super::manager;
 use super::run::Site;
 use super::start::Running;
@@ -143,7 +144,12 @@ async fn take(
     if running.phase() != Phase::Run {
         return Ok(take_draining(running, site, plan, warnings).await);
     }
-    let bound = running.bind(&plan).map_err(|error| {
+    let port = |error: &BindError| match error {
+        BindError::InUse { address, .. } => Some(address.port()),
+        BindError::NotPermitted { .. } | BindError::Other { .. } => None,
+    };
+    let bound = patiently(&*running, || running.bind(&plan), port).await;
+    let bound = bound.map_err(|error| {
         let here = |l: &Arc<Listener>| l.addresses.contains(&error.address());
         let at = plan.listeners.iter().position(here).unwrap_or(0);
         wrong(format!("listener[{at}].address"), &error, &warnings.origins)
@@ -170,7 +176,13 @@ async fn take(
         })?;
         Some(change)
     };
-    let desk = running.desk.prepare(plan.admin.as_ref()).map_err(|error| {
+    let admin = plan.admin.as_ref();
+    let port = |error: &io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => Some(admin?.sockets().next()?.port()),
+        _ => None,
+    };
+    let desk = patiently(&*running, || running.desk.prepare(admin), port).await;
+    let desk = desk.map_err(|error| {
         let error = StartError::admin(&plan)(error);
         wrong("admin.address".into(), &error, &warnings.origins)
     })?;
@@ -181,7 +193,8 @@ async fn take(
     let found = super::exposure::look(&plan, &site.machine, &ours, log_now).await;
     warnings.problems.extend(refused(&plan, &found));
     running.swap(plan, bound).await;
-    running.desk.switch(desk, &running.health);
+    let was = running.desk.switch(desk, &running.health);
+    running.left.add(was.into_iter(), Instant::now());
     if let Some(change) = log {
         running.shared.log.change(change);
     }
@@ -200,6 +213,27 @@ async fn take(
         warnings.problems.push(problem);
     }
     Ok(warnings)
+}
+
+/// How often it is looked whether an address has been closed.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// As often as it takes for our own threads to close what an earlier reload has let go: that is no reason to refuse this one. `port`
+/// tells which one was in use.
+async fn patiently<T, E>(
+    running: &Running,
+    act: impl Fn() -> Result<T, E>,
+    port: impl Fn(&E) -> Option<u16>,
+) -> Result<T, E> {
+    loop {
+        let done = act();
+        let now = Instant::now();
+        let closes = |error: &E| running.left.until(port(error)?, now);
+        match done.as_ref().err().and_then(closes) {
+            Some(_) => tokio::time::sleep(AGAIN).await,
+            None => return done,
+        }
+    }
 }
 
 /// A gate that drains takes another plan for what runs: whoever is out by it is out, and nothing is opened.

@@ -91,6 +91,7 @@ pub async fn until_stopped(
     tokio::pin!(alive);
     manager::ready(&running, true);
     let (mut giver, mut heir, mut taking) = (Giver::new(), None, None);
+    let left = giver.left();
     let (mut ending, mut why) = loop {
         tokio::select! {
             _ = terminate.recv(), if !is_led => break (Ending::Drained, "TERM"),
@@ -108,7 +109,9 @@ pub async fn until_stopped(
                     heir = taken;
                     break TAKEN;
                 }
+                running.mend(true).await;
             }
+            () = left.notified() => running.mend(true).await,
             due = chores.next(&running, &site, &mut control, reloads.files.are_changing()) => {
                 chores.act(due, &mut running, &mut site, &mut reloads, Some(&giver)).await;
             }

@@ -12,9 +12,10 @@ use super::admin::{Desk, Health};
 use super::descriptors;
 use super::hand_over::Estate;
 use super::inherited::Inherited;
-use super::listeners::{self, BindError, Bound, Handed, Held, Listening};
+use super::listeners::{self, BindError, Bound, Handed, Held, Left, Listening};
 use super::lockout_file::LockoutFile;
 use super::manager::{self, Heart};
+use super::mend::Deaf;
 use super::sandbox::{self, Cell, Sandbox, Wish};
 use super::start_error::StartError;
 use super::worker::{Job, Signal, spawn};
@@ -41,6 +42,8 @@ pub struct Running {
     /// The addresses that are served; ports are real ones.
     pub addresses: Vec<SocketAddr>,
     pub(super) held: Vec<Held>,
+    pub(super) left: Left,
+    pub(super) deaf: Deaf,
     pub(super) inherited: Inherited,
     pub(super) heart: Arc<Heart>,
     pub(super) watchdog: Option<Duration>,
@@ -180,6 +183,8 @@ fn begin(
         health,
         addresses: Vec::new(),
         held: bound.held,
+        left: Left::default(),
+        deaf: Deaf::default(),
         inherited,
         heart: Arc::new(heart),
         watchdog: manager::watchdog(),
@@ -276,22 +281,22 @@ impl Running {
     pub(super) async fn swap(&mut self, plan: Plan, bound: Bound) {
         self.put(plan);
         let plan = self.shared.live.current();
-        let kept = |held: &Held| plan.listener(held.address).is_some();
-        self.held
-            .iter()
-            .filter(|held| !kept(held))
-            .for_each(Held::close);
-        self.held.retain(kept);
+        self.close_but(|held| plan.listener(held.address).is_some());
         self.held.extend(bound.held);
         self.tell_addresses();
-        for (door, sockets) in self.doors.iter().zip(bound.threads) {
+        self.hand_out(bound.threads).await;
+        self.ring();
+    }
+
+    /// Gives each thread its sockets.
+    pub(super) async fn hand_out(&self, threads: Vec<Vec<Listening>>) {
+        for (door, sockets) in self.doors.iter().zip(threads) {
             if !sockets.is_empty() && door.send_timeout(sockets, HAND_OVER).await.is_err() {
                 let event =
                     Event::error("listen_failed").with("error", "a data thread takes no listener");
                 self.shared.log.event(event);
             }
         }
-        self.ring();
     }
 
     /// Closes what must not be open where this machine is now, when there is no plan that says so.
@@ -301,11 +306,15 @@ impl Running {
             let rules = plan.listener(held.address);
             rules.is_some_and(|l| l.only_on.is_empty() || machine.is_in(&l.only_on))
         };
-        let elsewhere = self.held.iter().filter(|held| !is_here(held));
-        elsewhere.for_each(Held::close);
-        self.held.retain(is_here);
+        self.close_but(is_here);
         self.tell_addresses();
         self.ring();
+    }
+
+    fn close_but(&mut self, keep: impl Fn(&Held) -> bool) {
+        let closed = self.held.extract_if(.., |held| !keep(held));
+        let closed = closed.inspect(Held::close).map(|held| held.bound);
+        self.left.add(closed, Instant::now());
     }
 
     /// How many data threads there are.

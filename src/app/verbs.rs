@@ -256,6 +256,7 @@ fn status(running: &Running, site: &Site<'_>, reloads: &Reloads) -> Value {
         "tokens_file": named(&plan.written.auth.tokens_file),
         "addresses": running.addresses,
         "admin": running.desk.addresses(),
+        "deaf": running.deaf.told(),
         "connections": running.connections(),
         "connections_most": plan.limits.connections,
         "upstream_connections": running.held().1,

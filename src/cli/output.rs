@@ -56,6 +56,14 @@ impl Output {
     /// # Errors
     /// When it could not be written although somebody was there to read: a full disk must not look like success.
     pub fn print(&self, text: &str) -> io::Result<()> {
+        self.print_on(text).map(drop)
+    }
+
+    /// The same for who goes on printing: false when nobody reads it any more.
+    ///
+    /// # Errors
+    /// As [`Output::print`].
+    pub fn print_on(&self, text: &str) -> io::Result<bool> {
         write(&mut io::stdout().lock(), text)
     }
 
@@ -72,15 +80,15 @@ impl Output {
     }
 }
 
-fn write(to: &mut impl Write, text: &str) -> io::Result<()> {
+fn write(to: &mut impl Write, text: &str) -> io::Result<bool> {
     let end = if text.ends_with('\n') { "" } else { "\n" };
     let result = to
         .write_all(text.as_bytes())
         .and_then(|()| to.write_all(end.as_bytes()))
         .and_then(|()| to.flush());
     match result {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
     }
 }
 
@@ -165,7 +173,7 @@ mod tests {
 
     #[test]
     fn forgives_a_reader_who_left_but_not_a_full_disk() {
-        assert!(write(&mut Failing(ErrorKind::BrokenPipe), "a").is_ok());
+        assert!(!write(&mut Failing(ErrorKind::BrokenPipe), "a").unwrap());
         assert!(write(&mut Failing(ErrorKind::StorageFull), "a").is_err());
         let mut got = Vec::new();
         assert!(write(&mut got, "a").and(write(&mut got, "b\n")).is_ok());

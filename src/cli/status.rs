@@ -46,7 +46,7 @@ fn text(output: &Output, which: &WhichGate, json: bool) -> Result<String, Failur
     Ok(pages.collect::<Vec<_>>().join("\n"))
 }
 
-/// Until Ctrl-C, or until the gate is gone. Without a terminal, one page after the other (`--json`: one line after the other).
+/// Until Ctrl-C, or until the gate or the reader is gone. Without a terminal, one page after the other (`--json`: one line after the other).
 fn watched(output: &Output, which: &WhichGate, json: bool) -> Result<(), Failure> {
     if !which.all {
         one(&gates(which)?, "status --watch")?;
@@ -62,7 +62,9 @@ fn watched(output: &Output, which: &WhichGate, json: bool) -> Result<(), Failure
             ),
             false => text,
         };
-        output.print(&text).map_err(Failure::failed)?;
+        if !output.print_on(&text).map_err(Failure::failed)? {
+            return Ok(());
+        }
         start = "";
         std::thread::sleep(EVERY);
     }
@@ -74,6 +76,7 @@ fn page(status: &Value, width: usize, paint: Paint) -> String {
     page += &reload(&status["reload"], paint);
     page += &restless(&status["restless"], width.max(40), paint);
     page += &log_fault(&status["log"]["fault"], width.max(40), paint);
+    page += &deaf(&status["deaf"], width.max(40), paint);
     page += &sandbox(status, paint);
     for table in [
         listeners(status),
@@ -199,6 +202,18 @@ fn log_fault(fault: &Value, width: usize, paint: Paint) -> String {
     let what = paint.bad("not as it should be");
     let since = words(&fault["since"]);
     format!("{label}{what} since {since}\n\n") + &paragraph(file, why, width)
+}
+
+/// Addresses that take no connection.
+fn deaf(deaf: &Value, width: usize, paint: Paint) -> String {
+    let mut text = String::new();
+    for one in list(deaf) {
+        let label = paint.soft(&format!("{:<14}", "Listening"));
+        let what = paint.bad("not everywhere");
+        text += &format!("{label}{what}\n\n");
+        text += &paragraph(&words(&one["address"]), &words(&one["why"]), width);
+    }
+    text
 }
 
 fn paragraph(file: &str, why: &str, width: usize) -> String {
@@ -419,6 +434,13 @@ mod tests {
         assert!(log.contains("denied (os error 13)\n\n") && !log.contains('\u{1b}'));
         assert!(log.lines().all(|line| line.chars().count() <= 80), "{log}");
         assert!(!page(&status, 80, Paint::default()).contains("Access log"));
+        let mut deaf = status.clone();
+        deaf["deaf"] =
+            json!([{"address": "192.0.2.7:8443", "why": "Address already in use (os error 98)"}]);
+        let deaf = page(&deaf, 80, Paint::default());
+        assert!(
+            deaf.contains("Listening     not everywhere\n\n  192.0.2.7:8443:\n  Address already")
+        );
         let mut taken = status.clone();
         taken["reload"] = json!({"at": "2026-11-28T17:20:00Z", "accepted": true, "text": null, "warnings": "warning: there is no user `bob`\n --> a.toml:9:1\n"});
         let taken = page(&taken, 80, Paint::default());

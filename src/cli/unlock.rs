@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use super::Failure;
@@ -17,9 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// `loopgate unlock`.
 #[derive(Debug, Args)]
 #[group(skip)]
+#[command(group = ArgGroup::new("whom").args(["user", "client"]).required(true).multiple(true))]
 pub struct Unlock {
     /// The user, wherever he comes from
-    #[arg(long, value_name = "NAME", required_unless_present = "client")]
+    #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
     /// An address of the network (IPv6: its /64); with --user also that user there, where he has logged in before
     #[arg(long, value_name = "IP")]

@@ -59,6 +59,11 @@ impl InUse {
         self.held.try_clone().map(Into::into)
     }
 
+    /// Whether the lock is ours again, after somebody with whom it was shared may have ended it.
+    pub fn again(&self) -> bool {
+        self.held.try_lock().is_ok()
+    }
+
     /// Goes on with a lock that another process has shared, if it is the one of `file`.
     pub fn adopt(file: &Path, lock: OwnedFd) -> Result<Self, InUseError> {
         let path = file.with_extension("lock");

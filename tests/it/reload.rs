@@ -459,13 +459,7 @@ async fn a_listener_and_the_admin_address_do_not_exchange_ports_in_one_reload() 
     }
     // In two steps it goes.
     for (listener, admin) in [(third, two), (third, one), (two, one)] {
-        // What was left is closed within moments, by each data thread for itself.
-        let taken = async {
-            while gate.reload(&text(listener, admin)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        soon("what was left to be closed", taken).await;
+        gate.reload(&text(listener, admin)).await.unwrap();
         assert_eq!(gate.addresses(), [listener]);
     }
     let mut client = Client::tls(two, Some("app.lan"), "http/1.1").await;
@@ -490,6 +484,50 @@ async fn a_listener_and_the_admin_address_do_not_exchange_ports_in_one_reload() 
     let is_told = |why: &str| why.replace('\n', " ").contains(&named);
     assert!(is_told(&why), "{why}");
     assert!(is_told(&admin), "{admin}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_just_being_closed_is_waited_for() {
+    let upstream = Upstream::ok();
+    let [one, two, three] = [(); 3].map(|()| free("127.0.0.1"));
+    let text = |listener, admin: Option<SocketAddr>| {
+        let admin = admin.map(|admin| format!("\n[admin]\naddress = \"{admin}\"\n"));
+        File::at(&[listener]).text(&upstream) + &admin.unwrap_or_default()
+    };
+    let mut gate = Gate::written(&text(one, None));
+    // The threads that close are kept from their work.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let busy = [(); 4].map(|()| {
+        let is_over = Arc::clone(&is_over);
+        std::thread::spawn(move || while !is_over.load(Ordering::Relaxed) {})
+    });
+    let mut refused = Vec::new();
+    let steps = [
+        (two, None),
+        (two, Some(one)),
+        (two, None),
+        (one, None),
+        (three, Some(two)),
+        (one, Some(two)),
+        (one, Some(three)),
+        (one, None),
+    ];
+    for (listener, admin) in (0..50).flat_map(|_| steps) {
+        if let Err(why) = gate.reload(&text(listener, admin)).await {
+            refused.push(why);
+        }
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for thread in busy {
+        thread.join().unwrap();
+    }
+    assert!(
+        refused.is_empty(),
+        "{} refused: {}",
+        refused.len(),
+        refused[0]
+    );
+    assert_eq!(ask_again(one).await, 200);
 }
 
 /// Where [`somebody_else_who_listens`] does.

@@ -1,6 +1,6 @@
 """Clients of a gate whose process is exchanged while they ask: `hand_over.py load PORT STOP` asks until the file STOP is there, over
 new connections, kept ones and HTTP/2, and prints what went wrong. `hand_over.py die SOCKET WHERE` is a process that asks for the
-place of a gate and dies: after the `offer`, when `ready`, or with what was `given`. `hand_over.py silent SOCKET` says nothing more when
+place of a gate and dies: after the `offer`, when `ready`, or with what was `given`; with `block` or `end` it does that to the sockets first. `hand_over.py silent SOCKET` says nothing more when
 it has that, beside three hundred that have never said anything; when the gate has closed the connection it says that it serves."""
 import array
 import asyncio
@@ -137,8 +137,8 @@ async def load(port, stop):
     print(json.dumps({"done": dict(sorted(done.items())), "wrong": len(wrong), "first": wrong[:5]}))
 
 
-def die(path, where):
-    """With a gate that goes on as if nothing had been asked."""
+def die(path, where, spoils=None):
+    """With a gate that goes on as if nothing had been asked. What is done to the sockets before is done to its own."""
     stream = socket.socket(socket.AF_UNIX)
     stream.connect(path)
     stream.sendall(b'{"v":1,"do":"take-over"}\n')
@@ -161,6 +161,13 @@ def die(path, where):
         print(offer)
         return
     print(len(fds), "sockets")
+    for fd in fds if spoils else []:
+        one = socket.socket(fileno=fd)
+        if spoils == "block":
+            one.setblocking(True)
+        else:
+            one.shutdown(socket.SHUT_RD)
+        one.detach()
     if where == "offer":
         return
     stream.sendall(b"ready\n")
@@ -191,4 +198,4 @@ if sys.argv[1] == "load":
 elif sys.argv[1] == "silent":
     silent(sys.argv[2])
 else:
-    die(sys.argv[2], sys.argv[3])
+    die(*sys.argv[2:])

@@ -108,6 +108,19 @@ for where in offer ready given; do
     same "it is told" 0 $?
     same "and the old one serves" "hello $old" "$(page) $(running_gate)"
 done
+for how in block end; do
+    for where in offer given; do
+        before=$(events hand_over_failed) mended=$(events "listener_mended.*(127.0.0.1:$port|the admin address)")
+        python3 "$here/hand_over.py" die "$control" "$where" "$how" >/dev/null
+        until_true 10 told
+        has_mended() { [ "$(events "listener_mended.*(127.0.0.1:$port|the admin address)")" -ge $((mended + 2)) ]; }
+        until_true 10 has_mended
+        same "one that dies ($where) and did something to the sockets first ($how): that is said" 0 $?
+        # New connections, which come to either thread.
+        same "and everybody is served" "24 200" "$(for _ in $(seq 24); do curl -sk --max-time 5 -o /dev/null -w '%{http_code}\n' --resolve "app.lan:$port:127.0.0.1" "https://app.lan:$port/"; done | sort | uniq -c | awk '{ print $1, $2 }' | paste -sd,)"
+        same "the admin address and the control socket too" "alive $old" "$(curl -s --max-time 5 "http://127.0.0.1:$admin/healthz") $(running_gate)"
+    done
+done
 touch now
 guess 1 >/dev/null
 newer() { [ "$STATE_DIRECTORY/lockouts-$port" -nt now ]; }

@@ -254,6 +254,7 @@ out=$("$GATE" unlock --user five)
 has "a second time there was nothing" 'nothing was counted against user five' "$out"
 "$GATE" unlock >/dev/null 2>&1
 same "unlock wants to know whom" 2 $?
+has "a user, a network, or both" 'user <NAME>\|--client <IP>' "$("$GATE" unlock 2>&1)"
 logged "the log says so" 'info unlocked user=five' "$WORK/gate.err"
 
 file=$STATE_DIRECTORY/lockouts-$LISTEN

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::app::control::{is_alive, short};
 use crate::base::loopback::LoopbackAddr;
 use crate::net;
+use crate::net::bind::Wrong;
 
 /// What listens.
 #[derive(Debug)]
@@ -25,6 +26,20 @@ impl Listener {
             Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
             Self::Unix(socket) => Self::Unix(socket.try_clone()?),
         })
+    }
+
+    fn mend(&self) -> io::Result<Option<Wrong>> {
+        match self {
+            Self::Tcp(socket) => net::bind::mend(socket, true),
+            Self::Unix(socket) => net::bind::mend_unix(socket),
+        }
+    }
+
+    fn is_deaf(&self) -> bool {
+        match self {
+            Self::Tcp(socket) => !net::bind::listens(socket),
+            Self::Unix(socket) => net::bind::has_ended(socket),
+        }
     }
 }
 
@@ -64,6 +79,7 @@ impl Bound {
             true => Listener::Unix(socket.into()),
             false => Listener::Tcp(socket.into()),
         };
+        listener.mend()?;
         Self::new(name, listener, None)
     }
 
@@ -75,6 +91,22 @@ impl Bound {
     /// Leaves the file where it is: another process has it.
     pub(super) fn leave(&mut self) {
         self.file = None;
+    }
+
+    /// [`net::bind::mend`]; one that is [`Wrong::Deaf`] and a Unix socket stays so.
+    pub(super) fn mend(&self) -> io::Result<Option<Wrong>> {
+        self.spare.mend()
+    }
+
+    /// Whether somebody has ended it.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.spare.is_deaf()
+    }
+
+    /// The listener once more.
+    pub(super) fn again(&mut self) -> io::Result<()> {
+        self.listener = Some(self.spare.again()?);
+        Ok(())
     }
 
     /// The very socket, for a process that takes over.
@@ -137,7 +169,7 @@ fn unix(path: &Path) -> io::Result<Bound> {
     let hidden = PathBuf::from(hidden);
     let _ = fs::remove_file(&hidden);
     let listener = short(&hidden, UnixListener::bind)?;
-    listener.set_nonblocking(true)?;
+    net::bind::mend_unix(&listener)?;
     // The group may scrape: metrics tell names of routes and no secret.
     fs::set_permissions(&hidden, Permissions::from_mode(0o660))?;
     let own = inode(&hidden)?;

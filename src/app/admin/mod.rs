@@ -2,7 +2,9 @@
 //! has no login, and so is bound to loopback or a Unix socket and answers no page that a browser was led to.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub use bind::Bound;
 pub use ready::{Health, Readiness};
 
 use crate::base::loopback::LoopbackAddr;
+use crate::net::bind::Wrong;
 use crate::observe::metrics::CONTENT_TYPE as METRICS;
 
 /// Connections at the same time; one more is closed at once.
@@ -122,12 +125,14 @@ impl Desk {
         Ok(Next(Some((address.cloned(), bound))))
     }
 
-    /// Puts in place what was prepared; what was there before is closed.
-    pub fn switch(&self, next: Next, health: &Arc<Health>) {
+    /// Puts in place what was prepared; what was there before is closed, a moment later. Gives where that was.
+    pub fn switch(&self, next: Next, health: &Arc<Health>) -> Vec<SocketAddr> {
         let Next(Some((address, bound))) = next else {
-            return;
+            return Vec::new();
         };
         let mut now = self.now();
+        let was = now.bound.iter().filter_map(|bound| bound.name.parse().ok());
+        let was = was.collect();
         for task in now.serving.drain(..) {
             task.abort();
         }
@@ -135,6 +140,34 @@ impl Desk {
         now.bound = bound;
         drop(now);
         self.open(health);
+        was
+    }
+
+    /// Puts right what another process has changed that had these sockets too, and says what it was. A Unix socket that was ended
+    /// cannot be opened again: another one takes its place. `all` are served anew, changed or not.
+    pub(super) fn mend(&self, all: bool, health: &Arc<Health>) -> io::Result<Option<Wrong>> {
+        let mut now = self.now();
+        let is_deaf = now.bound.iter().any(Bound::is_deaf);
+        if is_deaf || all {
+            // First: one that has seen the end of its socket would see it again and again, and wait for nothing.
+            now.serving.drain(..).for_each(|task| task.abort());
+        }
+        let found: Vec<_> = now.bound.iter().map(Bound::mend).collect();
+        if is_deaf || all {
+            match now
+                .address
+                .clone()
+                .filter(|a| is_deaf && a.unix().is_some())
+            {
+                Some(address) => now.bound = bind::bind(&address)?,
+                None => now.bound.iter_mut().try_for_each(Bound::again)?,
+            }
+            drop(now);
+            self.open(health);
+        }
+        found
+            .into_iter()
+            .try_fold(None, |worst, one| Ok(worst.max(one?)))
     }
 
     /// Begins to serve on this runtime.
@@ -176,7 +209,7 @@ impl Desk {
 
 async fn accept_tcp(listener: TcpListener, places: Arc<Semaphore>, health: Arc<Health>) {
     loop {
-        match listener.accept().await {
+        match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, _)) => serve(stream, true, &places, &health),
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
@@ -185,7 +218,7 @@ async fn accept_tcp(listener: TcpListener, places: Arc<Semaphore>, health: Arc<H
 
 async fn accept_unix(listener: UnixListener, places: Arc<Semaphore>, health: Arc<Health>) {
     loop {
-        match listener.accept().await {
+        match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, _)) => serve(stream, false, &places, &health),
             Err(_) => tokio::time::sleep(PAUSE).await,
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::json;
 use socket2::SockRef;
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -133,6 +133,7 @@ pub struct Giver {
     turn: Arc<Semaphore>,
     ready: mpsc::Sender<Heir>,
     heirs: mpsc::Receiver<Heir>,
+    left: Arc<Notify>,
 }
 
 impl Giver {
@@ -143,12 +144,19 @@ impl Giver {
             turn: Arc::new(Semaphore::new(1)),
             ready,
             heirs,
+            left: Arc::default(),
         }
+    }
+
+    /// Tells of each who was shown everything, and has left or came to no end.
+    pub fn left(&self) -> Arc<Notify> {
+        Arc::clone(&self.left)
     }
 
     /// Shows what there is to one who asks, and waits beside for him to be ready. Nothing changes here.
     pub fn begin(&self, caller: Caller, running: &Running) {
         let (ready, shared) = (self.ready.clone(), Arc::clone(&running.shared));
+        let left = Arc::clone(&self.left);
         let turn = Arc::clone(&self.turn).try_acquire_owned();
         let offer = match turn {
             Ok(turn) => offer(running)
@@ -177,11 +185,13 @@ impl Giver {
                 drop(fds);
                 expect(&mut heir.caller.stream, READY).await
             };
-            match timeout(START, shown).await {
-                Ok(Ok(())) => drop(ready.send(heir).await),
-                Ok(Err(error)) => heir.failed(&shared, &error),
-                Err(_) => heir.failed(&shared, &io::ErrorKind::TimedOut.into()),
-            }
+            let error = match timeout(START, shown).await {
+                Ok(Ok(())) => return drop(ready.send(heir).await),
+                Ok(Err(error)) => error,
+                Err(_) => io::ErrorKind::TimedOut.into(),
+            };
+            heir.failed(&shared, &error);
+            left.notify_one();
         });
     }
 

@@ -22,6 +22,7 @@ use crate::app::manager::Manager;
 use crate::app::start::Running;
 use crate::flow::Shared;
 use crate::limit::lockout::Snapshot;
+use crate::net::bind;
 use crate::observe::Event;
 
 /// For the running gate to show what it has, and to say its last word.
@@ -241,7 +242,7 @@ fn listening(
     // A thread that waited in it would serve nobody else.
     let is_good = is_there
         && SockRef::from(&socket).is_listener().unwrap_or(false)
-        && socket.set_nonblocking(true).is_ok();
+        && bind::prepare(&SockRef::from(&socket)).is_ok();
     match is_good {
         true => Ok(socket),
         false => Err(TakeOverError::Strange {

@@ -29,6 +29,13 @@ pub struct Snapshot {
 /// Key; `since`, `until` and `seen` counted from when it was taken; failures; bans so far; strikes.
 type Saved = (u64, i64, i64, i64, u8, u8, u8);
 
+impl Snapshot {
+    /// Seconds since 1970 when it was taken.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+}
+
 impl Lockout {
     /// What is worth keeping now.
     pub fn snapshot(&self, now: Instant, wall: SystemTime) -> Snapshot {
