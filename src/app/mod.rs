@@ -38,7 +38,7 @@ pub use hand_over::{Estate, Rest, TakeOverError};
 pub use inherited::InheritedError;
 pub use listeners::BindError;
 pub use reload::{EXPOSED, Rejected, reload};
-pub use run::{Ending, Site, until_stopped};
+pub use run::{Ears, Ending, Site, until_stopped};
 pub use sandbox::Sandbox;
 pub use service_certs::{ServiceCerts, Settled};
 pub use source::{Lead, Source};

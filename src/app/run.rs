@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use super::chores::Chores;
@@ -51,6 +51,31 @@ pub struct Site<'a> {
     pub machine: Machine,
 }
 
+/// What a gate hears from outside. A signal that nobody here waits for yet is lost, or ends the process at once: so it is made before
+/// anybody is told that the gate serves.
+pub struct Ears {
+    terminate: Signal,
+    interrupt: Signal,
+    chores: Chores,
+}
+
+impl std::fmt::Debug for Ears {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ears").finish_non_exhaustive()
+    }
+}
+
+impl Ears {
+    /// From now on each signal is kept until it is read.
+    pub fn open() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            chores: Chores::new()?,
+        })
+    }
+}
+
 /// Waits for the last steps of a hand-over, where there is one. Cancel safe.
 async fn taken(taking: &mut Option<Taking>) -> Option<Heir> {
     match taking {
@@ -65,7 +90,13 @@ pub async fn until_stopped(
     mut site: Site<'_>,
     mut control: Control,
     limit: Option<Duration>,
+    ears: Ears,
 ) -> std::io::Result<Ending> {
+    let Ears {
+        mut terminate,
+        mut interrupt,
+        mut chores,
+    } = ears;
     let mut reloads = Reloads::new();
     running.desk.open(&running.health);
     super::absent::answer(&running.shared);
@@ -73,9 +104,6 @@ pub async fn until_stopped(
     if matches!(site.source, Source::File(_)) {
         super::exposure::tell_unseen(&running.shared.log).await;
     }
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut chores = Chores::new()?;
     let is_led = site.source.is_led();
     let stamp = site.source.stamp(site.kept, &running.shared.live.current());
     reloads.files.read(stamp);

@@ -11,7 +11,7 @@ use super::output::Output;
 use super::password::fresh_password;
 use super::serve::{Ground, compiled, ground, proven, run, started};
 use super::{Code, Failure};
-use crate::app::{Lead, Source};
+use crate::app::{Ears, Lead, Source};
 use crate::auth::password;
 use crate::auth::users::Users;
 use crate::base::drain::Drain;
@@ -123,7 +123,7 @@ fn gate(
         &source,
         ground,
         options.duration,
-        |_| Ok(()),
+        |_| Ears::open().map_err(Failure::failed),
         beside,
     )
 }

@@ -16,7 +16,7 @@ use super::expose::{Shown, banner, config, person, unchecked, urls};
 use super::output::{Output, plain};
 use super::serve::{Ground, compiled, control, ground, started};
 use super::{Code, Failure};
-use crate::app::{self, Lead, Running, Site, Source};
+use crate::app::{self, Ears, Lead, Running, Site, Source};
 use crate::child::{Family, Follower, Given, HOST, News, Signals, Wish, command};
 use crate::config::raw;
 
@@ -91,6 +91,7 @@ impl Run<'_> {
     ) -> Result<u8, Failure> {
         // Before the child is there: none of its signals is missed.
         let signals = Signals::listen().map_err(Failure::failed)?;
+        let ears = Ears::open().map_err(Failure::failed)?;
         let family = match Family::start(&mut command) {
             Ok(family) => family,
             Err(error) => {
@@ -111,7 +112,7 @@ impl Run<'_> {
             kept: &kept,
             machine,
         };
-        let gate = app::until_stopped(running, site, control, limit);
+        let gate = app::until_stopped(running, site, control, limit, ears);
         tokio::pin!(gate);
         let mut gate_ended = None;
         let outcome = loop {

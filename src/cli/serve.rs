@@ -11,7 +11,7 @@ use super::control::{drains, runs};
 use super::output::Output;
 use super::{Code, Failure};
 use crate::app::control::{Control, find, server_dir};
-use crate::app::{self, BindError, Estate, Running, Site, Source, StartError};
+use crate::app::{self, BindError, Ears, Estate, Running, Site, Source, StartError};
 use crate::config::{self, Report};
 use crate::net::Machine;
 use crate::net::machine;
@@ -133,7 +133,7 @@ pub(super) fn run(
     source: &Source,
     ground: Ground,
     limit: Option<Duration>,
-    ready: impl FnOnce(&mut Running) -> Result<(), Failure>,
+    ready: impl FnOnce(&mut Running) -> Result<Ears, Failure>,
     beside: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -151,17 +151,20 @@ pub(super) fn run(
             let event = Event::warn("state_open").with("directory", state.display());
             running.shared.log.event(event.with("why", why));
         }
-        if let Err(failure) = ready(&mut running) {
-            running.stop();
-            return Err(failure);
-        }
+        let ears = match ready(&mut running) {
+            Ok(ears) => ears,
+            Err(failure) => {
+                running.stop();
+                return Err(failure);
+            }
+        };
         let site = Site {
             source,
             kept: &kept,
             machine,
         };
         app::guard(&running).map_err(Failure::failed)?;
-        let main = app::until_stopped(running, site, control, limit);
+        let main = app::until_stopped(running, site, control, limit, ears);
         tokio::pin!(main, beside);
         let ended = tokio::select! {
             ended = &mut main => ended,
@@ -214,12 +217,13 @@ pub(super) fn serve(output: &Output, file: &ConfigFile, take_over: bool) -> Resu
             let ring = running.bell();
             tokio::spawn(rest.hear(Arc::clone(&running.shared), ring));
         }
+        let ears = Ears::open().map_err(Failure::failed)?;
         let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
         let event = Event::info("serving")
             .with("addresses", addresses.join(" "))
             .with("sandbox", &running.sandbox);
         running.shared.log.event(event);
-        Ok(())
+        Ok(ears)
     };
     run(
         running,

@@ -512,7 +512,7 @@ async fn an_address_that_is_just_being_closed_is_waited_for() {
         (one, Some(three)),
         (one, None),
     ];
-    for (listener, admin) in (0..50).flat_map(|_| steps) {
+    for (listener, admin) in (0..25).flat_map(|_| steps) {
         if let Err(why) = gate.reload(&text(listener, admin)).await {
             refused.push(why);
         }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SIGTERM while 200 slow requests run over HTTP/1.1 and 200 over HTTP/2: each gets its whole answer, nobody new comes in, and the gate
-# ends when the last one has it.
+# ends when the last one has it. And a signal in the first moment is heard.
 set -u
 source "$(dirname "${BASH_SOURCE[0]}")/../support/checks.sh"
 
@@ -9,7 +9,7 @@ if [ -z "${LIMITED:-}" ]; then
     binary
     export GATE
 fi
-limited 120 "$0" "$@"
+limited 200 "$0" "$@"
 cd "$WORK" || exit 1
 
 # Answers when the file `go` is there, in two halves.
@@ -84,4 +84,23 @@ wait "$gate"
 same "the gate ends with 0" 0 $?
 at_most "and as soon as the last one has its answer, seconds" 20 $((SECONDS - begun))
 same "the log has them all, and none was cut" "400 0" "$(grep -c ' 200 ' access.log) $(grep -c ' cut' access.log)"
+
+echo "== a signal in the moment after it has said that it serves"
+cat >first.py <<'PY'
+import collections, signal, subprocess, sys, time
+gate, seen = sys.argv[1], collections.Counter()
+for turn in range(20):
+    process = subprocess.Popen([gate, "serve", "-c", "gate.toml"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    next(line for line in process.stderr if b"serving" in line)
+    if turn % 2:
+        process.send_signal(signal.SIGHUP)
+        next((line for line in process.stderr if b"config_reloaded" in line), None)
+    begun = time.monotonic()
+    process.terminate()
+    seen["TERM" if turn % 2 == 0 else "HUP, TERM", process.wait(90), "late" if time.monotonic() - begun > 15 else "at once"] += 1
+    process.stderr.close()
+for what, n in sorted(seen.items()): print(*what, n)
+PY
+sed -i 's/^drain = .*/drain = "20s"/' gate.toml
+same "TERM ends it as ever, HUP is a reload" "HUP, TERM 0 at once 10;TERM 0 at once 10" "$(python3 first.py "$GATE" | paste -sd';')"
 exit 0
