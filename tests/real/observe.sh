@@ -212,6 +212,7 @@ begun=$SECONDS
 start watch "$GATE" status -c "$WORK/gate.toml" --watch
 drawn() { [ "$(grep -c serving "$WORK/watch.out")" -ge "$1" ]; }
 until_true 20 drawn 2 && ok "status --watch draws again" || bad "status --watch draws again" "$(cat "$WORK/watch.out")"
+same "and ends when nobody reads it" 0 "$(timeout 20 "$GATE" status -c "$WORK/gate.toml" --watch | head -1 >/dev/null; echo "${PIPESTATUS[0]}")"
 kill "$PID"; wait "$PID" 2>/dev/null
 at_most "and not all the time" $((2 * (SECONDS - begun) + 3)) "$(grep -c serving "$WORK/watch.out")"
 logged "the events tell of certificates" 'cert_issued name=localhost not_after=' "$WORK/watched.err"
