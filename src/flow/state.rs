@@ -191,11 +191,10 @@ impl Worker {
 
     /// Closes what is idle for too long, and what leads to services that the plan does not have any more; called every few seconds.
     pub fn sweep(&self) {
-        let plan = self.plan();
-        let services = plan.services(Instant::now());
-        let named = services.map(|upstream| upstream.id()).collect();
-        self.pool.sweep(&named);
-        self.h2c.sweep(&named);
+        let (plan, now) = (self.plan(), Instant::now());
+        let is_there = |service: u64| plan.has_service(service, now);
+        self.pool.sweep(is_there);
+        self.h2c.sweep(is_there);
     }
 
     /// A place at which a connection can be woken.

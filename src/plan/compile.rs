@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::routes::Making;
-use super::{Kept, Limits, Plan, Route, clients, expect, listener, own, people};
+use super::{Kept, Limits, Plan, Route, Services, clients, expect, listener, own, people};
 use crate::access::{self, Rule, Site};
 use crate::auth::cookie::CookieName;
 use crate::auth::users::Users;
@@ -166,6 +166,7 @@ pub fn compile(
         leaving: Vec::new(),
         site: Site { table, rules },
         limits: limits(&config.limits, &routes),
+        services: Services::of(&routes),
         routes,
         users: Arc::new(users),
         people,

@@ -1,7 +1,7 @@
 //! Listeners and services that a plan does not have any more. Nobody new comes in by them or is led there; what runs there finishes
 //! within `server.drain`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,6 +27,39 @@ pub struct Leaving {
 pub struct Former {
     upstream: Arc<Upstream>,
     until: Instant,
+}
+
+/// The services of a plan by their numbers, counted once, so that nobody walks through all routes and what each has had.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    /// What routes lead to.
+    named: HashSet<u64>,
+    /// What they led to, each once, with the last of its ends.
+    former: HashMap<u64, Former>,
+    /// Every end of a former one.
+    ends: BTreeSet<Instant>,
+}
+
+impl Services {
+    /// Those of these routes.
+    pub fn of(routes: &[Route]) -> Self {
+        let mut found = Self::default();
+        // Routes that are new have one list for all.
+        let mut lists = HashSet::new();
+        for route in routes {
+            found.named.insert(route.upstream.id());
+            if !lists.insert(Arc::as_ptr(&route.former)) {
+                continue;
+            }
+            for former in route.former.iter() {
+                found.ends.insert(former.until);
+                let known = found.former.entry(former.upstream.id());
+                let known = known.or_insert_with(|| former.clone());
+                known.until = known.until.max(former.until);
+            }
+        }
+        found
+    }
 }
 
 impl Plan {
@@ -72,14 +105,20 @@ impl Plan {
                 false => its.filter(|f| !f.is_at(&route.upstream)).collect(),
             };
         }
+        self.services = Services::of(&self.routes);
     }
 
     /// Every service that something runs at: those that routes lead to, and those that may finish. The same one may come twice.
     pub fn services(&self, now: Instant) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.routes.iter().flat_map(move |route| {
-            let former = route.former.iter().filter(move |f| f.until > now);
-            std::iter::once(&route.upstream).chain(former.map(|f| &f.upstream))
-        })
+        let former = self.services.former.values();
+        let former = former.filter(move |f| f.until > now).map(|f| &f.upstream);
+        self.routes.iter().map(|r| &r.upstream).chain(former)
+    }
+
+    /// Whether one of these services has this number.
+    pub fn has_service(&self, id: u64, now: Instant) -> bool {
+        let former = self.services.former.get(&id);
+        self.services.named.contains(&id) || former.is_some_and(|f| f.until > now)
     }
 
     /// The rules for somebody new who came in by the listener `by` at the address `local`: those of that listener, or else of the
@@ -129,11 +168,11 @@ impl Plan {
 
     /// When the first of what is leaving is over.
     pub fn next_end(&self, now: Instant) -> Option<Instant> {
-        let former = self.routes.iter().flat_map(|route| route.former.iter());
+        let ends = self.services.ends.iter().copied();
         self.leaving
             .iter()
             .map(|l| l.until)
-            .chain(former.map(|f| f.until))
+            .chain(ends)
             .filter(|until| *until > now)
             .min()
     }
@@ -179,4 +218,43 @@ fn formers<'a>(
     last.chain(still)
         .filter(move |f| seen.insert(Arc::as_ptr(&f.upstream)))
         .take(MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Machine;
+    use crate::plan::{Kept, compile};
+
+    fn plan(host: &str, services: std::ops::Range<u16>) -> Plan {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, machine) = (Kept::new(dir.path().into()), Machine::default());
+        let listener =
+            "[[listener]]\naddress = \"127.0.0.1:0\"\nnetworks = { allow = [\"loopback\"] }\n";
+        let route = |port: u16| {
+            format!(
+                "[[route]]\nhosts = [\"{host}{port}.lan\"]\nupstream = \"127.0.0.1:{port}\"\naccess = \"anyone\"\n"
+            )
+        };
+        let text: String = services.map(route).collect();
+        let raw = crate::config::from_text("leaving", &format!("{listener}{text}"));
+        let made = compile(&raw.unwrap().raw, dir.path(), &machine, &kept, None, None);
+        made.unwrap_or_else(|problems| panic!("{problems:#?}")).0
+    }
+
+    #[test]
+    fn services_are_counted_once_however_many_routes_are_new() {
+        let now = Instant::now();
+        let (first, mut second) = (plan("a", 3000..3300), plan("b", 4000..4300));
+        second.succeed(&first, now);
+        assert_eq!(second.services(now).count(), 600);
+        let old = first.routes[7].upstream.id();
+        assert!(second.has_service(old, now));
+        let end = now + second.drain;
+        assert_eq!(second.next_end(now), Some(end));
+        assert!(!second.has_service(old, end), "its time is over");
+        assert_eq!(second.services(end).count(), 300);
+        assert_eq!(second.next_end(end), None);
+        assert!(!first.has_service(second.routes[0].upstream.id(), now));
+    }
 }

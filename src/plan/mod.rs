@@ -45,7 +45,7 @@ mod withdraw;
 pub use compile::compile;
 pub use explain::{Explained, Question, Request, Step, explain, judge};
 pub use kept::Kept;
-pub use leaving::{Former, Leaving};
+pub use leaving::{Former, Leaving, Services};
 pub use live::Live;
 pub use past::{again, is_beside};
 pub use withdraw::Withdrawal;
@@ -67,6 +67,8 @@ pub struct Plan {
     pub site: Site,
     /// What each route leads to; the index is the route.
     pub routes: Vec<Route>,
+    /// The services of all routes.
+    pub services: Services,
     /// The limits.
     pub limits: Limits,
     /// Who may log in.

@@ -125,10 +125,10 @@ where
         }
     }
 
-    /// Begins no request any more on connections that are closed, or whose service is none of these; those that run go on.
-    pub fn sweep(&self, named: &HashSet<u64>) {
+    /// Begins no request any more on connections that are closed, or whose service is not there any more; those that run go on.
+    pub fn sweep(&self, is_there: impl Fn(u64) -> bool) {
         let mut open = self.open.borrow_mut();
-        open.retain(|id, sender| named.contains(id) && !sender.is_closed());
+        open.retain(|id, sender| is_there(*id) && !sender.is_closed());
     }
 
     /// No request is begun on this connection any more; those that run go on.

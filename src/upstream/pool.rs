@@ -2,7 +2,7 @@
 //! a request could not be sent again.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,10 +124,10 @@ impl Pool {
         self.open.gave_way();
     }
 
-    /// Closes what was idle for too long, whose service has closed it, or whose service is none of these.
-    pub fn sweep(&self, named: &HashSet<u64>) {
+    /// Closes what was idle for too long, whose service has closed it, or whose service is not there any more.
+    pub fn sweep(&self, is_there: impl Fn(u64) -> bool) {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|id, _| named.contains(id));
+        idle.retain(|id, _| is_there(*id));
         let mut looks = LOOKS;
         for list in idle.values_mut() {
             list.retain(|i| {
