@@ -471,7 +471,8 @@ async fn wrong(all: Vec<Stream>, service: &Service, stay: bool, name: &str) -> V
         let kind = stream.kind;
         let is_right = match stay {
             true => tokio::time::timeout(DEADLINE, stream.finishes()).await,
-            false => tokio::time::timeout(Duration::from_secs(5), stream.ends()).await,
+            // Well before the end of the drain, which would cut it in any case.
+            false => tokio::time::timeout(DEADLINE / 2, stream.ends()).await,
         };
         if is_right != Ok(true) {
             wrong.push(format!("{name}: {kind:?} over HTTP/{}", 1 + i % 2));

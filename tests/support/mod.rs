@@ -15,7 +15,7 @@ pub mod upstream;
 
 use std::future::Future;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use client::Client;
 pub use frames::{H2, Outcome};
@@ -82,6 +82,20 @@ pub fn is_alone(test: &str) -> bool {
     assert!(output.status.success(), "{said}");
     assert!(said.contains("1 passed"), "no test has this name: {said}");
     false
+}
+
+/// How many times longer than alone a piece of work takes on this machine now: what it takes on average, by what it takes at best.
+pub fn crowding() -> f64 {
+    let (start, mut best, mut pieces) = (Instant::now(), Duration::MAX, 0_u32);
+    while start.elapsed() < Duration::from_millis(80) {
+        let begun = Instant::now();
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &[0; 16 << 10]);
+        std::hint::black_box(hash);
+        best = best.min(begun.elapsed());
+        pieces += 1;
+    }
+    let alone = f64::from(pieces) * best.as_secs_f64().max(1e-9);
+    (start.elapsed().as_secs_f64() / alone).max(1.0)
 }
 
 /// `Basic` credentials.
