@@ -20,20 +20,22 @@ fn life() -> Option<(String, u64)> {
 /// over. Without it the wall clock counts.
 pub(super) fn note(file: &Path, taken: SystemTime) {
     let Some((boot, up)) = life() else { return };
-    let beside = file.with_extension("time");
-    let _ = fs::remove_file(&beside);
-    let mut options = OpenOptions::new();
-    let made = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&beside);
+    let (new, beside) = (file.with_extension("time.new"), file.with_extension("time"));
     let text = format!("{boot} {} {up}\n", seconds(taken));
-    if made
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .is_err()
-    {
-        let _ = fs::remove_file(&beside);
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&new, &beside)
+    };
+    // One that is of an older writing would not count, and what was left behind by a crash is in the way.
+    let _ = fs::remove_file(&new);
+    if write().is_err() {
+        let _ = fs::remove_file(&new);
     }
 }
 
