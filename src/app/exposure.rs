@@ -20,7 +20,7 @@ pub struct Found {
     pub exposed: Vec<(Arc<Upstream>, Verdict)>,
     /// Upstreams of which it cannot be told who can reach them, and why; they are served.
     pub unsure: Vec<(Arc<Upstream>, String)>,
-    /// One of them was not refused before: what runs there has to end.
+    /// One of them was not exposed before: what runs there may have to end.
     pub is_news: bool,
     /// Nothing listens at one of them, or it is refused as exposed: what comes there next is worth an early look.
     pub is_unsettled: bool,
@@ -59,7 +59,7 @@ pub async fn look(plan: &Plan, machine: &Machine, ours: &[SocketAddr], log: Opti
     found
 }
 
-/// Notes what was found at an upstream and tells what has changed. True when it must not be served any more.
+/// Notes what was found at an upstream and tells what has changed. True when what runs there has to be judged again.
 fn note(upstream: &Upstream, verdict: &Verdict, log: &Log) -> bool {
     let is_exposed = verdict.is_exposed();
     // One way may close while another stays: then the repair is another one.
@@ -82,7 +82,7 @@ fn note(upstream: &Upstream, verdict: &Verdict, log: &Log) -> bool {
         let event = Event::warn("exposure_unknown").with("upstream", upstream.target());
         log.event(event.with("why", why));
     }
-    is_news && upstream.is_refused()
+    is_news && is_exposed
 }
 
 /// Why it cannot be told who can reach an upstream, if so.

@@ -64,7 +64,10 @@ impl Running {
         let mut anew = Vec::new();
         for held in &mut self.held {
             let mut found = held.mend(!self.inherited.has(held.address));
-            if all || matches!(found, Ok(Some(Wrong::Deaf))) {
+            // Those too that could be put right, and not be served anew.
+            let was_deaf = self.deaf.0.contains_key(&held.bound.to_string());
+            let is_heard = matches!(found, Ok(None | Some(Wrong::Blocks)));
+            if all || (was_deaf && is_heard) || matches!(found, Ok(Some(Wrong::Deaf))) {
                 match held.again(threads) {
                     Ok(given) => anew.push(given),
                     Err(error) => found = Err(error),
@@ -72,7 +75,8 @@ impl Running {
             }
             self.deaf.found(held.bound.to_string(), found, log);
         }
-        let found = self.desk.mend(all, &self.health);
+        let was_deaf = self.deaf.0.contains_key(ADMIN);
+        let found = self.desk.mend(all || was_deaf, &self.health);
         self.deaf.found(ADMIN.to_owned(), found, log);
         for given in anew {
             self.hand_out(given).await;

@@ -106,6 +106,10 @@ pub fn network(conn: &Conn, plan: &Plan, intake: &Intake<'_>) -> Result<(), Refu
         let gate = &listener.ok_or(gone)?.gate;
         gate.judge(intake.origin.client.address)?;
     }
+    if conn.busy.is_told() {
+        let detail = "the client was told that the connection ends";
+        return Err(Refusal::new(Reason::Draining, detail));
+    }
     if conn.is_surplus {
         let detail = "more connections than `connections` or `connections_per_client` lets in";
         return Err(Refusal::new(Reason::TooBusy, detail));

@@ -237,6 +237,7 @@ impl Drop for Bell {
 pub struct Busy {
     streams: Cell<usize>,
     since: Cell<Instant>,
+    told: Cell<Option<Instant>>,
 }
 
 /// One stream that is not at its end; dropped with it.
@@ -248,11 +249,24 @@ impl Default for Busy {
         Self {
             streams: Cell::new(0),
             since: Cell::new(Instant::now()),
+            told: Cell::default(),
         }
     }
 }
 
 impl Busy {
+    /// The client was told that the connection ends: what it had sent by then is answered still.
+    pub fn tell_end(&self) {
+        self.told.set(Some(Instant::now()));
+    }
+
+    /// Whether a request that begins now comes too late for one that was told. Who does not answer HTTP/2's question whether he has heard
+    /// it could go on for ever.
+    pub fn is_told(&self) -> bool {
+        const HEARD: Duration = Duration::from_secs(2);
+        self.told.get().is_some_and(|at| at.elapsed() > HEARD)
+    }
+
     /// Counts a stream until the guard is dropped.
     pub fn hold(self: &Rc<Self>) -> Held {
         self.streams.set(self.streams.get() + 1);

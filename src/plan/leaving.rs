@@ -1,7 +1,8 @@
 //! Listeners and services that a plan does not have any more. Nobody new comes in by them or is led there; what runs there finishes
 //! within `server.drain`.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,8 +11,8 @@ use super::{Listener, Plan, Route};
 use crate::auth::certificate::Clients;
 use crate::upstream::Upstream;
 
-/// Addresses that are leaving, and former services of one route, however many reloads there are within `server.drain`. Those that left
-/// first are forgotten first: what runs there is cut.
+/// Addresses that are leaving, and services that a route had left before the last reload, however many there are within
+/// `server.drain`. Those that left first are forgotten first: what runs there is cut.
 const MOST: usize = 1024;
 
 /// An address of a plan before, whose connections may finish.
@@ -44,13 +45,8 @@ impl Services {
     /// Those of these routes.
     pub fn of(routes: &[Route]) -> Self {
         let mut found = Self::default();
-        // Routes that are new have one list for all.
-        let mut lists = HashSet::new();
         for route in routes {
             found.named.insert(route.upstream.id());
-            if !lists.insert(Arc::as_ptr(&route.former)) {
-                continue;
-            }
             for former in route.former.iter() {
                 found.ends.insert(former.until);
                 let known = found.former.entry(former.upstream.id());
@@ -85,25 +81,47 @@ impl Plan {
         self.inherit(before, now, until);
     }
 
-    /// Each route has the former services of the routes that were written for the same host and path, and what they led to. One that is
-    /// written for a host and path of its own has them of all: it was not there, so what it answers for now ran by another one, which
-    /// was narrower or wider. So who had a route that is removed gets nothing from a wider one that was there beside it.
+    /// Each route has the former services of the routes that were written for the same host and path, and what they led to. For a host and
+    /// path of its own it has those of all that may have answered there: it was not there, so they were narrower or wider. So who had a
+    /// route that is removed gets nothing from a wider one that was there beside it.
     fn inherit(&mut self, before: &Self, now: Instant, until: Instant) {
-        let places: HashMap<_, _> = before.site.table.places().collect();
-        let mut heirs = vec![HashSet::new(); self.routes.len()];
+        let hosts: HashSet<String> = self
+            .site
+            .table
+            .places()
+            .map(|((host, _), _)| host)
+            .collect();
+        let (mut places, mut gone) = (Places::new(), Places::new());
+        for ((host, path), route) in before.site.table.places() {
+            if !hosts.contains(&host) {
+                let all = gone.entry((String::new(), path)).or_default();
+                all.push(route);
+            }
+            places.entry((host, path)).or_default().push(route);
+        }
+        let mut heirs = vec![BTreeSet::new(); self.routes.len()];
         for (place, route) in self.site.table.places() {
-            if let (Some(heir), Some(old)) = (heirs.get_mut(route), places.get(&place)) {
-                heir.insert(*old);
+            let Some(heir) = heirs.get_mut(route) else {
+                continue;
+            };
+            if let Some(old) = places.get(&place) {
+                heir.extend(old);
+                continue;
+            }
+            let (host, path) = place;
+            if !host.is_empty() {
+                heir.extend(beside(&places, &host, path));
+            }
+            // Who has no host of his own answers for those that nobody has, as he did before, and now for those that nobody has any more.
+            heir.extend(beside(&places, "", path));
+            if host.is_empty() {
+                heir.extend(beside(&gone, "", path));
             }
         }
-        let all: Arc<[Former]> = formers(&before.routes, now, until).collect();
         for (route, heir) in self.routes.iter_mut().zip(heirs) {
             let old = heir.iter().filter_map(|at| before.routes.get(*at));
             let its = formers(old, now, until);
-            route.former = match heir.is_empty() {
-                true => Arc::clone(&all),
-                false => its.filter(|f| !f.is_at(&route.upstream)).collect(),
-            };
+            route.former = its.filter(|f| !f.is_at(&route.upstream)).collect();
         }
         self.services = Services::of(&self.routes);
     }
@@ -179,20 +197,24 @@ impl Plan {
 }
 
 impl Route {
-    /// Whether it leads to this service now.
+    /// Whether it leads to this service now, and trusts the certificate that it may have.
     pub fn leads_to(&self, upstream: &Upstream) -> bool {
-        self.upstream.target() == upstream.target() && !self.upstream.is_refused()
+        let now = &*self.upstream;
+        let is_it = || now.target() == upstream.target() && upstream.pin().stands_by(now.pin());
+        (std::ptr::eq(now, upstream) || is_it()) && !now.is_refused()
     }
 
-    /// Whether what it led to this service before may finish there. Not where that can be reached around the gate.
+    /// Whether what it led to this service before may finish there. Not where that can be reached around the gate and the route refused
+    /// such a service then, or does now.
     pub fn lets_finish_at(&self, upstream: &Upstream) -> bool {
-        let now = Instant::now();
+        let (now, refuses) = (Instant::now(), self.upstream.refuses_exposed());
+        let is_refused = |u: &Upstream| u.is_refused() || (refuses && u.is_exposed());
         let mut its = self
             .former
             .iter()
             .filter(|f| f.until > now && f.is_at(upstream))
             .peekable();
-        its.peek().is_some() && its.all(|f| !f.upstream.is_refused())
+        its.peek().is_some() && !its.any(|f| is_refused(&f.upstream))
     }
 }
 
@@ -202,22 +224,38 @@ impl Former {
     }
 }
 
-/// What these routes of the plan before led to, each service once, the last one first.
+/// Routes by the host and path that they are written for.
+type Places<'a> = BTreeMap<(String, &'a str), Vec<usize>>;
+
+/// Those of this host that are narrower than a path, or wider.
+fn beside<'a>(places: &'a Places<'_>, host: &'a str, path: &'a str) -> impl Iterator<Item = usize> {
+    let narrower = places
+        .range((host.to_owned(), path)..)
+        .take_while(move |((on, at), _)| on == host && at.starts_with(path))
+        .map(|(_, routes)| routes);
+    let above = path.rmatch_indices('/').map(|(at, _)| &path[..at.max(1)]);
+    let wider = above.filter_map(move |above| places.get(&(host.to_owned(), above)));
+    narrower.chain(wider).flatten().copied()
+}
+
+/// What these routes of the plan before led to, each service once with the last of its ends, the last one first.
 fn formers<'a>(
-    routes: impl IntoIterator<Item = &'a Route> + Clone,
+    routes: impl Iterator<Item = &'a Route>,
     now: Instant,
     until: Instant,
 ) -> impl Iterator<Item = Former> {
+    let (mut last, mut older) = (Vec::new(), Vec::new());
+    for route in routes {
+        let upstream = Arc::clone(&route.upstream);
+        last.push(Former { upstream, until });
+        older.extend(route.former.iter().filter(|f| f.until > now).cloned());
+    }
+    older.sort_by_key(|former| Reverse(former.until));
     let mut seen = HashSet::new();
-    let last = routes.clone().into_iter().map(move |route| Former {
-        upstream: Arc::clone(&route.upstream),
-        until,
-    });
-    let former = routes.into_iter().flat_map(|route| route.former.iter());
-    let still = former.filter(move |f| f.until > now).cloned();
-    last.chain(still)
-        .filter(move |f| seen.insert(Arc::as_ptr(&f.upstream)))
-        .take(MOST)
+    let mut is_new = move |former: &Former| seen.insert(Arc::as_ptr(&former.upstream));
+    last.retain(&mut is_new);
+    last.into_iter()
+        .chain(older.into_iter().filter(is_new).take(MOST))
 }
 
 #[cfg(test)]
@@ -226,35 +264,147 @@ mod tests {
     use crate::net::Machine;
     use crate::plan::{Kept, compile};
 
-    fn plan(host: &str, services: std::ops::Range<u16>) -> Plan {
+    fn route(host: &str, path: &str, upstream: &str, more: &str) -> String {
+        let hosts = match host {
+            "" => String::new(),
+            host => format!("hosts = [\"{host}\"]\n"),
+        };
+        format!(
+            "[[route]]\n{hosts}path = \"{path}\"\nupstream = \"{upstream}\"\naccess = \"anyone\"\n{more}"
+        )
+    }
+
+    /// Routes `/p0`, `/p1` and so on to services on 3000, 3001 and so on.
+    fn routes(host: &str, numbers: std::ops::Range<u16>) -> String {
+        let one = |n| {
+            route(
+                host,
+                &format!("/p{n}"),
+                &format!("127.0.0.1:{}", 3000 + n),
+                "",
+            )
+        };
+        numbers.map(one).collect()
+    }
+
+    fn plan(routes: &str) -> Plan {
         let dir = tempfile::tempdir().unwrap();
         let (kept, machine) = (Kept::new(dir.path().into()), Machine::default());
         let listener =
             "[[listener]]\naddress = \"127.0.0.1:0\"\nnetworks = { allow = [\"loopback\"] }\n";
-        let route = |port: u16| {
-            format!(
-                "[[route]]\nhosts = [\"{host}{port}.lan\"]\nupstream = \"127.0.0.1:{port}\"\naccess = \"anyone\"\n"
-            )
-        };
-        let text: String = services.map(route).collect();
-        let raw = crate::config::from_text("leaving", &format!("{listener}{text}"));
+        let raw = crate::config::from_text("leaving", &format!("{listener}{routes}"));
         let made = compile(&raw.unwrap().raw, dir.path(), &machine, &kept, None, None);
         made.unwrap_or_else(|problems| panic!("{problems:#?}")).0
     }
 
     #[test]
-    fn services_are_counted_once_however_many_routes_are_new() {
+    fn a_service_counts_as_long_as_what_runs_there_may_finish() {
         let now = Instant::now();
-        let (first, mut second) = (plan("a", 3000..3300), plan("b", 4000..4300));
+        let first = plan(&routes("app.lan", 0..300));
+        let mut second = plan(&route("app.lan", "/", "127.0.0.1:2999", ""));
         second.succeed(&first, now);
-        assert_eq!(second.services(now).count(), 600);
+        assert_eq!(second.services(now).count(), 301);
         let old = first.routes[7].upstream.id();
         assert!(second.has_service(old, now));
         let end = now + second.drain;
         assert_eq!(second.next_end(now), Some(end));
         assert!(!second.has_service(old, end), "its time is over");
-        assert_eq!(second.services(end).count(), 300);
+        assert_eq!(second.services(end).count(), 1);
         assert_eq!(second.next_end(end), None);
         assert!(!first.has_service(second.routes[0].upstream.id(), now));
+        // The same again: their time is that of the reload that moved them.
+        let mut third = second.clone();
+        third.succeed(&second, now + second.drain / 2);
+        assert_eq!(third.services(now).count(), 301);
+        assert_eq!(third.next_end(now), Some(end));
+    }
+
+    #[test]
+    fn a_new_route_has_the_former_services_of_those_beside_it_alone() {
+        let old =
+            |host: &str| [routes(host, 0..3), route(host, "/", "127.0.0.1:4000", "")].concat();
+        let first = plan(&[old("app.lan"), route("", "/", "127.0.0.1:5000", "")].concat());
+        for (host, path, want) in [
+            // Whoever has no host of his own answers where a host has no path.
+            ("app.lan", "/p1/deep", &[3001, 4000, 5000][..]),
+            ("app.lan", "/other", &[4000, 5000]),
+            ("new.lan", "/p1", &[5000]),
+            // It was there: what was narrower and is gone has no heir.
+            ("app.lan", "/", &[4000]),
+        ] {
+            let kept = route("kept.lan", "/", "127.0.0.1:6000", "");
+            let mut second = plan(&[route(host, path, "127.0.0.1:2999", ""), kept].concat());
+            second.succeed(&first, Instant::now());
+            let port = |f: &Former| f.upstream.target().address.port();
+            let mut found: Vec<_> = second.routes[0].former.iter().filter_map(port).collect();
+            found.sort_unstable();
+            assert_eq!(found, want, "{host} {path}");
+        }
+    }
+
+    #[test]
+    fn many_routes_that_stay_take_no_room() {
+        let (now, mut text) = (Instant::now(), routes("other.lan", 0..1100));
+        text += &route("app.lan", "/p", "127.0.0.1:2000", "");
+        let first = plan(&text);
+        let mut second = plan(&(text + &route("app.lan", "/p/sub", "127.0.0.1:2001", "")));
+        second.succeed(&first, now);
+        let (old, new) = (&first.routes[1100].upstream, &second.routes[1101]);
+        assert!(new.lets_finish_at(old) && !new.leads_to(old));
+        let lists: usize = second.routes.iter().map(|r| r.former.len()).sum();
+        assert_eq!(lists, 1, "nobody else has moved");
+    }
+
+    #[test]
+    fn nothing_finishes_at_a_service_that_the_route_of_now_would_refuse() {
+        let by = |path: &str, upstream: &str, exposed: &str| {
+            let more = format!("exposed_upstream = \"{exposed}\"\n");
+            plan(&route("app.lan", path, upstream, &more))
+        };
+        let (was, spelled) = ("127.0.0.1:4000", "localhost:4000");
+        for (before, after, path, upstream, stays) in [
+            ("warn", "warn", "/", spelled, true),
+            ("warn", "refuse", "/", spelled, false),
+            ("warn", "refuse", "/", "127.0.0.1:4001", false),
+            ("refuse", "warn", "/", spelled, false),
+            ("warn", "refuse", "/x", was, false),
+        ] {
+            let case = format!("{before} {after} {path} {upstream}");
+            let (first, mut second) = (by("/", was, before), by(path, upstream, after));
+            second.succeed(&first, Instant::now());
+            let (old, route) = (&first.routes[0].upstream, &second.routes[0]);
+            if upstream != was {
+                assert!(route.lets_finish_at(old), "{case}: nobody else reaches it");
+            }
+            old.note_exposed(true);
+            route.upstream.note_exposed(upstream != "127.0.0.1:4001");
+            let may = route.leads_to(old) || route.lets_finish_at(old);
+            assert_eq!(may, stays, "{case}");
+        }
+    }
+
+    #[test]
+    fn another_certificate_is_another_service() {
+        let by = |cert: &str| {
+            let more = format!("upstream_cert = \"{cert}\"\n");
+            plan(&route("app.lan", "/", "https://127.0.0.1:4000", &more))
+        };
+        let (one, two) = (
+            format!("sha256:{}", "ab".repeat(32)),
+            format!("sha256:{}", "cd".repeat(32)),
+        );
+        for (before, after, stays) in [
+            (&*one, &*one, true),
+            ("any", "any", true),
+            ("any", &*one, false),
+            (&*one, &*two, false),
+            (&*one, "any", false),
+        ] {
+            let (first, mut second) = (by(before), by(after));
+            second.succeed(&first, Instant::now());
+            let (old, route) = (&first.routes[0].upstream, &second.routes[0]);
+            assert_eq!(route.leads_to(old), stays, "{before} {after}");
+            assert!(!route.lets_finish_at(old), "{before} {after}");
+        }
     }
 }

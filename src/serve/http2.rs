@@ -63,7 +63,7 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
     let stream = Watched::new(stream, limits.head, Rc::clone(&verdict), unseen);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut tick = pin!(tokio::time::sleep(limits.idle));
-    let (mut told, mut epoch) = (false, worker.epoch());
+    let (mut told, mut is_told, mut epoch) = (false, false, worker.epoch());
     let mut is_leaving = conn.is_leaving(&worker);
     let end = poll_fn(|cx| {
         conn.bell.listen(cx);
@@ -91,7 +91,9 @@ pub(super) async fn serve(conn: Conn, stream: Box<Stream>, worker: Rc<Worker>) {
                 tick.as_mut().reset(Instant::now() + next);
             }
         }
-        if is_leaving && !std::mem::replace(&mut told, true) {
+        if is_leaving && !std::mem::replace(&mut is_told, true) {
+            busy.tell_end();
+            told = true;
             served.as_mut().graceful_shutdown();
         }
         // First those that wait for a service: what they have for the connection goes out with the rest.

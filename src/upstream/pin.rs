@@ -149,6 +149,11 @@ impl Pin {
         }
     }
 
+    /// Whether what goes on by this one is trusted by `now` as well.
+    pub fn stands_by(&self, now: &Self) -> bool {
+        self.is_as(&now.trust)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loopgate::auth::token::Token;
 use loopgate::auth::token_file;
@@ -95,6 +95,33 @@ async fn addresses_come_and_go() {
         .unwrap();
     until("the second address to close", || is_refused(second)).await;
     assert_eq!(ask(first).await, 200);
+}
+
+/// HTTP/2 asks by a PING whether the client has heard that the connection ends. Who does not answer it has heard it after two seconds.
+#[tokio::test]
+async fn whoever_does_not_answer_begins_nothing_by_a_removed_address() {
+    let upstream = Upstream::ok();
+    let (first, second) = (free("127.0.0.1"), free("127.0.0.1"));
+    let mut gate = Gate::written(&File::at(&[first, second]).text(&upstream));
+    let client = Client::tls(first, Some("app.lan"), "h2").await;
+    let mut h2 = H2::open(client).await;
+    h2.answers_pings = false;
+    assert_eq!(h2.get(1, "/").await.status(), 200);
+    gate.reload(&File::at(&[second]).text(&upstream))
+        .await
+        .unwrap();
+    let begun = Instant::now();
+    let told = soon("a refusal", async {
+        for stream in (3..).step_by(2) {
+            match h2.get(stream, "/").await {
+                Outcome::Answer(200, _) => tokio::time::sleep(Duration::from_millis(20)).await,
+                other => return other,
+            }
+        }
+        unreachable!("streams without end")
+    });
+    assert_eq!(told.await.status(), 503, "as long as it drains");
+    assert!(begun.elapsed() > Duration::from_millis(1500), "he had time");
 }
 
 #[tokio::test]

@@ -1271,7 +1271,8 @@ async fn a_broken_connection_ends() {
             !matches!(
                 H2 {
                     client,
-                    opens_windows: true
+                    opens_windows: true,
+                    answers_pings: true,
                 }
                 .outcome(1)
                 .await,

@@ -120,6 +120,8 @@ pub struct H2 {
     pub client: Client,
     /// Whether windows are opened for what arrives.
     pub opens_windows: bool,
+    /// Whether questions are answered.
+    pub answers_pings: bool,
 }
 
 impl H2 {
@@ -133,6 +135,7 @@ impl H2 {
         let mut h2 = Self {
             client,
             opens_windows: true,
+            answers_pings: true,
         };
         let mut payload = setting(1, 0);
         payload.extend(settings.iter().flat_map(|(id, value)| setting(*id, *value)));
@@ -225,7 +228,9 @@ impl H2 {
     async fn tend(&mut self, frame: &Frame) {
         match (frame.kind, frame.flags & ACK) {
             (SETTINGS, 0) => self.send(self::frame(SETTINGS, ACK, 0, [])).await,
-            (PING, 0) => self.send(self::frame(PING, ACK, 0, &frame.payload)).await,
+            (PING, 0) if self.answers_pings => {
+                self.send(self::frame(PING, ACK, 0, &frame.payload)).await
+            }
             (DATA, _) if self.opens_windows && !frame.payload.is_empty() => {
                 let n = (frame.payload.len() as u32).to_be_bytes();
                 let both = [
