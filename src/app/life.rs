@@ -7,13 +7,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::time::{ClockId, clock_gettime};
-
 /// Since the machine was started, sleep included, and which start that was.
 fn life() -> Option<(String, u64)> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let up = u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).ok()?;
-    Some((boot.trim().to_owned(), up))
+    let up = fs::read_to_string("/proc/uptime").ok()?;
+    let (up, _) = up.split_once('.')?;
+    Some((boot.trim().to_owned(), up.parse().ok()?))
 }
 
 /// Says when `file` was written: at `taken`, by the wall clock. Not forced to the disk: what a power cut takes is of a life that is

@@ -206,12 +206,14 @@ before=$(ticks)
 sleep 2
 at_most "hundredths of a second of work in two seconds without descriptors" 40 $(($(ticks) - before))
 wait "$PID" 2>/dev/null
+open_ones() { find "/proc/$narrow/fd" -mindepth 1 | wc -l; }
+few_open() { [ "$(open_ones)" -le "$1" ]; }
+# Those that waited in the queue and have gone are accepted first.
 until_true 20 ask app.lan / -f
+until_true 20 few_open 40 || bad "those that have gone are let go" "$(open_ones)"
 same "and it accepts again by itself" hello "$(ask app.lan /)"
 at_most "lines about it in the log" 20 "$(grep -c accept_failed narrow.err)"
 # Streams take descriptors too: 80 of them want a connection each to a service that is slow, and the gate has few.
-open_ones() { find "/proc/$narrow/fd" -mindepth 1 | wc -l; }
-few_open() { [ "$(open_ones)" -le "$1" ]; }
 failures=$(grep -c accept_failed narrow.err) idle=$(open_ones)
 quiet=$(ask app.lan / -o /dev/null -w '%{http_code} %{time_total}')
 start streams h2load -n 80 -c 2 -m 40 "https://127.0.0.1:$PORT/hold"
