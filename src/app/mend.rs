@@ -27,10 +27,8 @@ impl Deaf {
     fn found(&mut self, address: String, found: io::Result<Option<Wrong>>, log: &Log) {
         let about = |event: Event| event.with("address", &address);
         let what = match found {
-            Ok(None) => {
-                self.0.remove(&address);
-                return;
-            }
+            Ok(None) if self.0.contains_key(&address) => "it is served again",
+            Ok(None) => return,
             Ok(Some(Wrong::Deaf)) => "it took no connections any more, and does again",
             Ok(Some(Wrong::Blocks)) => {
                 "whoever waited in it held up a thread; nobody does any more"

@@ -98,7 +98,8 @@ pub fn asked<'a>(conn: &'a Conn, intake: &'a Intake<'_>) -> Asked<'a> {
 }
 
 /// Step 1 once more, for a client behind a trusted proxy: its connection carries the requests of many. The peer was judged at
-/// accept, and is again whenever the plan changes. Nobody goes further on a connection that is one too many.
+/// accept, and is again whenever the plan changes. Nobody goes further on a connection that is one too
+/// many, or whose client was told of its end.
 pub fn network(conn: &Conn, plan: &Plan, intake: &Intake<'_>) -> Result<(), Refusal> {
     if plan.has_proxies {
         let listener = plan.rules(conn.listener, conn.local);

@@ -255,15 +255,15 @@ impl Default for Busy {
 }
 
 impl Busy {
-    /// The client was told that the connection ends: what it had sent by then is answered still.
+    /// The client is told that the connection ends.
     pub fn tell_end(&self) {
         self.told.set(Some(Instant::now()));
     }
 
     /// Whether a request that begins now comes too late for one that was told. Who does not answer HTTP/2's question whether he has heard
-    /// it could go on for ever.
+    /// it could go on for ever; one that reads slowly may have that question still before it.
     pub fn is_told(&self) -> bool {
-        const HEARD: Duration = Duration::from_secs(2);
+        const HEARD: Duration = Duration::from_secs(10);
         self.told.get().is_some_and(|at| at.elapsed() > HEARD)
     }
 

@@ -85,19 +85,14 @@ impl Plan {
     /// path of its own it has those of all that may have answered there: it was not there, so they were narrower or wider. So who had a
     /// route that is removed gets nothing from a wider one that was there beside it.
     fn inherit(&mut self, before: &Self, now: Instant, until: Instant) {
-        let hosts: HashSet<String> = self
-            .site
-            .table
-            .places()
-            .map(|((host, _), _)| host)
-            .collect();
+        let there: HashSet<_> = self.site.table.places().map(|(place, _)| place).collect();
         let (mut places, mut gone) = (Places::new(), Places::new());
-        for ((host, path), route) in before.site.table.places() {
-            if !hosts.contains(&host) {
-                let all = gone.entry((String::new(), path)).or_default();
+        for (place, route) in before.site.table.places() {
+            if !there.contains(&place) {
+                let all = gone.entry((String::new(), place.1)).or_default();
                 all.push(route);
             }
-            places.entry((host, path)).or_default().push(route);
+            places.entry(place).or_default().push(route);
         }
         let mut heirs = vec![BTreeSet::new(); self.routes.len()];
         for (place, route) in self.site.table.places() {
@@ -112,7 +107,7 @@ impl Plan {
             if !host.is_empty() {
                 heir.extend(beside(&places, &host, path));
             }
-            // Who has no host of his own answers for those that nobody has, as he did before, and now for those that nobody has any more.
+            // Who has no host of his own answers where no host does, as he did before, and now where none does any more.
             heir.extend(beside(&places, "", path));
             if host.is_empty() {
                 heir.extend(beside(&gone, "", path));
@@ -213,6 +208,7 @@ impl Route {
             .former
             .iter()
             .filter(|f| f.until > now && f.is_at(upstream))
+            .filter(|f| upstream.pin().stands_by(f.upstream.pin()))
             .peekable();
         its.peek().is_some() && !its.any(|f| is_refused(&f.upstream))
     }
@@ -227,7 +223,7 @@ impl Former {
 /// Routes by the host and path that they are written for.
 type Places<'a> = BTreeMap<(String, &'a str), Vec<usize>>;
 
-/// Those of this host that are narrower than a path, or wider.
+/// Those of this host that are narrower than a path, or wider. `/private` counts as narrower than `/p`: nothing under `/p` ran there.
 fn beside<'a>(places: &'a Places<'_>, host: &'a str, path: &'a str) -> impl Iterator<Item = usize> {
     let narrower = places
         .range((host.to_owned(), path)..)
@@ -331,6 +327,8 @@ mod tests {
             ("new.lan", "/p1", &[5000]),
             // It was there: what was narrower and is gone has no heir.
             ("app.lan", "/", &[4000]),
+            // Without a host: what hosts had there and have no more.
+            ("", "/p2", &[3002, 4000, 5000]),
         ] {
             let kept = route("kept.lan", "/", "127.0.0.1:6000", "");
             let mut second = plan(&[route(host, path, "127.0.0.1:2999", ""), kept].concat());
@@ -398,7 +396,10 @@ mod tests {
             ("any", "any", true),
             ("any", &*one, false),
             (&*one, &*two, false),
-            (&*one, "any", false),
+            (&*one, "any", true),
+            ("first-seen", "any", true),
+            // Nobody has been seen, so nobody is refused yet.
+            (&*one, "first-seen", true),
         ] {
             let (first, mut second) = (by(before), by(after));
             second.succeed(&first, Instant::now());

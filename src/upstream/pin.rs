@@ -149,9 +149,13 @@ impl Pin {
         }
     }
 
-    /// Whether what goes on by this one is trusted by `now` as well.
+    /// Whether what goes on by this one is trusted by `now` as well: every certificate that it may have. Where that is not known, it is not.
     pub fn stands_by(&self, now: &Self) -> bool {
-        self.is_as(&now.trust)
+        if matches!(now.trust, Trust::Any) || now.is_open() || self.is_as(&now.trust) {
+            return true;
+        }
+        let (were, are) = (self.believed(), now.believed());
+        !were.is_empty() && were.iter().all(|one| are.contains(one))
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -296,5 +300,29 @@ mod tests {
         ] {
             assert_eq!(pin.is_as(&trust), want, "{name}");
         }
+    }
+
+    #[test]
+    fn what_runs_stands_by_the_certificates_that_it_may_have() {
+        let [a, b] = prints();
+        let only = |list: &[Fingerprint]| Trust::Only(list.to_vec());
+        let seen = |one| Trust::FirstSeen(Some(one));
+        for (name, were, now, want) in [
+            ("another one beside it", only(&[a]), only(&[a, b]), true),
+            ("another order", only(&[a, b]), only(&[b, a]), true),
+            ("one less: it may be that", only(&[a, b]), only(&[a]), false),
+            ("the first one is written down", seen(a), only(&[a]), true),
+            ("another is written down", seen(a), only(&[b]), false),
+            ("any was one of many", Trust::Any, only(&[a]), false),
+            ("any is, now", only(&[a]), Trust::Any, true),
+            ("nobody is known", only(&[a]), Trust::FirstSeen(None), true),
+            ("another first one", seen(a), seen(b), false),
+        ] {
+            assert_eq!(pin(were).stands_by(&pin(now)), want, "{name}");
+        }
+        // Two that saw the same one first, of which one was there before that was written down.
+        let (saved, other) = (pin(seen(a)), pin(Trust::FirstSeen(None)));
+        assert!(other.admits(a));
+        assert!(saved.stands_by(&other) && other.stands_by(&saved));
     }
 }

@@ -97,7 +97,7 @@ async fn addresses_come_and_go() {
     assert_eq!(ask(first).await, 200);
 }
 
-/// HTTP/2 asks by a PING whether the client has heard that the connection ends. Who does not answer it has heard it after two seconds.
+/// HTTP/2 asks by a PING whether the client has heard that the connection ends. Who does not answer it has heard it after ten seconds.
 #[tokio::test]
 async fn whoever_does_not_answer_begins_nothing_by_a_removed_address() {
     let upstream = Upstream::ok();
@@ -121,7 +121,7 @@ async fn whoever_does_not_answer_begins_nothing_by_a_removed_address() {
         unreachable!("streams without end")
     });
     assert_eq!(told.await.status(), 503, "as long as it drains");
-    assert!(begun.elapsed() > Duration::from_millis(1500), "he had time");
+    assert!(begun.elapsed() > Duration::from_secs(9), "he had time");
 }
 
 #[tokio::test]
