@@ -1,11 +1,14 @@
 //! How long it is since a file was written, where the wall clock may have been set meanwhile: by the clock of the machine's own life, which
 //! only goes on. It is written beside the file; after a reboot, or where what stands there is of another writing, the wall clock counts.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+
+use crate::disk;
+
+/// Bytes of what is written beside a file, at most.
+const MOST: u64 = 256;
 
 /// Since the machine was started, sleep included, and which start that was.
 fn life() -> Option<(String, u64)> {
@@ -15,36 +18,18 @@ fn life() -> Option<(String, u64)> {
     Some((boot.trim().to_owned(), up.parse().ok()?))
 }
 
-/// Says when `file` was written: at `taken`, by the wall clock. Not forced to the disk: what a power cut takes is of a life that is
-/// over. Without it the wall clock counts.
+/// Says when `file` was written: at `taken`, by the wall clock. Where that cannot be said the wall clock counts.
 pub(super) fn note(file: &Path, taken: SystemTime) {
     let Some((boot, up)) = life() else { return };
-    let (new, beside) = (file.with_extension("time.new"), file.with_extension("time"));
     let text = format!("{boot} {} {up}\n", seconds(taken));
-    let write = || {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(text.as_bytes())?;
-        fs::rename(&new, &beside)
-    };
-    // One that is of an older writing would not count, and what was left behind by a crash is in the way.
-    let _ = fs::remove_file(&new);
-    if write().is_err() {
-        let _ = fs::remove_file(&new);
-    }
+    let _ = disk::put(&file.with_extension("time"), text.as_bytes());
 }
 
 /// What the wall clock would show now if nobody had set it since `file` was written at `taken`.
 pub(super) fn wall(file: &Path, taken: u64) -> SystemTime {
     let since = || {
-        let (text, (boot, up)) = (
-            fs::read_to_string(file.with_extension("time")).ok()?,
-            life()?,
-        );
+        let text = disk::read(&file.with_extension("time"), MOST).ok()?;
+        let (text, (boot, up)) = (String::from_utf8(text).ok()?, life()?);
         let mut words = text.split_whitespace();
         let is_it =
             text.ends_with('\n') && words.next()? == boot && words.next()?.parse() == Ok(taken);
